@@ -1,0 +1,53 @@
+# make help lists the targets. Everything runs in .venv, which is made from requirements.lock.
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+STUDY ?= quickstart
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab benchmark lint notebooks publish lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
+	  { echo "edgeq needs Python 3.11 or 3.12: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Creating the environment from requirements.lock (once, about two minutes) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+run: $(STAMP)  ## run a study: make run [STUDY=name or path.yaml]
+	@$(BIN)/edgeq run $(STUDY)
+
+test: $(STAMP)  ## unit tests, then every notebook by nbval
+	@$(BIN)/python -m pytest
+	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
+	  EDGEQ_RUNS="$$runs" $(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout 600 notebooks
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+benchmark: $(STAMP)  ## the workbook's own speed, as ratios measured in one run
+	@$(BIN)/python -m tests.speed
+
+lint: $(STAMP)  ## ruff over library and tests
+	@$(BIN)/ruff check .
+
+notebooks: $(STAMP)  ## re-execute the notebooks with their defaults, and write their paired .py
+	@$(BIN)/python -m tests.execute
+
+publish: $(STAMP)  ## copy a study's report to figures/: make publish STUDY=name
+	@$(BIN)/edgeq publish $(STUDY)
+
+lock:  ## resolve the dependencies of pyproject.toml anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev \
+	  pyproject.toml -o requirements.lock
+
+clean:  ## remove environment, runs and caches; downloads in data/ stay
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,424 @@
+"""Quantization-aware training with tensorflow-model-optimization, so that training sees what LiteRT will compute.
+
+Recipe of Krishnamoorthi (arXiv 1806.08342) and Jacob et al. (arXiv 1712.05877): batch norms folded before training,
+weights rounded per output channel, every activation that is a tensor in the flatbuffer rounded to its calibrated range,
+and nothing rounded between an operation and the relu that LiteRT fuses into it. tfmot supplies wrapper, configs and
+quantizers; its layout transforms (`quantize_apply`) are not used, because they know neither multiplications nor
+squeeze-and-excite branches, and there is nothing left for them to fold.
+
+The file is made by the engine that also makes the int8 PTQ file: the trained float weights go through LiteRT's
+converter, and `litert-quantizer` gets the ranges that training used as its calibration result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow_model_optimization.quantization import keras as tfmot
+
+from edgeq_lib import keras_graph, litert
+from edgeq_lib.compress import ptq
+from edgeq_lib.study import EdgeqError
+
+layers = keras.layers
+# Output ranges that LiteRT's kernels fix: steps of 1/256 from 0, and of 1/128 from -1.
+FIXED_RANGES = {"sigmoid": (0.0, 255 / 256), "softmax": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
+FUSE_RELU = (*keras_graph.WITH_KERNEL, layers.Add, layers.Subtract, layers.Multiply)
+SAME_RANGE = (layers.AveragePooling2D,)  # LiteRT rounds to the steps of the input
+MOVE_VALUES = (layers.InputLayer, layers.MaxPooling2D, layers.Reshape, layers.Flatten, layers.ZeroPadding2D,
+               layers.Cropping2D, layers.Dropout, layers.SpatialDropout2D)  # nothing to round
+COVERED = 0.98  # share of the calibration images that a range holds in full
+import os
+TRAINABLE = bool(os.environ.get("TRAINABLE"))
+OWN_RANGE = (*FUSE_RELU, layers.ReLU, layers.Softmax, layers.Activation, layers.Concatenate,
+             layers.GlobalAveragePooling2D, layers.Rescaling, layers.Normalization)
+
+
+class ChannelWeights(tfmot.quantizers.Quantizer):
+    """Symmetric int8 weights, one scale an output channel, from the largest magnitude of the weights as they are now.
+
+    Without state, so evaluation sees what export writes (tfmot's own lags by one step), and per channel in depthwise
+    kernels too (tfmot's own is per tensor there).
+    """
+
+    def __init__(self, channels: int):
+        self.channels = channels
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """No variables."""
+        return {}
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The kernel as int8 holds it; the gradient passes unchanged."""
+        flat, bound = tf.reshape(inputs, (-1, self.channels)), self.step(inputs) * 127
+        rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(flat, -bound, bound, narrow_range=True)
+        return tf.reshape(rounded, tf.shape(inputs))
+
+    def step(self, kernel: Any) -> Any:
+        """Step size of each output channel; a depthwise kernel (h, w, c, m) has c * m of them."""
+        largest = tf.reduce_max(tf.abs(tf.reshape(kernel, (-1, self.channels))), axis=0)
+        return tf.stop_gradient(tf.maximum(largest, 1e-9) / 127)
+
+    def get_config(self) -> dict:
+        """Arguments to build it again."""
+        return {"channels": self.channels}
+
+
+class BiasSteps(tfmot.quantizers.Quantizer):
+    """A bias in steps of input step × weight step, as int32 holds it: too fine to cost accuracy, but left out it makes
+    one activation in a thousand differ from the file, and deep networks amplify that."""
+
+    def __init__(self, kernel: Any, weights: ChannelWeights, source: Any):
+        self.kernel, self.weights, self.source = kernel, weights, source
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """No variables."""
+        return {}
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The bias as int32 holds it; the gradient passes unchanged."""
+        low, high = self.source.ends()
+        step = self.weights.step(self.kernel) * tf.stop_gradient(high - low) / 255
+        return inputs + tf.stop_gradient(tf.round(inputs / step) * step - inputs)
+
+    def get_config(self) -> dict:
+        """It belongs to one layer of one model and cannot be built again alone."""
+        return {}
+
+
+class FixedRange(tfmot.quantizers.FixedQuantizer):
+    """int8 activations on a range that LiteRT's kernel fixes."""
+
+    def __init__(self, low: float, high: float):
+        super().__init__(num_bits=8, init_min=low, init_max=high, narrow_range=False)
+
+    def ends(self) -> tuple[float, float]:
+        """The range."""
+        return self.init_min, self.init_max
+
+    def get_config(self) -> dict:
+        """Arguments to build it again."""
+        return {"low": self.init_min, "high": self.init_max}
+
+
+class CalibratedRange(tfmot.quantizers.Quantizer):
+    """Asymmetric int8 activations on a range that calibration set and training keeps.
+
+    Not a moving average, nor a minimum and maximum that grow in training: one freak image would ruin either (see
+    `_ranges`). Two layers that LiteRT keeps on one scale share one object, and so its variables.
+    """
+
+    def __init__(self, low: float, high: float):
+        self.low, self.high, self.variables = min(low, 0.0), max(high, 0.0), None
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """Two scalars, saved with the model's weights."""
+        if self.variables is None:
+            start = keras.initializers.Constant
+            self.variables = {"min": layer.add_weight(f"{name}_min", initializer=start(self.low), trainable=TRAINABLE),
+                              "max": layer.add_weight(f"{name}_max", initializer=start(self.high), trainable=TRAINABLE)}
+        return self.variables
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The values as int8 holds them; the gradient passes where nothing is clipped."""
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min"], weights["max"])
+
+    def ends(self) -> tuple[Any, Any]:
+        """The range now, as variables."""
+        return self.variables["min"], self.variables["max"]
+
+    def get_config(self) -> dict:
+        """Arguments to build it again."""
+        return {"low": self.low, "high": self.high}
+
+
+class LayerConfig(tfmot.QuantizeConfig):
+    """What tfmot's wrapper rounds in one layer: the kernel when there is one, the output when a quantizer is given."""
+
+    def __init__(self, output: Any = None, source: Any = None):
+        self.output, self.source = output, source  # quantizers of the layer's output and of its input
+
+    def get_weights_and_quantizers(self, layer: Any) -> list:
+        """Kernel and bias, when there are any."""
+        name = _kernel_name(layer)
+        if name is None:
+            return []
+        kernel = getattr(layer, name)
+        weights = ChannelWeights(int(np.prod(kernel.shape[2:])) if name == "depthwise_kernel" else kernel.shape[-1])
+        return [(kernel, weights)] + ([(layer.bias, BiasSteps(kernel, weights, self.source))] if layer.use_bias else [])
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
+        """Let the layer compute with the rounded weights."""
+        for name, weight in zip((_kernel_name(layer), "bias"), quantize_weights, strict=False):
+            setattr(layer, name, weight)
+
+    def get_activations_and_quantizers(self, layer: Any) -> list:
+        """None: activations are layers of their own, or fused."""
+        return []
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list) -> None:
+        """None."""
+
+    def get_output_quantizers(self, layer: Any) -> list:
+        """The output's, unless it is no tensor in the flatbuffer."""
+        return [self.output] if self.output else []
+
+    def get_config(self) -> dict:
+        """Arguments to build it again."""
+        return {"output": self.output, "source": self.source}
+
+
+def _kernel_name(layer: Any) -> str | None:
+    if isinstance(layer, layers.DepthwiseConv2D):
+        return "depthwise_kernel"
+    return "kernel" if isinstance(layer, keras_graph.WITH_KERNEL) else None
+
+
+def quantize_aware(model: keras.Model, calibration_images: np.ndarray) -> keras.Model:
+    """A model that computes in float what the int8 file will compute, to be trained with plain compile and fit.
+
+    `model`: flat float tf_keras model. `calibration_images`: float32 (n, H, W, C), preprocessed, from the training set.
+    The result has the weights of `model` with its batch norms folded, and gives logits if `model` does; built again from
+    the same arguments it has the same weights in the same order, so `save_weights` and `load_weights` resume it.
+    Raises EdgeqError for layers that cannot be trained this way.
+    """
+    keras_graph.check_flat(model)
+    _check_images(calibration_images)
+    plain = keras_graph.expand_activations(keras_graph.fold_batch_norms(model))
+    _check_layers(plain)
+    quantizers = _output_quantizers(plain, calibration_images)
+
+    def replace(layer: Any) -> Any:
+        output = quantizers.get(layer.name)
+        if isinstance(layer, layers.InputLayer):
+            return tfmot.QuantizeWrapperV2(layers.Activation("linear", name=layer.name), LayerConfig(output))
+        if output is None and _kernel_name(layer) is None:
+            return None
+        source = quantizers[_source(layer.input._keras_history.layer, quantizers)] if _kernel_name(layer) else None
+        return tfmot.QuantizeWrapperV2(type(layer).from_config(layer.get_config()), LayerConfig(output, source))
+
+    trainable = keras_graph.rebuild(plain, replace)
+    for wrapper in _wrappers(trainable):
+        if wrapper.layer.name in {layer.name for layer in plain.layers}:
+            _copy_weights(plain.get_layer(wrapper.layer.name).get_weights(), wrapper)
+    return trainable
+
+
+def _wrappers(model: keras.Model) -> list:
+    return [layer for layer in model.layers if isinstance(layer, tfmot.QuantizeWrapperV2)]
+
+
+def _float_weights(wrapper: Any) -> list:
+    """The variables of a wrapped layer, in its own order; the wrapper holds them, the layer's kernel being replaced."""
+    own = [w for w in wrapper.trainable_weights if "output_m" not in w.name]
+    return own or wrapper.layer.weights
+
+
+def _copy_weights(values: list[np.ndarray], wrapper: Any) -> None:
+    for variable, value in zip(_float_weights(wrapper), values, strict=True):
+        variable.assign(value)
+    if isinstance(wrapper.layer, layers.Normalization):
+        wrapper.layer.finalize_state()
+
+
+def _check_images(images: np.ndarray) -> None:
+    if len(images) == 0:
+        raise EdgeqError("There are no calibration images; set `calibration` in the section 'data' to 16 or more.")
+    if not np.isfinite(images).all():
+        raise EdgeqError("A calibration image holds NaN or infinite values; remove it from the training set.")
+
+
+def _check_layers(model: keras.Model) -> None:
+    known = (*OWN_RANGE, *SAME_RANGE, *MOVE_VALUES)
+    for layer in model.layers:
+        name, kind = keras_graph.activation_name(layer), type(layer).__name__
+        if isinstance(layer, layers.BatchNormalization):
+            why = "a batch norm that follows no convolution cannot be folded"
+        elif type(layer) not in known:
+            why = f"a {kind} layer has no place to put a quantizer"
+        elif name not in ("linear", "relu", "relu6", *FIXED_RANGES):
+            why = f"the activation {name!r} of a {kind} layer has no known int8 form"
+        elif len(layer._inbound_nodes) > 1:
+            why = "it is called more than once, and each call needs ranges of its own"
+        else:
+            continue
+        raise EdgeqError(f"Layer {layer.name!r} cannot be trained quantization-aware ({why}); write the network with "
+                         "plain Keras layers, or take int8 post-training quantization, which needs none.")
+
+
+def _fused(model: keras.Model, layer: Any) -> bool:
+    """Whether LiteRT fuses the following relu into this layer, so that its own output is no tensor."""
+    reader = keras_graph.only_consumer(model, layer) if isinstance(layer, FUSE_RELU) else None
+    return (isinstance(reader, layers.ReLU | layers.Activation) and keras_graph.activation_name(layer) == "linear"
+            and keras_graph.activation_name(reader) in ("relu", "relu6"))
+
+
+def _output_quantizers(model: keras.Model, images: np.ndarray) -> dict[str, Any]:
+    """Layer name → quantizer of its output; layers whose output is not rounded are absent."""
+    rounded = [layer for layer in model.layers
+               if isinstance(layer, (layers.InputLayer, *OWN_RANGE)) and not _fused(model, layer)]
+    measured = [layer for layer in rounded if keras_graph.activation_name(layer) not in FIXED_RANGES]
+    ranges = _ranges(keras.Model(model.inputs, [layer.output for layer in measured]), images)
+    quantizers = {layer.name: CalibratedRange(*(_integral_zero(low, high) if isinstance(layer, layers.InputLayer)
+                                                else (low, high)))
+                  for layer, (low, high) in zip(measured, ranges, strict=True)}
+    for layer in rounded:
+        if layer not in measured:
+            quantizers[layer.name] = FixedRange(*FIXED_RANGES[keras_graph.activation_name(layer)])
+    for layer in model.layers:  # in the order of the graph, so that a chain of poolings finds its source
+        if isinstance(layer, SAME_RANGE):
+            quantizers[layer.name] = quantizers[_source(layer, quantizers)]
+    return quantizers
+
+
+def _source(layer: Any, rounded: dict[str, Any]) -> str:
+    """The layer that rounded the values which this one outputs: itself, or the one that they were moved from."""
+    while layer.name not in rounded:
+        layer = layer.input._keras_history.layer
+    return layer.name
+
+
+def _integral_zero(low: float, high: float) -> tuple[float, float]:
+    """The range widened until 0 lies on a step of its own accord.
+
+    Pixels lie on a grid: with -1…1 each of the 256 levels falls half way between two steps, and training and LiteRT,
+    which round halves differently, would see different images.
+    """
+    if not low < 0 < high:
+        return low, high
+    below = int(255 * -low / (high - low))
+    step = max(-low / max(below, 1), high / (255 - below))
+    return -below * step, (255 - below) * step
+
+
+def _ranges(model: keras.Model, images: np.ndarray, batch: int = 8) -> np.ndarray:
+    """(low, high) of each output, shape (outputs, 2): wide enough for COVERED of the images in full.
+
+    Each image has one vote. Percentiles of values clip the rare large values that squeeze-and-excite branches live on;
+    the true minimum and maximum belong to one freak image, 25 times as large as the next in a case seen.
+    """
+    @tf.function(autograph=False)
+    def extremes(chunk: Any) -> Any:
+        flat = [tf.reshape(x, (tf.shape(x)[0], -1)) for x in tf.nest.flatten(model(chunk, training=False))]
+        return tf.stack([(tf.reduce_min(x, axis=1), tf.reduce_max(x, axis=1)) for x in flat])
+
+    found = np.concatenate([extremes(images[start:start + batch]).numpy()
+                            for start in range(0, len(images), batch)], axis=2)
+    return np.stack([np.quantile(found[:, 0], 1 - COVERED, axis=1), np.quantile(found[:, 1], COVERED, axis=1)], axis=1)
+
+
+def float_model(model: keras.Model) -> keras.Model:
+    """The trained float model inside a model of `quantize_aware`: the wrappers gone, batch norms folded."""
+    def replace(layer: Any) -> Any:
+        if not isinstance(layer, tfmot.QuantizeWrapperV2):
+            return None
+        if keras_graph.activation_name(layer.layer) == "linear" and isinstance(layer.layer, layers.Activation):
+            return keras_graph.identity  # the input's quantizer
+        return keras_graph.clone(layer.layer, [variable.numpy() for variable in _float_weights(layer)])
+
+    return keras_graph.rebuild(model, replace)
+
+
+def export(model: keras.Model, calibration_images: np.ndarray) -> bytes:
+    """The int8 file of a model of `quantize_aware`: batch 1, int8 input and output, integer ops only.
+
+    Made by the engine of int8 PTQ, from the trained weights and the ranges used in training; hence the same ops, size
+    and speed. `calibration_images`, float32 (n, H, W, C), give the range of tensors that training did not see, if any.
+    """
+    _check_images(calibration_images)
+    plain = float_model(model)
+    flat = litert.convert(plain)
+    low, high = float(calibration_images.min()), float(calibration_images.max())
+    ranges = ptq.calibrate(flat, calibration_images[:1], (low, high))
+    learned = _learned_ranges(model, plain, flat, list(ranges), calibration_images[:4])
+    if ranges.keys() - learned.keys():
+        ranges = ptq.calibrate(flat, calibration_images, (low, high))
+    for name, bounds in learned.items():
+        ranges[name] |= {end: np.full_like(ranges[name][end], bound)
+                         for end, bound in zip(("min", "max"), bounds, strict=True)}
+    return ptq.quantize(flat, ptq.scheme("int8"), ranges)
+
+
+def _learned_ranges(model: keras.Model, plain: keras.Model, flat: bytes, names: list[str],
+                    images: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Flatbuffer tensor → range used in training. Tensors are paired with layers by their values on a few images, since
+    the converter keeps no reliable names; tensors without a partner are absent."""
+    bounds = {wrapper.layer.name: tuple(map(float, wrapper.quantize_config.output.ends()))
+              for wrapper in _wrappers(model) if wrapper.quantize_config.output}
+    known = [layer for layer in plain.layers if layer.name in bounds or isinstance(layer, MOVE_VALUES)]
+    outputs = keras.Model(plain.inputs, [layer.output for layer in known])(images, training=False)
+    partners: dict[int, list] = {}
+    for layer, output in zip(known, tf.nest.flatten(outputs), strict=True):
+        values = output.numpy().ravel()
+        partners.setdefault(values.size, []).append((values, bounds[_source(layer, bounds)]))
+    learned = {}
+    for name, values in _tensor_values(flat, names, images).items():
+        errors = [float(np.abs(values - other).max()) for other, _ in partners.get(values.size, [])]
+        if errors and min(errors) <= 1e-3 * float(np.abs(values).max()) + 1e-6:
+            learned[name] = partners[values.size][int(np.argmin(errors))][1]
+    return learned
+
+
+def _tensor_values(flat: bytes, names: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
+    interpreter = litert.make_interpreter(flat, keep_tensors=True)
+    index = {detail["name"]: detail["index"] for detail in interpreter.get_tensor_details() if detail["name"] in names}
+    found: dict[str, list] = {name: [] for name in index}
+    for image in images:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
+        interpreter.invoke()
+        for name, number in index.items():
+            found[name].append(interpreter.get_tensor(number).ravel())
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+class _NoRounding(tfmot.QuantizeConfig):
+    """The no-op config of the published recipe."""
+
+    def get_weights_and_quantizers(self, layer: Any) -> list:
+        return []
+
+    def get_activations_and_quantizers(self, layer: Any) -> list:
+        return []
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
+        pass
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list) -> None:
+        pass
+
+    def get_output_quantizers(self, layer: Any) -> list:
+        return []
+
+    def get_config(self) -> dict:
+        return {}
+
+
+def quantize_aware_selective(model: keras.Model) -> keras.Model:
+    """The recipe found in tutorials: tfmot's defaults for Conv2D and Dense, a no-op QuantizeConfig for all else.
+
+    For comparison. tfmot recognises a batch norm only behind annotated neighbours, so here norms stay beside their
+    convolutions and most tensors get no range: `export_selective` shows what that costs. Raises EdgeqError as
+    `quantize_aware` does.
+    """
+    keras_graph.check_flat(model)
+
+    def annotate(layer: Any) -> Any:
+        rounds = type(layer) in (layers.Conv2D, layers.Dense)
+        return tfmot.quantize_annotate_layer(layer, None if rounds else _NoRounding())
+
+    try:
+        with keras.utils.custom_object_scope({"_NoRounding": _NoRounding}):
+            return tfmot.quantize_apply(keras.models.clone_model(model, clone_function=annotate))
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise EdgeqError(f"tfmot refuses model {model.name!r} ({str(error).splitlines()[0][:200]}); take "
+                         "`quantize_aware`, or int8 post-training quantization.") from None
+
+
+def export_selective(model: keras.Model, calibration_images: np.ndarray) -> bytes:
+    """The file of a model of `quantize_aware_selective`, int8 input and output, by TensorFlow's converter, which the
+    recipe uses; the images, float32 (n, H, W, C), give the ranges of all that was not annotated."""
+    _check_images(calibration_images)
+    return ptq.convert_quantized(model, ptq.scheme("int8"), calibration_images)

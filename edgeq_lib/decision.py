@@ -1,0 +1,298 @@
+"""Which variant to ship: the study's criteria, the decision flow as data, and the recommendation that follows.
+
+Everything here is decided on rows whose accuracies come from the validation split; the caller sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from edgeq_lib.study import EdgeqError
+
+Row = Mapping[str, Any]
+FIELDS = {"max_drop": "drop", "min_ratio": "ratio", "max_latency_ratio": "latency_ratio", "device": "fits"}
+HIGH = {"max_drop": "drop_high", "max_latency_ratio": "latency_ratio_high"}
+
+TECHNIQUES = {"baseline": "float32 baseline", "ptq": "post-training quantization", "ptq_repair": "repaired "
+              "post-training quantization", "qat": "quantization-aware training", "data_free": "data-free quantization",
+              "low_bit": "low-bit quantization", "mixed_precision": "mixed precision", "peer": "published peer"}
+# From the least to the most that a technique asks of its user; what is not named asks for training.
+STEPS = {"ptq": ("ptq",), "repair": ("ptq_repair", "data_free", "mixed_precision", "low_bit")}
+DATA_FREE_SCHEMES = ("float16", "dynamic_int8", "weight_only_int8", "w4", "w2")
+
+# The flow as data: `at` is where a node is drawn (column, row), `next` what follows which answer.
+FLOW: dict[str, dict[str, Any]] = {
+    "kernels": {"at": (1, 0), "text": "What can the\ntarget run?",
+                "next": {"any": "data", "integer": "data", "int8": "data"}},
+    "data": {"at": (1, 1), "text": "Are images of\nthe task at hand?",
+             "next": {"yes": "ptq_enough", "no": "data_free"}},
+    "ptq_enough": {"at": (1, 2), "text": "Does PTQ meet\nevery criterion?",
+                   "next": {"yes": "ptq", "no": "repair_enough"}},
+    "repair_enough": {"at": (1, 3), "text": "Does a repair\nwithout training?",
+                      "next": {"yes": "repair", "no": "retraining"}},
+    "retraining": {"at": (1, 4), "text": "Can the network\nbe trained again?",
+                   "next": {"yes": "training_enough", "no": "nearest"}},
+    "training_enough": {"at": (1, 5), "text": "Does training meet\nevery criterion?",
+                        "next": {"yes": "training", "no": "nearest"}},
+    "data_free": {"at": (2, 1), "text": "Data-free\nquantization"},
+    "ptq": {"at": (2, 2), "text": "Post-training\nquantization (PTQ)"},
+    "repair": {"at": (2, 3), "text": "Repaired PTQ,\nmixed or low-bit"},
+    "training": {"at": (2, 5), "text": "Quantization-aware\ntraining (QAT)"},
+    "nearest": {"at": (0, 4.5), "text": "Nothing meets all:\ntake the nearest"},
+}
+ANSWERS = {"training_data": (True, False), "retraining": (True, False), "kernels": ("any", "integer", "int8")}
+KERNELS = {"any": "float and integers", "integer": "integers only", "int8": "8-bit integers only"}
+
+
+def check(criteria: Iterable[Mapping[str, Any]], answers: Mapping[str, Any] | None = None) -> None:
+    """Raises EdgeqError for a criterion or an answer that the flow does not know."""
+    names = [criterion["name"] for criterion in criteria]
+    for name in names:
+        if name not in FIELDS or names.count(name) > 1:
+            raise EdgeqError(f"The criterion '{name}' is unknown or given twice; there are {', '.join(FIELDS)}.")
+    for key, answer in (answers or {}).items():
+        if answer not in ANSWERS.get(key, ()):
+            known = "; ".join(f"{name}: {' or '.join(map(str, values))}" for name, values in ANSWERS.items())
+            raise EdgeqError(f"The decision flow does not know the answer {key}: {answer!r}; there are {known}.")
+
+
+def _value(row: Row, name: str) -> Any:
+    if row["technique"] == "baseline" and name == "max_drop":
+        return 0.0
+    return row.get(FIELDS[name])
+
+
+def _met(row: Row, criterion: Mapping[str, Any]) -> bool | None:
+    name, bound, value = criterion["name"], criterion["bound"], _value(row, criterion["name"])
+    if name == "device":
+        return (value or {}).get(bound)
+    if value is None:
+        return None
+    return value >= bound if name == "min_ratio" else value <= bound
+
+
+def passed(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, bool | None]:
+    """Which criteria a row meets, by the point estimate; None where the figure was not measured."""
+    return {criterion["name"]: _met(row, criterion) for criterion in criteria}
+
+
+def status(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """`met`, `met within noise`, `missed` or `not measured` a criterion.
+
+    "met" without reserve is said only when the upper end of the interval is below the bound as well.
+    """
+    words = {None: "not measured", False: "missed", True: "met"}
+    found = {name: words[met] for name, met in passed(row, criteria).items()}
+    for criterion in criteria:
+        high = row.get(HIGH.get(criterion["name"], ""))
+        if found[criterion["name"]] == "met" and high is not None and high >= criterion["bound"]:
+            found[criterion["name"]] = "met within noise"
+    return found
+
+
+def _figures(row: Row) -> tuple[float, float, float]:
+    """What a variant costs, less being better: drop, bytes, latency; what was not measured counts as the worst."""
+    drop = _value(row, "max_drop")
+    return tuple(float("inf") if value is None else value for value in (drop, row["bytes"], row["latency_ratio"]))
+
+
+def dominated(rows: Sequence[Row], fields: Sequence[int] = (0, 1, 2)) -> dict[str, str]:
+    """Name → name of a variant that is as good in every figure (drop, bytes, latency ratio) and better in one.
+
+    `fields` picks among the three figures. Of the variants that dominate, the first in the table is named.
+    """
+    found = {}
+    for row in rows:
+        own = [_figures(row)[field] for field in fields]
+        for other in rows:
+            theirs = [_figures(other)[field] for field in fields]
+            if theirs != own and all(a <= b for a, b in zip(theirs, own, strict=True)):
+                found[row["name"]] = other["name"]
+                break
+    return found
+
+
+def _excess(row: Row, criteria: Sequence[Mapping[str, Any]]) -> float:
+    """How far a row is from its criteria, as a sum of relative distances; 0 when it meets all of them."""
+    total = 0.0
+    for criterion in criteria:
+        name, bound, value = criterion["name"], criterion["bound"], _value(row, criterion["name"])
+        if _met(row, criterion):
+            continue
+        if name == "device" or value is None:
+            total += 1.0
+        elif name == "min_ratio":
+            total += bound / max(value, 1e-9) - 1
+        else:  # a bound below one point or one tenth would make any distance look endless
+            total += (value - bound) / max(abs(bound), 1.0 if name == "max_drop" else 0.1)
+    return total
+
+
+def _runs(row: Row, kernels: str) -> bool:
+    if kernels == "any":
+        return True
+    eight = all(float(bits) >= 8 for bits in row["weight_bits_share"] or {}) and round(row["activation_bits"] or 0) <= 8
+    return bool(row["integer_only"]) and (kernels == "integer" or eight)
+
+
+def _step(row: Row) -> str:
+    return next((step for step, techniques in STEPS.items() if row["technique"] in techniques), "training")
+
+
+def _needs_no_data(row: Row) -> bool:
+    return row["technique"] == "data_free" or (row["technique"] == "ptq" and row["scheme"] in DATA_FREE_SCHEMES)
+
+
+def _names(rows: Iterable[Row], limit: int = 4) -> str:
+    names = [row["name"] for row in rows]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def misses(row: Row, criteria: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each criterion that a row misses, as a phrase with its figure and bound."""
+    found = []
+    for criterion in criteria:
+        name, bound, value = criterion["name"], criterion["bound"], _value(row, criterion["name"])
+        if _met(row, criterion):
+            continue
+        if name == "device":
+            found.append(f"device ({'it does not fit' if value else 'not measured whether it fits'} a {bound})")
+        else:
+            found.append(f"{name} (not measured)" if value is None else f"{name} ({value:.3g}, bound {bound:g})")
+    return found
+
+
+def _choose(pool: list[Row], criteria: Sequence[Mapping[str, Any]], reasons: list[str]) -> tuple[Row, dict[str, str]]:
+    """The smallest of those that validation cannot tell from the most accurate, or that meet max_drop without reserve.
+
+    Two files are told apart when the better one's drop is outside the worse one's interval.
+    """
+    by = dominated(pool)
+    rejected = {name: f"{other} is as accurate, as small and as fast, and better in one of these"
+                for name, other in by.items()}
+    front = [row for row in pool if row["name"] not in by]
+    best = min(front, key=lambda row: (*_figures(row), row["name"]))
+    alike = [row for row in front if row is best or (row["drop_low"] or 0) <= _figures(best)[0]]
+    sound = [row for row in front if row in alike or status(row, criteria).get("max_drop") == "met"]
+    chosen = min(sound, key=lambda row: (*_figures(row)[1:], row["name"]))
+    others = [row for row in alike if row is not chosen]
+    if chosen not in alike:
+        reasons.append(f"On validation {best['name']} is more accurate (drop {best['drop']:.2f} against "
+                       f"{chosen['drop']:.2f} points), but the whole interval of {chosen['name']} is below the "
+                       "bound, and it is smaller.")
+    elif others:
+        reasons.append(f"The {chosen['n']} validation images cannot tell {chosen['name']} from {_names(others)}, so "
+                       "the fewest bytes decide.")
+    for row in front:
+        if row is not chosen:
+            rejected[row["name"]] = (f"meets the criteria, but {chosen['name']} is smaller, or as small and faster"
+                                     if row in sound else
+                                     f"validation can tell that {best['name']} is more accurate")
+    return chosen, rejected
+
+
+def _judge(row: Row, criteria: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence a figure of the chosen variant, with how the criterion on it stands."""
+    found = status(row, criteria)
+    bounds = {criterion["name"]: criterion["bound"] for criterion in criteria}
+    marks = {name: f" (bound {bounds[name]:g}: {mark})" for name, mark in found.items() if name != "device"}
+    said = []
+    if row["drop"] is not None:
+        said.append(f"{row['name']} loses {row['drop']:.2f} points of accuracy on {row['n']} validation images, 95 % "
+                    f"interval {row['drop_low']:.2f} to {row['drop_high']:.2f}{marks.get('max_drop', '')}.")
+    if row["ratio"] is not None:
+        said.append(f"Its file is {row['ratio']:.2f} times smaller than float32's{marks.get('min_ratio', '')}.")
+    if row["latency_ratio"] is not None:
+        said.append(f"It takes {row['latency_ratio']:.2f} of float32's time{marks.get('max_latency_ratio', '')}.")
+    if "device" in found:
+        fit = {"met": "fits", "missed": "does not fit"}.get(found["device"], "was not measured against")
+        said.append(f"It {fit} the device class {bounds['device']}.")
+    return said
+
+
+def _sort_out(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[list[Row], dict[str, str]]:
+    """The variants that the answers leave, and why not the others."""
+    usable, rejected = [], {}
+    for row in rows:
+        baseline = row["technique"] == "baseline"
+        if row["kind"] == "peer" or row["technique"] == "peer":
+            rejected[row["name"]] = "a published peer, there for comparison"
+        elif not _runs(row, answers["kernels"]):
+            rejected[row["name"]] = f"the target runs {KERNELS[answers['kernels']]}"
+        elif not (baseline or answers["training_data"] or _needs_no_data(row)):
+            rejected[row["name"]] = "it needs images, and there are none"
+        elif not (baseline or answers["retraining"] or _step(row) != "training"):
+            rejected[row["name"]] = "it needs training, which is not possible"
+        else:
+            usable.append(row)
+    return usable, rejected
+
+
+def _walk(meeting: list[Row], answers: Mapping[str, Any], reasons: list[str]) -> tuple[list[Row], list[list[Any]]]:
+    """The variants at the leaf that the flow ends in, and the way there as pairs of node and answer."""
+    path: list[list[Any]] = [["kernels", answers["kernels"]], ["data", "yes" if answers["training_data"] else "no"]]
+    if not answers["training_data"]:
+        reasons.append("There are no images of the task, so only techniques that need none are left.")
+        return meeting, [*path, ["data_free", None]]
+    for step, what in (("ptq", "Post-training quantization"), ("repair", "A repair without training"),
+                       ("training", "Training")):
+        if step == "training":
+            path.append(["retraining", "yes" if answers["retraining"] else "no"])
+            reasons.append("No variant made without training meets every criterion on validation.")
+            if not answers["retraining"]:
+                break
+        pool = [row for row in meeting if _step(row) == step]
+        path.append([f"{step}_enough", "yes" if pool else "no"])
+        if pool:
+            reasons.append(f"{what} meets every criterion on validation ({_names(pool)}); nothing costlier is needed.")
+            return pool, [*path, [step, None]]
+    return [], [*path, ["nearest", None]]
+
+
+def recommend(rows: Sequence[Row], criteria: Sequence[Mapping[str, Any]],
+              answers: Mapping[str, Any] | None = None) -> dict:
+    """Walk the decision flow and say which variant to ship, why, and why not the others.
+
+    `rows` are rows of the results table whose accuracies (value, drop, drop_low, drop_high, n) are those of the
+    validation split; `answers` may hold training_data, retraining (True or False) and kernels (any, integer, int8).
+    Returns variant (None when nothing runs on the target), met (all criteria), misses (phrases), status (by
+    criterion), reasons (sentences), path (pairs of node and answer in FLOW) and rejected (name → why). Peers are never
+    recommended. The same rows give the same answer. Raises EdgeqError for an unknown criterion or answer.
+    """
+    check(criteria, answers)
+    answers = {name: values[0] for name, values in ANSWERS.items()} | dict(answers or {})
+    classes = {name for row in rows for name in row["fits"] or {}}
+    for criterion in criteria:
+        if criterion["name"] == "device" and classes and criterion["bound"] not in classes:
+            raise EdgeqError(f"The criterion device names '{criterion['bound']}', which is no device class; there are "
+                             f"{', '.join(sorted(classes))}.")
+    reasons: list[str] = []
+    usable, rejected = _sort_out(rows, answers)
+    if answers["kernels"] != "any":
+        reasons.append(f"The target runs {KERNELS[answers['kernels']]}: {len(usable)} of {len(rows)} files are left.")
+    meeting = [row for row in usable if all(passed(row, criteria).values())]
+    rejected |= {row["name"]: "misses " + " and ".join(misses(row, criteria)) for row in usable if row not in meeting}
+    compressed = [row for row in meeting if row["technique"] != "baseline"]
+    rejected |= {row["name"]: "meets the criteria, but a simpler technique does too" for row in compressed}
+    rejected |= {row["name"]: "the uncompressed network, what the others are compared with" for row in meeting
+                 if row not in compressed}
+    pool, path = _walk(compressed, answers, reasons)
+    chosen = None
+    if pool:
+        chosen, why = _choose(pool, criteria, reasons)
+        rejected |= why
+    elif meeting:
+        chosen = meeting[0]
+        reasons.append(f"Nothing that compresses {chosen['name']} meets every criterion, {chosen['name']} itself does.")
+    elif usable:
+        chosen = min(usable, key=lambda row: (_excess(row, criteria), *_figures(row), row["name"]))
+        reasons.append(f"No variant meets every criterion on validation; {chosen['name']} comes nearest and misses "
+                       f"{' and '.join(misses(chosen, criteria))}.")
+    if chosen is None:
+        return {"variant": None, "met": False, "misses": [], "status": {}, "path": path, "rejected": rejected,
+                "reasons": [*reasons, "No variant on the shelf can run on this target."]}
+    rejected.pop(chosen["name"], None)
+    return {"variant": chosen["name"], "met": chosen in meeting, "misses": misses(chosen, criteria),
+            "status": status(chosen, criteria), "reasons": reasons + _judge(chosen, criteria), "path": path,
+            "rejected": rejected}

@@ -1,0 +1,82 @@
+"""Predictions of a flatbuffer, in parallel, kept so that nothing is inferred twice; and what they are worth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib import stats
+from edgeq_lib.litert import dequantized, make_interpreter, run_images
+from edgeq_lib.progress import progress
+from edgeq_lib.study import Study, Variant
+
+Preprocess = Callable[[np.ndarray], np.ndarray]
+CHUNK = 64
+
+
+def predict(model: bytes, images: np.ndarray, preprocess: Preprocess, label: str = "predictions",
+            executor: Executor | None = None, workers: int | None = None) -> np.ndarray:
+    """Outputs (n, classes), in the file's own output type, of a flatbuffer on uint8 images (n, H, W, C).
+
+    One interpreter with one thread a worker: the runtime gives up Python's lock while it computes, so threads scale,
+    and a file of batch one gains nothing from a larger batch. Order and values are those of a plain loop.
+    """
+    workers = workers or os.cpu_count() or 1
+    idle = [make_interpreter(model) for _ in range(workers)]
+
+    def work(start: int) -> np.ndarray:
+        interpreter = idle.pop()
+        try:
+            return run_images(interpreter, preprocess(np.asarray(images[start:start + CHUNK])))
+        finally:
+            idle.append(interpreter)
+
+    starts = range(0, len(images), CHUNK)
+    pool = executor or ThreadPoolExecutor(workers)
+    try:
+        return np.concatenate(list(progress(pool.map(work, starts), label, len(starts))))
+    finally:
+        if executor is None:
+            pool.shutdown(cancel_futures=True)
+
+
+def score(study: Study, variant: Variant, data: Any, preprocess: Preprocess) -> dict:
+    """Predict validation and test with a variant (unless stored), write and return its quality record.
+
+    Test is inferred here because the model is loaded here; notebooks that choose anything look at "validation" only.
+    Drops and agreement are paired with the variant `float32` on the same images.
+    """
+    splits = {"validation": data.validation, "test": data.test}
+    outputs = variant.arrays()
+    if any(len(outputs.get(name, ())) != len(labels) for name, (_, labels) in splits.items()):
+        model = variant.model()
+        outputs = {name: predict(model, images, preprocess, f"{variant.name}: {name}")
+                   for name, (images, _) in splits.items()}
+        variant.write_arrays(**outputs)
+    base = outputs if variant.name == "float32" else study.variant("float32").arrays()
+    quality = {name: stats.quality(outputs[name], labels, data.classes, None if base is outputs else base[name])
+               for name, (_, labels) in splits.items()}
+    variant.write("quality", quality)
+    return quality
+
+
+def parity(keras_model: Any, model: bytes, images: np.ndarray, preprocess: Preprocess) -> dict[str, float]:
+    """Whether a Keras model and its flatbuffer are the same function on uint8 images (n, H, W, C).
+
+    A disagreement on top-1 between classes whose outputs lie within one step of the file's output scale is rounding, not
+    an error of conversion, and is counted apart. Differences are in units of the output.
+    """
+    from edgeq_lib.training import predict as keras_predict
+    detail = make_interpreter(model).get_output_details()[0]
+    stored = predict(model, images, preprocess, "parity")
+    ours, theirs = dequantized(stored, detail), keras_predict(keras_model, images, preprocess)
+    differ = np.flatnonzero(ours.argmax(-1) != theirs.argmax(-1))
+    step = detail["quantization"][0]
+    gap = np.abs(ours[differ, ours[differ].argmax(-1)] - ours[differ, theirs[differ].argmax(-1)])
+    return {"images": len(images), "top-1 agreement %": 100 * (1 - len(differ) / len(images)), "disagreements": len(differ),
+            "within one step": int((gap <= step * 1.001).sum()) if step else 0,
+            "largest difference": float(np.abs(ours - theirs).max()), "output step": float(step)}

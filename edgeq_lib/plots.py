@@ -1,0 +1,472 @@
+"""Figures: one style, one colour and one marker a technique, colour-blind safe (Okabe & Ito, then Tol).
+
+Each function returns a matplotlib Figure. `rows` are the variants of results.json (DESIGN's schema), the baseline
+among them. Figures are made outside pyplot, so that a notebook shows them once and nothing has to be closed.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from edgeq_lib.decision import TECHNIQUES, dominated
+
+Row = Mapping[str, Any]
+COLOURS = {"baseline": "#333333", "ptq": "#0072B2", "ptq_repair": "#56B4E9", "qat": "#D55E00", "data_free": "#009E73",
+           "low_bit": "#CC79A7", "mixed_precision": "#E69F00", "peer": "#888888", "pruning": "#882255",
+           "distillation": "#44AA99", "low_rank": "#117733", "search": "#AA4499", "clustering": "#999933"}
+MARKERS = {"baseline": "s", "ptq": "o", "ptq_repair": "p", "qat": "D", "data_free": "^", "low_bit": "v",
+           "mixed_precision": "P", "peer": "*", "pruning": "h", "distillation": "<", "low_rank": ">", "search": "d",
+           "clustering": "H"}
+OTHER = ("#666666", "8")
+TAKEN, FAINT = "#0072B2", "#9aa0a6"
+WIDTH = 7.2
+STYLE = {**sns.axes_style("whitegrid"), "font.size": 9, "axes.titlesize": 10.5, "axes.titleweight": "bold",
+         "axes.titlelocation": "left", "axes.labelsize": 9, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
+         "legend.fontsize": 8, "axes.edgecolor": "#888888", "grid.color": "#e4e4e4", "font.family": "DejaVu Sans",
+         "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 100}
+
+
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw under the house style, whatever style the caller's notebook has set, and leave that as it was."""
+    @functools.wraps(draw)
+    def wrapped(*args: Any, **kwargs: Any) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            figure = draw(*args, **kwargs)
+            figure.canvas.draw()  # tick labels and text take their fonts when drawn, so while the style holds
+            return figure
+    return wrapped
+
+
+def colour(technique: str) -> str:
+    """The colour of a technique, the same in every figure and study."""
+    return COLOURS.get(technique, OTHER[0])
+
+
+def _marker(technique: str) -> str:
+    return MARKERS.get(technique, OTHER[1])
+
+
+def _size(row: Row) -> float:
+    return {"*": 10.0, "P": 8.0}.get(_marker(row["technique"]), 6.5)  # these shapes hold less ink
+
+
+class Picture(Figure):
+    """A figure that a notebook shows by itself, though pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        return picture(self, "png", dpi=100)  # executed notebooks are kept in git: small
+
+
+def _figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    figure = Picture(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _legend(axes: Axes, rows: Sequence[Row], extra: Sequence[Line2D] = ()) -> None:
+    techniques = list(dict.fromkeys(row["technique"] for row in rows))
+    handles = [Line2D([], [], color=colour(name), marker=_marker(name), linestyle="", markersize=5.5,
+                      label=TECHNIQUES.get(name, name.replace("_", " "))) for name in techniques]
+    axes.figure.legend(handles=[*handles, *extra], loc="outside lower center", ncols=min(4, len(handles) + len(extra)),
+                       frameon=False, handletextpad=0.4, columnspacing=1.4)
+
+
+def _far_off(losses: Sequence[float]) -> float:
+    """The loss past which a row is drawn at the edge, so that one collapsed variant does not flatten the others."""
+    losses = np.asarray([max(loss, 0.0) for loss in losses] or [0.0])
+    limit = max(2.0, 6 * float(np.median(losses)))
+    return limit if losses.max() > 2 * limit else float("inf")
+
+
+def _baseline(rows: Sequence[Row]) -> Row | None:
+    return next((row for row in rows if row["technique"] == "baseline"), None)
+
+
+def _names(axes: Axes, rows: Sequence[Row]) -> None:
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+
+
+def _intervals(rows: Sequence[Row], fields: tuple[str, str, str], worse: int, axes: Axes) -> list[Row]:
+    """A dot and an interval a row; rows far off (`worse` is the side, -1 left or 1 right) as an arrow at the edge."""
+    value, low, high = fields
+    there = [row for row in rows if row[value] is not None]
+    best = min((worse * row[value] for row in there), default=0.0)
+    limit = _far_off([worse * row[value] - best for row in there])
+    inside = [row for row in there if worse * row[value] - best <= limit]
+    for row in inside:
+        place, ends = rows.index(row), [row[low], row[high]]
+        if None not in ends:
+            axes.plot(ends, [place, place], color=colour(row["technique"]), linewidth=2.2, alpha=0.55,
+                      solid_capstyle="butt", gid="interval")
+        axes.plot(row[value], place, marker=_marker(row["technique"]), color=colour(row["technique"]),
+                  markersize=_size(row), markeredgecolor="white", markeredgewidth=0.6, gid="point")
+    axes.margins(x=0.06)
+    axes.autoscale_view()
+    left, right = axes.get_xlim()
+    if len(inside) < len(there):  # room for the arrows and their figures
+        left, right = (left - 0.16 * (right - left), right) if worse < 0 else (left, right + 0.16 * (right - left))
+    axes.set_xlim(left, right)
+    for row in there:
+        if row not in inside:
+            edge = left if worse < 0 else right
+            axes.plot(edge, rows.index(row), marker="<" if worse < 0 else ">", color=colour(row["technique"]),
+                      markersize=7, clip_on=False, gid="point", zorder=5)
+            axes.annotate(f"{row[value]:.1f}", (edge, rows.index(row)), xytext=(-8 * worse, 0), va="center",
+                          textcoords="offset points", ha="left" if worse < 0 else "right", fontsize=8,
+                          color=colour(row["technique"]))
+    return there
+
+
+@_styled
+def accuracy_bars(rows: Sequence[Row]) -> Figure:
+    """Accuracy with its 95 % interval, a row a variant; the band is the baseline's interval."""
+    rows = [row for row in rows if row["value"] is not None]
+    figure, axes = _figure(1.5 + 0.26 * len(rows))
+    there = _intervals(rows, ("value", "low", "high"), -1, axes)
+    base = _baseline(rows)
+    if base:
+        axes.axvspan(base["low"], base["high"], color="#333333", alpha=0.07, linewidth=0)
+        axes.axvline(base["value"], color="#333333", linewidth=1, linestyle=(0, (4, 3)))
+    _names(axes, rows)
+    axes.set_xlim(right=min(axes.get_xlim()[1], 100.0 + 0.02 * np.ptp(axes.get_xlim())))
+    metric = {"top1": "Top-1 accuracy"}.get(rows[0]["metric"], rows[0]["metric"]) if rows else "Accuracy"
+    axes.set(xlabel=f"{metric}, % (95 % interval, n = {rows[0]['n'] if rows else 0:,})", title="Accuracy")
+    _legend(axes, there)
+    return figure
+
+
+@_styled
+def drop_bars(rows: Sequence[Row], bound: float | None = None) -> Figure:
+    """What each variant loses against the baseline on the same images, with its interval; `bound` is max_drop."""
+    rows = [row for row in rows if row["drop"] is not None]
+    figure, axes = _figure(1.5 + 0.26 * len(rows))
+    there = _intervals(rows, ("drop", "drop_low", "drop_high"), 1, axes)
+    axes.axvline(0, color="#333333", linewidth=1)
+    extra = []
+    if bound is not None:
+        axes.axvline(bound, color="#B00020", linewidth=1.2, linestyle=(0, (4, 3)))
+        extra = [Line2D([], [], color="#B00020", linewidth=1.2, linestyle=(0, (4, 3)), label=f"max_drop {bound:g}")]
+    _names(axes, rows)
+    axes.set(xlabel="Accuracy lost against float32, points (95 % interval, paired on the same images)",
+             title="Accuracy lost")
+    _legend(axes, there, extra)
+    return figure
+
+
+def _place_labels(axes: Axes, points: np.ndarray, texts: Sequence[str], colours: Sequence[str],
+                  line: Sequence[tuple[float, float]]) -> None:
+    """Write a label a point where it covers nothing: the cheapest spot on rings around it, with a thin leader.
+
+    `line` is a polyline in data coordinates that labels should keep off.
+    """
+    figure = axes.figure
+    figure.canvas.draw()
+    renderer, frame = FigureCanvasAgg(figure).get_renderer(), axes.get_window_extent().extents
+    scale, inside = figure.dpi / 72, axes.transAxes.inverted()
+    pixels = axes.transData.transform(np.reshape(points, (-1, 2)))
+    corners = axes.transData.transform(np.reshape(line, (-1, 2)))
+    front = np.stack([corners[:-1], corners[1:]], axis=1)
+    taken, leaders = np.hstack([pixels - 5 * scale, pixels + 5 * scale]), np.empty((0, 2, 2))
+    turns = np.radians(np.arange(0, 360, 15))
+    rings = np.repeat([7, 13, 20, 28, 38, 50, 64, 80, 98, 118, 140], len(turns))
+    ways = np.tile(np.stack([np.cos(turns), np.sin(turns)], axis=1), (len(rings) // len(turns), 1))
+    crowd = [np.sum(np.hypot(*(pixels - pixel).T) < 60 * scale) for pixel in pixels]
+    for index in np.argsort(crowd, kind="stable"):  # the crowded come last: they have to go farther anyway
+        text = axes.text(0, 0, texts[index], fontsize=7.5, color=colours[index], transform=axes.transAxes, ha="center",
+                         va="center", gid="label", zorder=6, in_layout=False,
+                         path_effects=[withStroke(linewidth=2, foreground="white")])
+        extent = text.get_window_extent(renderer)
+        half = np.array([extent.width / 2 + 1.5 * scale, extent.height / 2 + 0.5 * scale])
+        centres = pixels[index] + ways * rings[:, None] * scale + half * np.abs(ways) * np.sign(ways)
+        boxes = np.hstack([centres - half, centres + half])
+        outside = (boxes[:, :2] < frame[:2]).any(axis=1) | (boxes[:, 2:] > frame[2:]).any(axis=1)
+        hits = ((boxes[:, None, :2] < taken[:, 2:]) & (taken[:, :2] < boxes[:, None, 2:])).all(axis=2).sum(axis=1)
+        own = np.stack([np.broadcast_to(pixels[index], centres.shape), centres], axis=1)
+        crossed = _crossings(own, leaders) * (rings > 13) + _struck(boxes, leaders)
+        best = np.argmin(10_000 * outside + 1000 * hits + 60 * crossed + 25 * _struck(boxes, front) + rings)
+        text.set_position(inside.transform(centres[best]))
+        taken = np.vstack([taken, boxes[best]])
+        if rings[best] > 13:
+            leaders = np.concatenate([leaders, own[best:best + 1]])
+            end = np.clip(pixels[index], boxes[best, :2], boxes[best, 2:])
+            axes.plot(*inside.transform([pixels[index], end]).T, color=colours[index], linewidth=0.5, alpha=0.6,
+                      transform=axes.transAxes, zorder=2)
+
+
+def _crossings(segments: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How many of `others` (m, 2 ends, 2) each of `segments` (n, 2 ends, 2) crosses: (n,)."""
+    def side(ends: np.ndarray, point: np.ndarray) -> np.ndarray:
+        along, to = ends[..., 1, :] - ends[..., 0, :], point - ends[..., 0, :]
+        return np.sign(along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0])
+
+    a, b = segments[:, None], others[None]
+    return ((side(a, b[..., 0, :]) * side(a, b[..., 1, :]) < 0)
+            & (side(b, a[..., 0, :]) * side(b, a[..., 1, :]) < 0)).sum(axis=1)
+
+
+def _struck(boxes: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """How many of `segments` (m, 2 ends, 2) run through each of `boxes` (n, x0 y0 x1 y1): (n,)."""
+    steps = np.linspace(0, 1, 80)[:, None]
+    along = segments[:, None, 0] * (1 - steps) + segments[:, None, 1] * steps
+    within = (along[None] > boxes[:, None, None, :2]) & (along[None] < boxes[:, None, None, 2:])
+    return within.all(axis=3).any(axis=2).sum(axis=1)
+
+
+@_styled
+def pareto(rows: Sequence[Row], x: str = "bytes") -> Figure:
+    """Accuracy against `bytes` (log) or `latency_ratio`: the front as a step line, dominated variants as ×."""
+    rows = [row for row in rows if row["value"] is not None and row[x] is not None]
+    figure, axes = _figure(4.9)
+    best = max((row["value"] for row in rows), default=100.0)
+    limit = _far_off([best - row["value"] for row in rows])
+    floor = best - limit if np.isfinite(limit) else None
+    field = 1 if x == "bytes" else 2
+    # accuracy itself, not the drop: peers have no drop
+    beaten = dominated([{**row, "technique": "", "drop": -row["value"]} for row in rows], (0, field))
+    front = sorted((row for row in rows if row["name"] not in beaten), key=lambda row: row[x])
+    seen = min((row["value"] for row in rows if floor is None or row["value"] >= floor), default=0.0)
+    bottom = seen - 0.14 * max(best - seen, 0.5)
+    points = np.array([(row[x], max(row["value"], bottom)) for row in rows]).reshape(-1, 2)
+    for row, (across, up) in zip(rows, points, strict=True):
+        off, cross = row["value"] < bottom, row["name"] in beaten
+        look = {"marker": "v", "markersize": 6.5} if off else {
+            "marker": "x", "markersize": 6.5, "markeredgewidth": 1.6} if cross else {
+            "marker": _marker(row["technique"]), "markersize": _size(row), "markeredgecolor": "white"}
+        axes.plot(across, up, color=colour(row["technique"]), linestyle="", clip_on=False, zorder=4,
+                  gid="dominated" if cross else "front", **look)
+    spread = points[:, 0] if len(points) else np.array([1.0])
+    low, high = spread.min(), spread.max()
+    log = x == "bytes" or high > 5 * low  # one file on slow reference kernels must not squeeze the others together
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(unit="B", sep=" ") if x == "bytes" else FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim((low / 1.35, high * 1.35) if log else (max(0, low - 0.12 * high), high * 1.12))
+    axes.set_ylim(bottom, best + 0.14 * max(best - bottom, 0.5))
+    steady = [(row[x], row["value"]) for row in front if row["value"] >= bottom]
+    ends = [*steady[1:], (axes.get_xlim()[1], steady[-1][1])] if steady else []
+    line = [corner for here, there in zip(steady, ends, strict=True) for corner in (here, (there[0], here[1]))]
+    axes.plot(*np.reshape(line, (-1, 2)).T, color="#555555", linewidth=1, alpha=0.7, zorder=1, gid="front line")
+    across = "File size" if x == "bytes" else "Latency, ratio to float32 at one thread"
+    axes.set(xlabel=f"{across}{' (log)' if log else ''}", ylabel="Accuracy, %",
+             title=f"Accuracy × {'bytes' if x == 'bytes' else 'latency'}")
+    axes.yaxis.set_major_locator(MaxNLocator(6, min_n_ticks=3))
+    extra = [Line2D([], [], color="#555555", linewidth=1, label="front")]
+    if beaten:
+        extra.append(Line2D([], [], color="#555555", marker="x", linestyle="", markeredgewidth=1.6, label="dominated"))
+    _legend(axes, rows, extra)
+    texts = [row["name"] + (f" ({row['value']:.1f} %)" if row["value"] < bottom else "") for row in rows]
+    _place_labels(axes, points, texts, [colour(row["technique"]) for row in rows], line)
+    return figure
+
+
+@_styled
+def size_bars(rows: Sequence[Row]) -> Figure:
+    """Bytes of each file, and of the file after gzip (what a download costs); the ratio to float32 beside the bar."""
+    rows = [row for row in rows if row["bytes"] is not None]
+    figure, axes = _figure(1.3 + 0.3 * len(rows))
+    unit, name = (1e6, "MB") if max((row["bytes"] for row in rows), default=0) >= 2e6 else (1e3, "KB")
+    for place, row in enumerate(rows):
+        axes.barh(place, row["bytes"] / unit, height=0.7, color=colour(row["technique"]), alpha=0.35, linewidth=0)
+        if row["gzip_bytes"] is not None:
+            axes.barh(place, row["gzip_bytes"] / unit, height=0.34, color=colour(row["technique"]), linewidth=0)
+        if row["ratio"] is not None and row["technique"] != "baseline":
+            axes.annotate(f"{row['ratio']:.1f} ×", (max(row["bytes"], row["gzip_bytes"] or 0) / unit, place),
+                          xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    _names(axes, rows)
+    axes.margins(x=0.1)
+    axes.set(xlabel=f"{name} (light: the file, dark: after gzip; × smaller than float32)", title="Size")
+    _legend(axes, rows)
+    return figure
+
+
+@_styled
+def latency_bars(rows: Sequence[Row]) -> Figure:
+    """Latency as a ratio to float32 with its spread over rounds: one thread solid, all threads hollow below it."""
+    rows = [row for row in rows if row["latency_ratio"] is not None]
+    figure, axes = _figure(1.5 + 0.3 * len(rows))
+    there = _intervals(rows, ("latency_ratio", "latency_ratio_low", "latency_ratio_high"), 1, axes)
+    left, right = axes.get_xlim()
+    by_threads = [row.get("latency_ratio_by_threads") or {} for row in rows]
+    most, extra = max((int(threads) for spent in by_threads for threads in spent), default=1), []
+    if most > 1:
+        for place, (row, spent) in enumerate(zip(rows, by_threads, strict=True)):
+            all_threads = spent.get(str(most))
+            if all_threads and all_threads["ratio_high"] < right:
+                look = {"color": colour(row["technique"]), "zorder": 2}
+                ends = [all_threads["ratio_low"], all_threads["ratio_high"]]
+                axes.plot(ends, [place + 0.27] * 2, linewidth=1, **look)
+                axes.plot(all_threads["ratio"], place + 0.27, marker="o", markersize=4.5, markerfacecolor="white",
+                          gid="all threads", **look)
+        extra = [Line2D([], [], marker="o", markersize=4.5, markerfacecolor="white", color="#555555", linewidth=1,
+                        label=f"{most} threads")]
+    axes.axvline(1, color="#333333", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    _names(axes, rows)
+    axes.set_xlim(min(0.0, left), max(right, 1.05))
+    axes.set(xlabel="Latency, ratio to float32 at the same number of threads (less is faster)", title="Latency")
+    _legend(axes, there, extra)
+    return figure
+
+
+@_styled
+def weight_bits(rows: Sequence[Row]) -> Figure:
+    """How the weights of each file divide over bit widths, in percent of the weights; read from the flatbuffer."""
+    rows = [row for row in rows if row["weight_bits_share"]]
+    widths = sorted({bits for row in rows for bits in row["weight_bits_share"]}, key=float)
+    shades = dict(zip(widths, sns.color_palette("mako_r", max(len(widths), 2)), strict=False))
+    figure, axes = _figure(1.3 + 0.26 * len(rows))
+    starts = np.zeros(len(rows))
+    for bits in widths:
+        shares = np.array([100 * row["weight_bits_share"].get(bits, 0) for row in rows])
+        axes.barh(range(len(rows)), shares, left=starts, height=0.7, color=shades[bits], linewidth=0,
+                  label=f"{bits} bits")
+        starts += shares
+    _names(axes, rows)
+    axes.set_xlim(0, 100)
+    axes.set(xlabel="Weights, %", title="Bits a weight")
+    if widths:
+        figure.legend(loc="outside lower center", ncols=len(widths), frameon=False)
+    return figure
+
+
+@_styled
+def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and accuracy by epoch, training dashed and validation solid; the best validation epoch is marked."""
+    figure = Picture(figsize=(WIDTH, 2.9), layout="constrained")
+    epochs = np.arange(1, len(history) + 1)
+    best = max(range(len(history)), key=lambda epoch: history[epoch].get("val_accuracy") or 0.0, default=0)
+    for axes, key, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("Loss", "Accuracy, %"), strict=True):
+        scale = 100 if key == "accuracy" else 1
+        for name, label, dash, shade in ((key, "train", (0, (4, 2)), FAINT), (f"val_{key}", "validation", "-", TAKEN)):
+            values = [scale * epoch[name] if epoch.get(name) is not None else np.nan for epoch in history]
+            axes.plot(epochs, values, linestyle=dash, color=shade, label=label, linewidth=1.6,
+                      marker="o" if len(history) < 4 else "", markersize=4)
+            if name.startswith("val_") and len(history) > 1:
+                axes.plot(epochs[best], values[best], marker="o", markersize=7, markerfacecolor="white", color=shade,
+                          markeredgewidth=1.6, linestyle="", label=f"best epoch ({best + 1})")
+        axes.set(xlabel="Epoch", title=title, xlim=(0.5, max(len(history), 1) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    figure.axes[0].legend(frameon=False)
+    return figure
+
+
+@_styled
+def class_balance(manifest: Mapping[str, Any]) -> Figure:
+    """Images a class in each split; past 40 classes a histogram, since no bar could be read."""
+    splits = {name: split["per_class"] for name, split in manifest["splits"].items()}
+    classes, shades = manifest["classes"], sns.color_palette(["#0072B2", "#E69F00", "#009E73", "#CC79A7"])
+    many = len(classes) > 40
+    if many:
+        figure = Picture(figsize=(WIDTH, 2.6), layout="constrained")
+        for axes, shade, (name, counts) in zip(figure.subplots(1, len(splits)), shades, splits.items(), strict=False):
+            sns.histplot(x=counts, ax=axes, color=shade, discrete=np.ptp(counts) < 15, linewidth=0)
+            axes.set(xlabel="Images a class", ylabel="Classes", title=f"{name} ({sum(counts):,})")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
+        return figure
+    long = max(map(len, classes)) > 8 or len(classes) > 14
+    figure, axes = _figure(1.4 + (0.26 * len(classes) if long else 1.6))
+    thick = 0.8 / len(splits)
+    for index, (name, counts) in enumerate(splits.items()):
+        places = np.arange(len(classes)) + (index - (len(splits) - 1) / 2) * thick
+        (axes.barh if long else axes.bar)(places, counts, thick, color=shades[index % 4], linewidth=0,
+                                          label=f"{name} ({sum(counts):,})")
+    if long:
+        axes.set_yticks(range(len(classes)), [_short(name, 28) for name in classes])
+        axes.set_ylim(len(classes) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("Images")
+    else:
+        axes.set_xticks(range(len(classes)), classes)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylabel("Images")
+    axes.set_title("Images a class")
+    figure.legend(loc="outside lower center", ncols=len(splits), frameon=False)
+    return figure
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most - 1] + "…"
+
+
+@_styled
+def sample_grid(images: np.ndarray, labels: Sequence[int], classes: Sequence[str]) -> Figure:
+    """A grid of images, uint8 (n, height, width, 1 or 3), with the name of the class above each."""
+    across = max(1, min(8, len(images)))
+    down = -(-len(images) // across)
+    figure = Picture(figsize=(WIDTH * across / 8 if across < 8 else WIDTH, 1.12 * down), layout="constrained")
+    for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+        axes = figure.add_subplot(down, across, place + 1)
+        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255,
+                    interpolation="nearest" if max(image.shape[:2]) < 48 else "antialiased")
+        axes.set_title(_short(str(classes[int(label)]), 13), fontsize=7.5, fontweight="normal", loc="center", pad=2)
+        axes.axis("off")
+    return figure
+
+
+@_styled
+def decision_flow(flow: Mapping[str, Mapping[str, Any]], path: Sequence[Sequence[Any]]) -> Figure:
+    """The decision flow as boxes and arrows, with the path that was taken highlighted."""
+    answers = dict((node, answer) for node, answer in path)
+    columns, lines = (max(node["at"][axis] for node in flow.values()) for axis in (0, 1))
+    figure, axes = _figure(0.95 * (lines + 1))
+    box, pitch = (1.45, 0.58), (2.35, 1.0)
+    where = {name: (node["at"][0] * pitch[0], -node["at"][1] * pitch[1]) for name, node in flow.items()}
+    for name, node in flow.items():
+        x, y = where[name]
+        taken, leaf = name in answers, "next" not in node
+        axes.add_patch(FancyBboxPatch((x - box[0] / 2, y - box[1] / 2), *box, zorder=3, gid="node",
+                                      boxstyle=f"round,pad=0.02,rounding_size={0.28 if leaf else 0.08}",
+                                      facecolor=(TAKEN if leaf else "#dcebf5") if taken else "white",
+                                      edgecolor=TAKEN if taken else FAINT, linewidth=1.8 if taken else 1.0))
+        axes.text(x, y, node["text"], ha="center", va="center", fontsize=9, zorder=4, linespacing=1.25,
+                  color="white" if taken and leaf else "#222222" if taken else "#6b7075",
+                  fontweight="bold" if taken and leaf else "normal")
+        ways: dict[str, list[str]] = {}
+        for answer, target in node.get("next", {}).items():
+            ways.setdefault(target, []).append(answer)
+        for target, labels in ways.items():
+            went = answers.get(name) in labels and target in answers
+            _arrow(axes, where[name], where[target], box, answers[name] if went else " / ".join(labels), went)
+    axes.set_xlim(-box[0] / 2 - 0.1, columns * pitch[0] + box[0] / 2 + 0.1)
+    axes.set_ylim(-lines * pitch[1] - box[1] / 2 - 0.1, box[1] / 2 + 0.1)
+    axes.axis("off")
+    return figure
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], box: tuple[float, float], text: str,
+           taken: bool) -> None:
+    sideways = start[0] != end[0]
+    turn = np.sign(end[0] - start[0])
+    a = (start[0] + turn * (box[0] / 2 + 0.03), start[1]) if sideways else (start[0], start[1] - box[1] / 2 - 0.03)
+    b = (end[0] - turn * (box[0] / 2 + 0.05), end[1]) if sideways else (end[0], end[1] + box[1] / 2 + 0.05)
+    shade = TAKEN if taken else FAINT
+    axes.annotate("", b, a, arrowprops={"arrowstyle": "-|>", "color": shade, "linewidth": 2.2 if taken else 1.0,
+                                        "shrinkA": 0, "shrinkB": 0, "mutation_scale": 12}, zorder=2)
+    axes.text((a[0] + b[0]) / 2 + (0 if sideways else 0.08), (a[1] + b[1]) / 2 + (0.1 if sideways else 0), text,
+              ha="center" if sideways else "left", va="bottom" if sideways else "center", fontsize=8.5, color=shade,
+              fontweight="bold" if taken else "normal")
+
+
+def picture(figure: Figure, kind: str, dpi: float = 160) -> bytes:
+    """A figure as `png` or `svg`, the same bytes for the same figure: no date and no program version inside."""
+    file = io.BytesIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "edgeq"}):
+        figure.savefig(file, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else {"Software": None},
+                       facecolor="white")
+    return file.getvalue()

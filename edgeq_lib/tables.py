@@ -1,0 +1,45 @@
+"""Tables that notebooks show, built from the shelf."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from edgeq_lib import benchmark, flatbuffer, report
+from edgeq_lib.study import Variant
+
+
+def variants(chosen: Sequence[Variant], split: str = "validation") -> pd.DataFrame:
+    """One row a variant: bits, size, accuracy on `split` with its 95 % interval, and the paired drop."""
+    if not chosen:
+        return pd.DataFrame()
+    base = chosen[0].study.variant("float32").path.stat().st_size
+    rows = []
+    for variant in chosen:
+        report, quality = flatbuffer.report(variant.model()), (variant.read("quality") or {}).get(split, {})
+        rows.append({
+            "variant": variant.name, "engine": variant.facts["engine"], "weight bits": report["weight_bits"],
+            "activation bits": report["activation_bits"], "computes in": report["compute"],
+            "kB": variant.path.stat().st_size / 1000, "× smaller": base / variant.path.stat().st_size,
+            "top-1 %": quality.get("top1"), "95 %": _interval(quality, "low", "high"), "drop": quality.get("drop"),
+            "drop 95 %": _interval(quality, "drop_low", "drop_high"), "agrees %": quality.get("agreement"),
+            "seconds to make": variant.facts["seconds"]})
+    return pd.DataFrame(rows).set_index("variant").round(
+        {"weight bits": 1, "activation bits": 1, "kB": 1, "× smaller": 2, "top-1 %": 2, "drop": 2, "agrees %": 2,
+         "seconds to make": 1})
+
+
+def _interval(quality: dict, low: str, high: str) -> str:
+    return f"{quality[low]:.2f} … {quality[high]:.2f}" if quality.get(low) is not None else ""
+
+
+def rows(chosen: Sequence[Variant], split: str = "validation", measured: bool = False) -> list[dict]:
+    """Rows of the results table, for figures; `measured` takes the benchmark's records, else sizes alone.
+
+    The variants are named by the caller: a stage that looked at the whole shelf would depend on all that stands there.
+    """
+    base = chosen[0].study.variant("float32").path.stat().st_size
+    return [report._row(variant, (variant.read("quality") or {}).get(split), variant.read("cost") if measured else
+                       {**benchmark.sizes(variant.model()), "report": flatbuffer.report(variant.model())}, base)
+            for variant in chosen]

@@ -1,0 +1,141 @@
+"""Training that survives interruption: a checkpoint an epoch, keyed by what decides the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib.litert import quiet
+from edgeq_lib.progress import progress
+from edgeq_lib.study import EdgeqError, digest, read_json, write_json
+
+with quiet():  # TensorFlow greets on standard error
+    import tensorflow as tf
+    import tf_keras as keras
+
+Arrays = tuple[np.ndarray, np.ndarray]
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
+
+
+def ends_in_softmax(model: keras.Model) -> bool:
+    """Whether the model's outputs are probabilities, not logits."""
+    last = model.layers[-1]
+    return isinstance(last, keras.layers.Softmax) or last.get_config().get("activation") == "softmax"
+
+
+def train_only_head(model: keras.Model, only: bool) -> None:
+    """Freeze all but the last layer with weights (`only`), or free every layer again."""
+    *body, head = [layer for layer in model.layers if layer.weights]
+    for layer in body:
+        layer.trainable = not only
+    head.trainable = True
+
+
+def augmentation(flip: bool, rotation: float, zoom: float) -> keras.Sequential | None:
+    """Random horizontal flip, rotation (± turns) and zoom (± share), as layers on uint8 or float images; None for none."""
+    steps = [keras.layers.RandomFlip("horizontal")] if flip else []
+    steps += [keras.layers.RandomRotation(rotation, fill_mode="nearest")] if rotation else []
+    steps += [keras.layers.RandomZoom(zoom, fill_mode="nearest")] if zoom else []
+    return keras.Sequential(steps) if steps else None
+
+
+def batches(images: np.ndarray, labels: np.ndarray, preprocess: Callable[[np.ndarray], np.ndarray], batch: int,
+            order: np.ndarray | None = None) -> Any:
+    """A tf.data set of (float32 images, labels); memory-mapped images are read a batch at a time, in `order`."""
+    order = np.arange(len(labels)) if order is None else order
+
+    def read(indices: np.ndarray) -> Arrays:
+        inside = np.sort(indices)  # a memory map wants ascending reads; the order within a batch does not matter
+        return preprocess(np.asarray(images[inside])), labels[inside].astype(np.int64)
+
+    data = tf.data.Dataset.from_tensor_slices(order).batch(batch)
+    data = data.map(lambda indices: tf.numpy_function(read, [indices], (tf.float32, tf.int64)), num_parallel_calls=1)
+    shape = (None, *images.shape[1:])
+    return data.map(lambda x, y: (tf.ensure_shape(x, shape), tf.ensure_shape(y, (None,)))).prefetch(2)
+
+
+def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Callable[[np.ndarray], np.ndarray], *,
+        epochs: int, learning_rate: float, optimizer: str, batch: int, seed: int, folder: Path, key: Any,
+        schedule: str = "constant", patience: int | None = None, augment: keras.Sequential | None = None,
+        teacher: keras.Model | None = None) -> list[dict[str, float]]:
+    """Train in place, resuming where an earlier run of the same `key` stopped; the model ends at its best epoch.
+
+    Images are uint8 (n, H, W, C), labels int64 (n,). `schedule` is constant or cosine (arXiv 1608.03983). With a
+    `teacher`, its logits are the target (knowledge distillation, arXiv 1503.02531) and labels only score. Epochs are
+    chosen by validation accuracy, never by test. Returns a record an epoch: loss, accuracy, val_accuracy, best.
+
+    Raises EdgeqError when the loss stops being a number.
+    """
+    folder = folder / digest(key)[:16]
+    log = folder / "history.json"
+    history: list[dict[str, float]] = read_json(log) if log.exists() else []
+    if history and (folder / "finished").exists():
+        model.load_weights(folder / "best")
+        return history
+
+    keras.utils.set_random_seed(seed)
+    steps = -(-len(train[1]) // batch)
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps) if schedule == "cosine" else learning_rate
+    opt = OPTIMIZERS[optimizer](learning_rate=rate)
+    opt.build(model.trainable_variables)
+    state = tf.train.Checkpoint(model=model, optimizer=opt)
+    if history:
+        state.restore(str(folder / f"epoch{len(history)}")).assert_existing_objects_matched()
+
+    probabilities = ends_in_softmax(model)
+    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)
+    soft = keras.losses.KLDivergence()
+
+    @tf.function
+    def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = augment(x, training=True) if augment is not None else x
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            if teacher is None:
+                loss = crossentropy(y, outputs)
+            else:
+                as_probabilities = (lambda z: z) if probabilities else tf.nn.softmax
+                loss = soft(as_probabilities(teacher(x, training=False)), as_probabilities(outputs))
+            total = loss + (tf.add_n(model.losses) if model.losses else 0.0)
+        opt.apply_gradients(zip(tape.gradient(total, model.trainable_variables), model.trainable_variables, strict=True))
+        return loss, tf.reduce_mean(tf.cast(tf.argmax(outputs, -1) == y, tf.float32))
+
+    for epoch in range(len(history) + 1, epochs + 1):
+        order = np.random.default_rng([seed, epoch]).permutation(len(train[1]))
+        losses = []
+        for x, y in progress(batches(*train, preprocess, batch, order), f"{model.name}: epoch {epoch} of {epochs}", steps):
+            losses.append([float(value) for value in step(x, y)])
+            if not np.isfinite(losses[-1][0]):
+                raise EdgeqError(f"The loss of {model.name} became {losses[-1][0]} in epoch {epoch}; lower learning_rate, and "
+                                 "look for NaN in images and weights.")
+        loss, accuracy = np.mean(losses, axis=0)
+        score = float(np.mean(predict(model, validation[0], preprocess).argmax(-1) == validation[1]))
+        best = not history or score > max(past["val_accuracy"] for past in history)
+        history.append({"epoch": epoch, "loss": float(loss), "accuracy": float(accuracy), "val_accuracy": score})
+        folder.mkdir(parents=True, exist_ok=True)
+        state.write(str(folder / f"epoch{epoch}"))
+        if best:
+            model.save_weights(folder / "best", save_format="tf")
+        write_json(log, history)  # last: an epoch counts once all that belongs to it is on disk
+        for old in folder.glob(f"epoch{epoch - 1}.*"):
+            old.unlink()
+        since_best = epoch - 1 - int(np.argmax([past["val_accuracy"] for past in history]))
+        if patience is not None and since_best >= patience:
+            break
+    if history:
+        model.load_weights(folder / "best").expect_partial()
+        (folder / "finished").touch()
+        for old in folder.glob("epoch*"):
+            old.unlink()
+    return history
+
+
+def predict(model: keras.Model, images: np.ndarray, preprocess: Callable[[np.ndarray], np.ndarray],
+            batch: int = 64) -> np.ndarray:
+    """Outputs (n, classes), float32, of a Keras model on uint8 images."""
+    forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    return np.concatenate([forward(preprocess(np.asarray(images[start:start + batch]))).numpy()
+                           for start in range(0, len(images), batch)])

@@ -1,0 +1,157 @@
+# %% [markdown]
+# # 02 · How good is the float model that everything is compared with?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/02_baseline.ipynb)
+#
+# Compression is measured against a float32 model, so that model must be sound: trained to the end, evaluated on held-out
+# images, and **the same in Keras and as a flatbuffer**. This notebook obtains it, trains it if asked to, exports it once,
+# and proves that the export changed nothing.
+#
+# **Overall flow:** obtain a model and its preprocessing → train or fine-tune (resumable) → export the float flatbuffer →
+# check it against Keras on real images → shelve it as `float32`.
+
+# %% [markdown]
+# On Colab, fetch the workbook first; anywhere else this cell does nothing.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+    sys.path.insert(0, "edgeq")
+
+# %% [markdown]
+# One import cell; training and export live in `edgeq_lib`.
+
+# %%
+import time
+from typing import Any, Literal
+
+import pandas as pd
+from IPython.display import Markdown
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from edgeq_lib import datasets, evaluate, keras_files, keras_graph, litert, plots, tables, training, zoo
+from edgeq_lib.parameters import NameOrPath
+from edgeq_lib.run import open_study
+
+# %% [markdown]
+# ## Parameters
+#
+# `model` is a name of the zoo or a Keras file of your own (`.keras`, `.h5`, SavedModel). `epochs: 0` takes the weights as
+# they are.
+
+# %% tags=["parameters"]
+study: str = "quickstart"  # whose shelf to fill: runs/<study>
+seed: NonNegativeInt = 0  # decides initial weights and the order of images
+model: NameOrPath = "resnet8"  # a zoo name, or a Keras file
+weights: NameOrPath = "none"  # imagenet, none, or a weights file
+alpha: PositiveFloat = 1.0  # width of the network, where it has one
+preprocessing: str | dict[str, Any] | None = None  # signed, unit, none, torch, caffe or {mean, std}; default: the model's
+trusted: bool = False  # allow Lambda layers and SavedModels: they run code
+head_epochs: NonNegativeInt = 0  # first train the last layer alone
+epochs: NonNegativeInt = 20  # passes over the training images
+learning_rate: PositiveFloat = 2e-3  # of the optimizer, at the start
+optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # of both phases
+schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate
+batch: PositiveInt = 64  # images a step
+patience: PositiveInt | None = None  # epochs without improvement on validation after which training stops
+flip: bool = False  # augmentation: mirror images left to right (not digits!)
+rotation: NonNegativeFloat = 0.02  # augmentation: ± turns
+zoom: NonNegativeFloat = 0.08  # augmentation: ± share
+
+# %% [markdown]
+# ## 1 · The model and its preprocessing
+#
+# Weights are copied by layer name; what could not be loaded (a head for another number of classes, say) is listed, never
+# passed over in silence.
+
+# %%
+shelf = open_study(study, stage="02_baseline", needs="01_data")
+images = datasets.load(shelf)
+net, preprocess, not_loaded = zoo.obtain(model, weights, images.train.images.shape[1:], len(images.classes), alpha=alpha,
+                                         preprocessing=preprocessing, trusted=trusted)
+
+# %% tags=["nbval-check-output"]
+print(f"{net.count_params():,} parameters; pixels become (x - {preprocess.mean}) / {preprocess.std}; "
+      f"layers not loaded: {not_loaded or 'none'}")
+pd.Series(keras_graph.layer_census(net), name="layers").to_frame().T
+
+# %% [markdown]
+# ## 2 · Train
+#
+# A checkpoint is written each epoch, keyed by the data, the model and the hyper-parameters: stopped and started again, it
+# goes on where it was, and editing other code never throws training away. The best epoch **on validation** is kept.
+
+# %%
+augment = training.augmentation(flip, rotation, zoom)
+recipe = {"data": images.manifest["fingerprint"], "model": [model, weights, alpha, preprocess.record()], "batch": batch,
+          "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom]}
+shared = {"learning_rate": learning_rate, "optimizer": optimizer, "batch": batch, "seed": seed, "augment": augment,
+          "folder": shelf.folder / "training"}
+
+# %% [markdown]
+# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained.
+
+# %%
+started, history = time.time(), []
+for phase, count in (("head", head_epochs), ("all", epochs)):
+    recipe |= {phase: [count, learning_rate, schedule, patience]}
+    training.train_only_head(net, phase == "head")
+    history += training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
+                            schedule=schedule, patience=patience, **shared)
+seconds = time.time() - started
+
+# %% [markdown]
+# Curves that still rise mean that training was too short, and that every later comparison is made with a weak baseline.
+
+# %%
+plots.learning_curves(history) if history else Markdown("*No training was asked for: the weights are used as they came.*")
+
+# %% [markdown]
+# ## 3 · The float flatbuffer, once
+#
+# Exported at a batch of one. All post-training variants are made from this one file, so conversion is paid once.
+
+# %%
+keras_files.shelve_model(shelf, net)
+flatbuffer = litert.convert(net)
+float32 = shelf.shelve("float32", flatbuffer, technique="baseline", scheme="float32", engine="converter", seed=seed,
+                       seconds=round(seconds, 1))
+
+# %% [markdown]
+# Is it the same function? Keras and the flatbuffer on the same real images: they must agree on every top-1, up to rounding.
+
+# %%
+parity = evaluate.parity(net, flatbuffer, images.validation.images[:256], preprocess)
+pd.Series(parity, name="Keras against flatbuffer").to_frame()
+
+# %% [markdown]
+# ## 4 · How good is it?
+#
+# On **validation**, with a 95 % interval (Wilson). Test predictions are stored for the last notebook and not looked at here.
+
+# %%
+quality = evaluate.score(shelf, float32, images, preprocess)
+tables.variants([float32])
+
+# %% [markdown]
+# The class that it knows worst: a small drop on average can hide a large one there.
+
+# %%
+worst = quality["validation"]["worst_class"]
+print(f"worst class on validation: {worst['name']}, {worst['top1']:.1f} % of {worst['n']} images")
+
+# %% [markdown]
+# ## What we know now
+
+# %%
+now = quality["validation"]
+Markdown(f"""The float model **{net.name}** has {net.count_params():,} parameters and gets **{now['top1']:.2f} %**
+({now['low']:.2f} … {now['high']:.2f}) of {now['n']:,} validation images. Its flatbuffer weighs {len(flatbuffer) / 1000:,.0f} kB
+and agrees with Keras on {parity['top-1 agreement %']:.1f} % of {parity['images']} images.""")
+
+# %%
+shelf.write("baseline", {"model": model, "weights": weights, "alpha": alpha, "parameters": net.count_params(), "history": history,
+                         "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity})
+shelf.finish({"parameters": net.count_params(), "validation": now["top1"]})

@@ -1,0 +1,157 @@
+# %% [markdown]
+# # 04 · Does quantization-aware training win back what rounding loses?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/04_qat.ipynb)
+#
+# Quantization-aware training (QAT) puts the rounding of the int8 file into the training graph, so that the weights learn to
+# live with it. Done right, **the file has the same operations, size and speed as the post-training int8 file**, only its
+# numbers are better. Done as often published (annotate convolutions, leave the rest alone) batch norms no longer fold and
+# float islands remain. Both are made here, side by side.
+#
+# **Overall flow:** fold batch norms → give every tensor its rounding → fine-tune briefly → export by the same engine as
+# `int8` → prove that flatbuffer and training graph agree → compare, paired.
+
+# %% [markdown]
+# On Colab, fetch the workbook first; anywhere else this cell does nothing.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+    sys.path.insert(0, "edgeq")
+
+# %% [markdown]
+# One import cell; the training graph is built in `edgeq_lib/compress/qat.py`.
+
+# %%
+import time
+from typing import Literal
+
+import pandas as pd
+from IPython.display import Markdown
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, plots, tables, training, zoo
+from edgeq_lib.compress import ptq, qat
+from edgeq_lib.run import open_study
+
+# %% [markdown]
+# ## Parameters
+#
+# A low learning rate and few epochs are enough: QAT repairs, it does not learn anew.
+
+# %% tags=["parameters"]
+study: str = "quickstart"  # whose shelf to read and fill: runs/<study>
+seed: NonNegativeInt = 0  # decides the order of images
+epochs: PositiveInt = 5  # passes over the training images
+learning_rate: PositiveFloat = 1e-5  # of the optimizer
+optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # of the fine-tuning
+batch: PositiveInt = 32  # images a step
+distil: bool = False  # learn from the float model's outputs, not from labels
+selective: bool = True  # also make the published selective recipe, to show what it costs
+
+# %% [markdown]
+# ## 1 · The training graph
+#
+# Batch norms are folded into their convolutions (exact), swish and sigmoid become tensors of their own, and every tensor
+# that the int8 file holds gets a rounding with the range that calibration saw.
+
+# %%
+shelf = open_study(study, stage="04_qat", needs="03_ptq")
+images, baseline = datasets.load(shelf), shelf.read("baseline")
+preprocess = zoo.Preprocessing(**baseline["preprocessing"])
+float_model = keras_files.shelved_model(shelf)
+
+# %%
+calibration_set = preprocess(images.calibration_images)
+model = qat.quantize_aware(float_model, calibration_set)
+print(f"{len(float_model.layers)} layers in the float model, {len(model.layers)} in the training graph")
+
+# %% [markdown]
+# ## 2 · Fine-tune
+#
+# Resumable, a checkpoint an epoch, the best epoch on validation kept. With `distil`, the float model's outputs are the
+# target and labels are not needed.
+
+# %%
+recipe = {"data": images.manifest["fingerprint"], "parent": shelf.variant("float32").facts["sha256"], "epochs": epochs,
+          "settings": [learning_rate, optimizer, batch, seed, distil], "calibration": images.manifest["calibration"]["indices"]}
+settings = {"epochs": epochs, "learning_rate": learning_rate, "optimizer": optimizer, "batch": batch, "seed": seed,
+            "teacher": float_model if distil else None, "folder": shelf.folder / "training"}
+
+# %%
+started = time.time()
+history = training.fit(model, images.train, images.validation, preprocess, key={**recipe, "graph": "full"}, **settings)
+plots.learning_curves(history)
+
+# %% [markdown]
+# ## 3 · Export
+#
+# The trained float weights go through the same engine as the int8 PTQ file, which gets the ranges that training used.
+
+# %%
+file = qat.export(model, calibration_set)
+variant = shelf.shelve("qat_int8", file, technique="qat", scheme="int8", engine="litert-quantizer", parent="float32",
+                       seed=seed, seconds=round(time.time() - started, 1))
+made = [variant]
+
+# %% [markdown]
+# Is the file what training saw? Top-1 of the Keras graph and of the flatbuffer on the same images; disagreements between
+# classes that lie within one step of the output's scale are rounding, and counted apart.
+
+# %%
+agreement = evaluate.parity(model, file, images.validation.images[:1000], preprocess)
+pd.Series(agreement, name="training graph against flatbuffer").to_frame()
+
+# %% [markdown]
+# ## 4 · The published selective recipe
+#
+# Convolutions and dense layers annotated, a no-op configuration elsewhere. It trains, but nothing folds. It gets the same
+# data, epochs and learning rate.
+
+# %%
+if selective:
+    started, usual = time.time(), qat.quantize_aware_selective(float_model)
+    training.fit(usual, images.train, images.validation, preprocess, key={**recipe, "graph": "selective"}, **settings)
+    made.append(shelf.shelve("qat_selective", qat.export_selective(usual, calibration_set), technique="qat", scheme="int8",
+                             engine="converter", parent="float32", seed=seed, seconds=round(time.time() - started, 1)))
+
+# %% [markdown]
+# ## 5 · Same operations as the PTQ file?
+#
+# The number of each operation in the files. A file done right adds nothing; QUANTIZE, DEQUANTIZE, MUL or ADD beyond the
+# PTQ file's are the price of ranges that are missing and batch norms that did not fold.
+
+# %% tags=["nbval-check-output"]
+reference = [shelf.variant("int8")] if (shelf.folder / "variants" / "int8").exists() else []
+operations = pd.DataFrame({each.name: flatbuffer.report(each.model())["ops"] for each in [*reference, *made]})
+operations.fillna(0).astype(int)
+
+# %% [markdown]
+# ## 6 · What does it buy?
+#
+# On validation, paired with float32. The int8 PTQ file stands beside, since that is what QAT must beat.
+
+# %%
+for each in made:
+    evaluate.score(shelf, each, images, preprocess)
+table = tables.variants([shelf.variant("float32"), *reference, *made])
+table
+
+# %%
+plots.drop_bars(tables.rows([shelf.variant("float32"), *reference, *made]))
+
+# %% [markdown]
+# ## What we know now
+
+# %%
+row = table.loc["qat_int8"]
+beside = table.loc["int8"] if reference else None
+Markdown(f"""After {len(history)} epochs **qat_int8** gets {row['top-1 %']:.2f} % on validation, a drop of {row['drop']:+.2f} points
+({row['drop 95 %']}){f"; int8 without training dropped {beside['drop']:+.2f} ({beside['drop 95 %']})" if reference else ""}.
+Training graph and flatbuffer agree on {agreement['top-1 agreement %']:.1f} % of {agreement['images']} images;
+{agreement['within one step']} of the {agreement['disagreements']} disagreements lie within one output step.""")
+
+# %%
+shelf.finish({"variants": [each.name for each in made], "agreement": agreement})

@@ -1,0 +1,161 @@
+# %% [markdown]
+# # 90 · Which variant should be shipped, and how sure are we?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/90_analysis.ipynb)
+#
+# Everything before this notebook has put measured variants on the shelf. Here they are judged against the study's criteria.
+# **The choice is made on validation; test is read once, now, to report it.** All comparisons are paired on the same images:
+# McNemar's test in its mid-p form, adjusted over the table (Holm), with intervals beside each figure and a plain word on
+# what these test images could not have seen.
+#
+# **Overall flow:** collect the records → the table → accuracy and Pareto plots → criteria and decision flow → publish.
+
+# %% [markdown]
+# On Colab, fetch the workbook first; anywhere else this cell does nothing.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+    sys.path.insert(0, "edgeq")
+
+# %% [markdown]
+# One import cell. Nothing here infers anything: predictions lie on the shelf.
+
+# %%
+import os
+from typing import Literal
+
+import pandas as pd
+from IPython.display import Markdown
+from pydantic import PositiveFloat
+
+from edgeq_lib import decision, plots, report
+from edgeq_lib.run import open_study
+
+# %% [markdown]
+# ## Parameters
+#
+# The acceptance criteria, and what the decision flow must know about your situation. Changing these runs this notebook
+# again and nothing else.
+
+# %% tags=["parameters"]
+study: str = "quickstart"  # whose shelf to judge: runs/<study>
+max_drop: float | None = 1.0  # points of top-1 that may be lost against float32
+min_ratio: PositiveFloat | None = 3.0  # times smaller than float32
+max_latency_ratio: PositiveFloat | None = 1.0  # latency as a ratio to float32, one thread
+device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "microcontroller"  # a class it must fit
+training_data: bool = True  # images of the task are at hand
+retraining: bool = True  # the network can be trained again
+kernels: Literal["any", "integer", "int8"] = "int8"  # what the target can run
+
+# %% [markdown]
+# ## 1 · Collect the records
+
+# %%
+shelf = open_study(study, stage="90_analysis", needs="80_edge_benchmark")
+bounds = {"max_drop": max_drop, "min_ratio": min_ratio, "max_latency_ratio": max_latency_ratio, "device": device}
+criteria = [{"name": name, "bound": bound} for name, bound in bounds.items() if bound is not None]
+answers = {"training_data": training_data, "retraining": retraining, "kernels": kernels}
+
+# %%
+command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
+results = report.collect(shelf, command, criteria, answers)
+rows = results["variants"]
+
+# %% [markdown]
+# ## 2 · The table
+#
+# On **test**. `p` is adjusted over the table; "agrees" is the share of images on which the variant names the class that
+# float32 names, right or wrong. Ties for the top class count as the expected value of drawing lots among the tied.
+
+# %%
+columns = {"name": "variant", "value": "top-1 %", "low": "from", "high": "to", "drop": "drop", "drop_low": "drop from",
+           "drop_high": "drop to", "p_value": "p", "agreement": "agrees %", "ties": "ties", "ratio": "× smaller",
+           "latency_ratio": "× latency", "integer_only": "integer only"}
+pd.DataFrame(rows)[list(columns)].rename(columns=columns).set_index("variant").round(3)
+
+# %% [markdown]
+# What that means, a sentence a variant:
+
+# %%
+Markdown("\n".join(f"- {sentence}" for sentence in report.claims(results)))
+
+# %% [markdown]
+# And what these test images cannot say:
+
+# %%
+Markdown("\n".join(f"- {sentence}" for sentence in report.limits(results)))
+
+# %% [markdown]
+# ## 3 · Accuracy
+#
+# Dots with 95 % intervals; the band is float32's interval.
+
+# %%
+figures = {"accuracy": plots.accuracy_bars(rows)}
+figures["accuracy"]
+
+# %% [markdown]
+# The paired drop says more than two separate intervals, because both variants saw the same images:
+
+# %%
+figures["drop"] = plots.drop_bars(rows, max_drop)
+figures["drop"]
+
+# %% [markdown]
+# ## 4 · What is bought for it
+#
+# Up and to the left is better. A variant drawn as × is dominated: another one is at least as accurate and smaller (faster).
+
+# %%
+figures["pareto_bytes"] = plots.pareto(rows, x="bytes")
+figures["pareto_bytes"]
+
+# %%
+figures["pareto_latency"] = plots.pareto(rows, x="latency_ratio")
+figures["pareto_latency"]
+
+# %% [markdown]
+# ## 5 · The criteria
+#
+# "Met" without reserve is said only when the whole interval lies within the bound; "met within noise" when the point
+# estimate does.
+
+# %%
+pd.DataFrame({row["name"]: decision.status(row, criteria) for row in rows}).T
+
+# %% [markdown]
+# ## 6 · The decision
+#
+# The flow asks what is available and what the target runs, and takes the simplest technique that meets every criterion **on
+# validation**. The path taken is highlighted.
+
+# %%
+choice = results["recommendation"]
+figures["decision"] = plots.decision_flow(decision.FLOW, choice["path"])
+figures["decision"]
+
+# %%
+Markdown(f"**{report.sentence(results)}**\n\n" + "\n".join(f"- {reason}" for reason in choice["reasons"]))
+
+# %% [markdown]
+# ## 7 · Publish
+#
+# `results.json` and `.csv` for programs, `report.md`, `.html` (one self-contained file) and `.pdf` for people.
+
+# %%
+report.publish(results, figures, shelf.folder / "report")
+sorted(path.name for path in (shelf.folder / "report").iterdir())
+
+# %% [markdown]
+# ## What we know now
+
+# %%
+Markdown(f"{report.sentence(results)} Chosen on {results['data']['n_validation']:,} validation images, reported on "
+         f"{results['data']['n_test']:,} test images. Made by `{results['command']}`.")
+
+# %%
+shelf.note_write(shelf.folder / "report" / "results.json")
+shelf.finish({"recommendation": choice["variant"], "met": choice["met"]})

@@ -1,0 +1,143 @@
+"""Costs side by side. Nothing here asserts how long anything takes: machines and their load differ."""
+
+import json
+import os
+import random
+
+import numpy as np
+import pytest
+from test_flatbuffer import tiny_files
+
+from edgeq_lib import benchmark, flatbuffer
+from edgeq_lib.study import EdgeqError
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """float32, int8 and int16x8 of the tiny network as files, laid out like a shelf."""
+    folder, paths = tmp_path_factory.mktemp("shelf"), {}
+    for name in ("float32", "int8", "int16x8"):
+        paths[name] = folder / name / "model.tflite"
+        paths[name].parent.mkdir()
+        paths[name].write_bytes(tiny_files()[name])
+    return paths
+
+
+def test_the_baseline_is_its_own_measure(shelf):
+    latency = benchmark.interleaved(shelf, threads=1, budget_seconds=0.5)
+    assert [latency["float32"][key] for key in ("ratio", "ratio_low", "ratio_high")] == [1, 1, 1]
+    for spent in latency.values():
+        assert 0 < spent["p50"] <= spent["p90"] <= spent["p99"]
+        assert 0 < spent["ratio_low"] <= spent["ratio"] <= spent["ratio_high"]
+        assert spent["rounds"] == benchmark.ROUNDS and spent["invocations"] >= benchmark.ROUNDS
+
+
+def test_ratios_pair_the_turns_of_one_round(shelf, monkeypatch):
+    """A machine that gets slower by half from round to round leaves the ratios as they are."""
+    speed = {"float32": 2.0, "int8": 1.0, "int16x8": 100.0}
+    turns = {name: 0 for name in shelf}
+    monkeypatch.setattr(benchmark, "make_interpreter", lambda path, threads: path.parent.name)
+    monkeypatch.setattr(benchmark, "_fill", lambda interpreter, value: None)
+
+    def turn(name, times):
+        turns[name] += 1
+        return [speed[name] * 1.5 ** turns[name]] * times
+
+    monkeypatch.setattr(benchmark, "_turn", turn)
+    latency = benchmark.interleaved(shelf, budget_seconds=60)
+    assert latency["int8"]["ratio"] == pytest.approx(0.5) == latency["int8"]["ratio_low"]
+    assert latency["float32"]["p99"] > 50 * latency["float32"]["p50"]
+
+
+def test_slow_models_get_fewer_turns_and_the_baseline_all(shelf, monkeypatch):
+    monkeypatch.setattr(benchmark, "make_interpreter", lambda path, threads: path.parent.name)
+    monkeypatch.setattr(benchmark, "_fill", lambda interpreter, value: None)
+    monkeypatch.setattr(benchmark, "_turn", lambda name, times: [9000.0 if name == "int16x8" else 1.0] * times)
+    latency = benchmark.interleaved(shelf, budget_seconds=30)
+    assert latency["float32"]["rounds"] == latency["int8"]["rounds"] == benchmark.ROUNDS
+    assert latency["int16x8"]["rounds"] == latency["int16x8"]["invocations"] == 5
+    assert latency["int16x8"]["ratio"] == 9000
+
+
+def test_every_round_is_shuffled_alike_each_time(shelf, monkeypatch):
+    orders = []
+    for _ in range(2):
+        order = []
+        monkeypatch.setattr(benchmark, "make_interpreter", lambda path, threads: path.parent.name)
+        monkeypatch.setattr(benchmark, "_fill", lambda interpreter, value: None)
+        monkeypatch.setattr(benchmark, "_turn", lambda name, times, order=order: order.append(name) or [1.0] * times)
+        benchmark.interleaved(shelf, budget_seconds=1)
+        orders.append(order[len(shelf):])
+    assert orders[0] == orders[1]
+    rounds = {tuple(orders[0][start:start + 3]) for start in range(0, len(orders[0]), 3)}
+    assert len(rounds) > 3 and all(len(set(players)) == 3 for players in rounds)
+
+
+def test_given_inputs_must_suit_the_model(shelf):
+    good = np.zeros((1, 8, 8, 3), np.int8)
+    benchmark.interleaved(shelf, budget_seconds=0.1, inputs={"int8": good})
+    for wrong in (good.astype(np.float32), good[:, :4]):
+        with pytest.raises(EdgeqError, match="'int8'"):
+            benchmark.interleaved(shelf, budget_seconds=0.1, inputs={"int8": wrong})
+
+
+def test_a_baseline_is_needed(shelf):
+    for measure in (benchmark.interleaved, lambda models: benchmark.measure(models, [1])):
+        with pytest.raises(EdgeqError, match="no 'float32'"):
+            measure({"int8": shelf["int8"]})
+
+
+def test_cold_measures_a_process_of_its_own(shelf):
+    cost = benchmark.cold(shelf["float32"])
+    assert cost["load_ms"] > 0 and cost["peak_memory_bytes"] > len(tiny_files()["float32"])
+
+
+def test_sizes_are_the_same_each_time():
+    model = tiny_files()["float32"]
+    assert benchmark.sizes(model) == benchmark.sizes(model)
+    assert benchmark.sizes(model)["bytes"] == len(model)
+    assert benchmark.sizes(bytes(10000))["gzip_bytes"] < 100
+    assert benchmark.sizes(random.Random(0).randbytes(10000))["gzip_bytes"] >= 10000
+
+
+def test_the_machine_is_described_without_names():
+    text = json.dumps([benchmark.machine(), benchmark.versions()])
+    assert os.uname().nodename not in text and os.getcwd() not in text
+    assert benchmark.machine()["cores"] >= 1 and "ai-edge-litert" in benchmark.versions()
+
+
+def test_measure_gives_whole_records(shelf):
+    costs = benchmark.measure(shelf, [1, 2], budget_seconds=0.5)
+    for name, cost in costs.items():
+        json.dumps(cost, allow_nan=False)
+        assert cost["bytes"] == len(tiny_files()[name]) and cost["report"] == flatbuffer.report(tiny_files()[name])
+        assert list(cost["latency_ms"]) == list(cost["latency_ratio_by_threads"]) == ["1", "2"]
+        assert cost["latency_ratio"] == cost["latency_ratio_by_threads"]["1"]["ratio"]
+        assert cost["fits"]["microcontroller"] and cost["arena_bytes"] == cost["report"]["arena_bytes"]
+        assert (cost["vela"] is None) == ("vela" in cost["why"])
+    assert costs["float32"]["latency_ratio"] == 1
+
+
+def test_a_variant_that_litert_cannot_run_costs_only_its_own_figures(shelf, monkeypatch):
+    real = flatbuffer.run_alone
+
+    def crash(path, timeout=60):
+        if path == shelf["int16x8"]:
+            raise EdgeqError("int16x8/model.tflite brings LiteRT down (SIGSEGV); make it again.")
+        return real(path, timeout)
+
+    monkeypatch.setattr(flatbuffer, "run_alone", crash)
+    costs = benchmark.measure(shelf, [1], budget_seconds=0.3)
+    assert costs["int8"]["latency_ratio"] > 0 and "latency_ms" not in costs["int8"]["why"]
+    broken = costs["int16x8"]
+    empty = {field for field, value in broken.items() if value is None}
+    assert {"latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes"} <= empty <= set(broken["why"])
+    assert "SIGSEGV" in broken["why"]["latency_ms"] and broken["bytes"] > 0
+
+
+def test_a_garbled_variant_is_named_before_anything_is_measured(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "cold", lambda path: pytest.fail("measured"))
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_files()["int8"][:500])
+    with pytest.raises(EdgeqError, match="Variant 'broken'"):
+        benchmark.measure({**shelf, "broken": path}, [1])

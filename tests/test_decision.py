@@ -1,0 +1,163 @@
+"""The recommendation on shelves whose right answer is known."""
+
+import copy
+import itertools
+
+import pytest
+
+from edgeq_lib import decision
+from edgeq_lib.study import EdgeqError
+
+CRITERIA = [{"name": "max_drop", "bound": 1.0}, {"name": "min_ratio", "bound": 3.0}]
+
+
+def row(name, drop=0.0, kilobytes=100, latency=0.4, technique="ptq", scheme="int8", half=0.5, integer=True, bits=8,
+        **more):
+    baseline = technique == "baseline"
+    return {"name": name, "kind": "variant", "technique": technique, "scheme": scheme, "value": 90 - drop, "n": 500,
+            "drop": None if baseline else drop, "drop_low": None if baseline else drop - half,
+            "drop_high": None if baseline else drop + half, "bytes": kilobytes * 1000, "ratio": 400 / kilobytes,
+            "latency_ratio": latency, "latency_ratio_low": latency * 0.9, "latency_ratio_high": latency * 1.1,
+            "integer_only": integer, "weight_bits_share": {str(bits): 1.0}, "activation_bits": 8 if integer else 32,
+            "fits": {"microcontroller": kilobytes < 150, "phone": True}, **more}
+
+
+FLOAT = row("float32", kilobytes=400, latency=1.0, technique="baseline", scheme="float32", integer=False, bits=32)
+
+
+def recommend(*rows, criteria=CRITERIA, **answers):
+    return decision.recommend([FLOAT, *rows], criteria, answers)
+
+
+def test_the_simplest_technique_that_meets_all_wins():
+    found = recommend(row("qat", -0.2, technique="qat"), row("int8", 0.3),
+                      row("mixed", 0.1, 80, technique="mixed_precision"))
+    assert found["variant"] == "int8" and found["met"]
+    assert found["path"] == [["kernels", "any"], ["data", "yes"], ["ptq_enough", "yes"], ["ptq", None]]
+    assert "simpler" in found["rejected"]["qat"] and "min_ratio" in found["rejected"]["float32"]
+
+
+def test_repair_before_training():
+    rows = row("int8", 3.0), row("repaired", 0.5, technique="ptq_repair"), row("qat", 0.0, technique="qat")
+    assert recommend(*rows)["variant"] == "repaired"
+    assert recommend(rows[0], rows[2])["variant"] == "qat"
+    assert recommend(rows[0], rows[2])["path"][-2:] == [["training_enough", "yes"], ["training", None]]
+
+
+def test_a_technique_of_the_future_counts_as_training():
+    rows = row("int8", 2.0), row("pruned", 0.1, technique="pruning")
+    assert recommend(*rows)["variant"] == "pruned"
+    assert recommend(*rows, retraining=False)["variant"] == "int8"
+
+
+def test_without_retraining_the_nearest_is_named_with_what_it_misses():
+    found = recommend(row("int8", 2.0), row("w4", 9.0, 50), row("qat", 0.0, technique="qat"), retraining=False)
+    assert found["variant"] == "int8" and not found["met"] and found["path"][-1] == ["nearest", None]
+    assert found["misses"] == ["max_drop (2, bound 1)"]
+    assert any("max_drop" in reason and "nearest" in reason for reason in found["reasons"])
+    assert "training" in found["rejected"]["qat"]
+
+
+def test_without_images_only_what_needs_none_is_left():
+    rows = (row("int8", 0.1, 90), row("dynamic", 0.2, scheme="dynamic_int8"),
+            row("squant", 0.2, 95, technique="data_free"))
+    found = recommend(*rows, training_data=False)
+    assert found["variant"] == "squant" and found["path"][-1] == ["data_free", None]
+    assert "images" in found["rejected"]["int8"]
+
+
+def test_kernels_of_the_target_are_respected():
+    rows = (row("dynamic", 0.0, 80, scheme="dynamic_int8", integer=False), row("w4a8", 0.1, 85, bits=4),
+            row("int16x8", 0.0, 88, scheme="int16x8", activation_bits=16), row("int8", 0.2))
+    assert recommend(*rows)["variant"] == "dynamic"
+    assert recommend(*rows, kernels="integer")["variant"] == "w4a8"
+    assert recommend(*rows, kernels="int8")["variant"] == "int8"
+
+
+def test_what_validation_cannot_tell_apart_goes_by_bytes_then_latency():
+    found = recommend(row("a", 0.0, 100), row("b", 0.2, 90, 0.5), row("c", 0.2, 90, 0.45))
+    assert found["variant"] == "c"
+    assert any("cannot tell c from a" in reason for reason in found["reasons"])
+    assert found["rejected"]["b"].startswith("c is as accurate")
+
+
+def test_a_worse_file_is_taken_only_when_its_whole_interval_is_below_the_bound():
+    clear = row("small", 0.4, 90, half=0.2)
+    assert recommend(row("best", 0.0), clear)["variant"] == "small"
+    assert recommend(row("best", 0.0), row("small", 0.9, 90, half=0.2))["variant"] == "best"
+
+
+def test_without_a_bound_on_the_drop_accuracy_is_not_given_away():
+    rows = row("int8", 0.1, half=0.3), row("w2", 70.0, 30)
+    assert recommend(*rows, criteria=[])["variant"] == "int8"
+
+
+def test_peers_are_never_recommended():
+    found = recommend(row("peer", -1.0, 10, kind="peer", technique="peer"), row("int8", 2.0))
+    assert found["variant"] == "int8" and "peer" in found["rejected"]["peer"]
+    assert recommend(row("peer", 0.0, 90, kind="peer"), row("int8", 0.0))["variant"] == "int8"
+
+
+def test_float32_is_kept_when_only_it_meets_the_criteria():
+    found = recommend(row("int8", 5.0), criteria=CRITERIA[:1])
+    assert found["variant"] == "float32" and found["met"]
+
+
+def test_nothing_runs():
+    found = recommend(row("dynamic", integer=False), kernels="integer")
+    assert found["variant"] is None and not found["met"] and "No variant" in found["reasons"][-1]
+
+
+def test_unmeasured_figures_do_not_pass():
+    found = recommend(row("int8", latency_ratio=None), criteria=[{"name": "max_latency_ratio", "bound": 2.0}])
+    assert found["variant"] == "float32"
+    assert decision.status(row("x", fits=None), [{"name": "device", "bound": "phone"}]) == {"device": "not measured"}
+
+
+def test_every_row_but_the_chosen_has_a_reason_and_order_does_not_matter():
+    rows = [FLOAT, row("int8", 0.2), row("tensor", 0.3, 95), row("w4", 4.0, 60), row("qat", 0.0, technique="qat")]
+    answers = [decision.recommend(order, CRITERIA) for order in itertools.permutations(rows)]
+    assert {answer["variant"] for answer in answers} == {"tensor"}
+    assert all(set(answer["rejected"]) == {each["name"] for each in rows} - {"tensor"} for answer in answers)
+    before = copy.deepcopy(rows)
+    decision.recommend(rows, CRITERIA)
+    assert rows == before
+
+
+@pytest.mark.parametrize("drop, half, expected", [(0.2, 0.5, "met"), (0.5, 0.5, "met within noise"), (1.0, 0.5,
+                         "met within noise"), (1.1, 0.5, "missed")])
+def test_the_point_estimate_decides_and_the_interval_reserves(drop, half, expected):
+    assert decision.status(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected}
+    assert decision.passed(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected != "missed"}
+
+
+def test_device_class():
+    criteria = [{"name": "device", "bound": "microcontroller"}]
+    assert recommend(row("big", 0.0, 200), row("small", 0.5, 140), criteria=criteria)["variant"] == "small"
+    with pytest.raises(EdgeqError, match="toaster.*microcontroller"):
+        recommend(row("x"), criteria=[{"name": "device", "bound": "toaster"}])
+
+
+@pytest.mark.parametrize("criteria, answers, word", [
+    ([{"name": "max_dorp", "bound": 1}], {}, "max_dorp"), (CRITERIA[:1] * 2, {}, "twice"),
+    ([], {"kernels": "int7"}, "int7"), ([], {"weather": "fair"}, "weather")])
+def test_unknown_criteria_and_answers_are_refused(criteria, answers, word):
+    with pytest.raises(EdgeqError, match=word):
+        decision.recommend([FLOAT], criteria, answers)
+
+
+def test_dominated():
+    rows = [FLOAT, row("a", 0.0), row("b", 0.1, 110), row("c", 1.0, 50, 0.5), row("twin", 0.0)]
+    assert decision.dominated(rows) == {"float32": "a", "b": "a"}
+    assert decision.dominated(rows, (2,)) == {"float32": "a", "c": "a"}
+
+
+def test_the_flow_is_whole_and_every_path_is_in_it():
+    for node in decision.FLOW.values():
+        assert all(target in decision.FLOW for target in node.get("next", {}).values())
+    shelves = [[row("x", 0.0)], [row("x", 5.0)], [row("x", technique="low_bit")], [row("x", technique="qat")]]
+    for shelf, data, again, kernels in itertools.product(shelves, (True, False), (True, False), decision.KERNELS):
+        path = recommend(*shelf, training_data=data, retraining=again, kernels=kernels)["path"]
+        for (node, answer), (following, _) in itertools.pairwise(path):
+            assert decision.FLOW[node]["next"][answer] == following
+        assert "next" not in decision.FLOW[path[-1][0]]

@@ -1,0 +1,221 @@
+"""Quantization-aware training: the file must be the int8 PTQ file in all but its values, and compute what Keras does."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from edgeq_lib import flatbuffer, keras_graph, litert
+from edgeq_lib.compress import ptq, qat
+from edgeq_lib.study import EdgeqError
+
+layers = keras.layers
+SHAPE = (16, 16, 3)
+
+
+def scenes(n, seed=0):
+    """Images of four classes (a bright quadrant each) and their labels; pixels on the grid that real ones lie on."""
+    noise = np.random.default_rng(seed)
+    labels = noise.integers(0, 4, n)
+    pixels = noise.integers(0, 128, (n, *SHAPE))
+    for image, label in zip(pixels, labels, strict=True):
+        row, column = 8 * (label // 2), 8 * (label % 2)
+        image[row:row + 8, column:column + 8] += 64
+    return (pixels / 127.5 - 1).astype(np.float32), labels
+
+
+def norm_relu(x, relu=True):
+    x = layers.BatchNormalization(momentum=0.8)(x)
+    return layers.Activation("relu")(x) if relu else x
+
+
+def resnet8():
+    """The network of MLPerf Tiny's image classification benchmark (arXiv 2106.07597)."""
+    inputs = keras.Input(SHAPE)
+    x = norm_relu(layers.Conv2D(16, 3, padding="same")(inputs))
+    for stack, width in enumerate((16, 32, 64)):
+        stride = 1 if stack == 0 else 2
+        y = norm_relu(layers.Conv2D(width, 3, strides=stride, padding="same")(x))
+        y = norm_relu(layers.Conv2D(width, 3, padding="same")(y), relu=False)
+        x = x if stack == 0 else layers.Conv2D(width, 1, strides=stride, padding="same")(x)
+        x = layers.Activation("relu")(layers.Add()([x, y]))
+    x = layers.Flatten()(layers.AveragePooling2D(4)(x))
+    return keras.Model(inputs, layers.Dense(4)(x))
+
+
+def squeeze_excite():
+    """What EfficientNet and MobileNetV2 are made of."""
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(inputs)
+    x = layers.Activation("swish")(layers.BatchNormalization(momentum=0.8)(x))
+    skip = x
+    x = layers.Conv2D(16, 1, use_bias=False)(x)
+    x = layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.8)(x))
+    x = layers.ZeroPadding2D(1)(x)
+    x = layers.DepthwiseConv2D(3, use_bias=False)(x)
+    x = layers.Activation("swish")(layers.BatchNormalization(momentum=0.8)(x))
+    gate = layers.Reshape((1, 1, 16))(layers.GlobalAveragePooling2D()(x))
+    gate = layers.Conv2D(4, 1, activation="swish")(gate)
+    gate = layers.Conv2D(16, 1, activation="sigmoid")(gate)
+    x = layers.Multiply()([x, gate])
+    x = layers.BatchNormalization(momentum=0.8)(layers.Conv2D(8, 1, use_bias=False)(x))
+    x = layers.Add()([layers.Dropout(0.1, noise_shape=(None, 1, 1, 1))(x), skip])
+    x = layers.GlobalAveragePooling2D()(layers.MaxPooling2D(2)(x))
+    return keras.Model(inputs, layers.Dense(4)(layers.Dropout(0.2)(x)))
+
+
+def fit(model, rate, epochs=1):
+    model.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(*scenes(512), batch_size=32, epochs=epochs, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module", params=[resnet8, squeeze_excite], ids=lambda build: build.__name__)
+def trained(request):
+    """(float model, its QAT model after a little training, its file)"""
+    keras.utils.set_random_seed(0)
+    model = fit(request.param(), 3e-3, epochs=4)
+    calibration = scenes(64)[0]
+    aware = fit(qat.quantize_aware(model, calibration), 1e-4)
+    return model, aware, qat.export(aware, calibration)
+
+
+def int8_ptq(model):
+    flat = litert.convert(model)
+    return ptq.quantize(flat, ptq.scheme("int8"), ptq.calibrate(flat, scenes(32)[0], (-1.0, 1.0)))
+
+
+def test_the_file_has_the_ops_and_size_of_int8_ptq(trained):
+    model, _, file = trained
+    peer = int8_ptq(model)
+    ours, theirs = flatbuffer.report(file), flatbuffer.report(peer)
+    assert ours["ops"] == theirs["ops"]
+    assert abs(len(file) / len(peer) - 1) <= 0.03
+
+
+def test_the_file_is_integer_only(trained):
+    report = flatbuffer.report(trained[2])
+    assert report["integer_only"] and not report["float_ops"]
+    assert (report["input_dtype"], report["output_dtype"]) == ("int8", "int8")
+    assert not {"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"} & set(report["ops"])
+
+
+def test_keras_and_the_file_agree(trained):
+    _, aware, file = trained
+    images = scenes(1000, seed=1)[0]
+    interpreter = litert.make_interpreter(file)
+    detail = interpreter.get_output_details()[0]
+    found = litert.dequantized(litert.run_images(interpreter, images), detail)
+    expected = aware.predict(images, verbose=0)
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.99
+    steps = np.abs(found - expected) / detail["quantization"][0]
+    assert np.mean(steps > 0.5) <= 0.02  # nearly all outputs are the same integer
+
+
+def test_training_keeps_the_accuracy(trained):
+    model, aware, _ = trained
+    images, labels = scenes(1000, seed=1)
+    accuracy = [(net.predict(images, verbose=0).argmax(1) == labels).mean() for net in (model, aware)]
+    assert accuracy[0] > 0.9 and accuracy[1] > accuracy[0] - 0.03
+
+
+def test_the_file_holds_the_trained_weights_and_ranges(trained):
+    model, aware, file = trained
+    head = qat.float_model(aware).layers[-1].get_weights()[0]
+    assert not np.array_equal(head, model.layers[-1].get_weights()[0])
+    largest = np.abs(head).max(axis=0)
+    interpreter = litert.make_interpreter(file)
+    scales = [detail["quantization_parameters"]["scales"] for detail in interpreter.get_tensor_details()]
+    assert any(scale.shape == largest.shape and np.allclose(scale, largest / 127, rtol=1e-5) for scale in scales)
+    low, high = (float(end) for end in aware.layers[-1].quantize_config.output.ends())
+    assert np.isclose(interpreter.get_output_details()[0]["quantization"][0], (high - low) / 255)
+
+
+def test_a_range_that_was_not_calibrated_reaches_the_file(trained):
+    aware = trained[1]
+    calibration = scenes(16)[0]
+    variables = aware.layers[-1].quantize_config.output.variables
+    before = [float(variable) for variable in variables.values()]
+    for variable, value in zip(variables.values(), (-51.0, 204.0), strict=True):
+        variable.assign(value)
+    detail = litert.make_interpreter(qat.export(aware, calibration)).get_output_details()[0]
+    for variable, value in zip(variables.values(), before, strict=True):
+        variable.assign(value)
+    assert detail["quantization"] == (1.0, -77)
+
+
+def test_nothing_is_rounded_between_an_operation_and_its_fused_relu():
+    aware = qat.quantize_aware(resnet8(), scenes(8)[0])
+    rounded = {wrapper.layer.name for wrapper in qat._wrappers(aware) if wrapper.quantize_config.output}
+    kinds = [type(layer).__name__ for layer in qat.float_model(aware).layers if layer.name in rounded]
+    assert kinds.count("Activation") == 7 and "Add" not in kinds
+    assert kinds.count("Conv2D") == 5  # without relu: the second of each stack, and the two shortcuts
+    assert not aware.trainable_weights[0].name.startswith("quant_input")
+
+
+def test_one_freak_image_does_not_set_the_ranges():
+    images = scenes(100)[0]
+    freak = images.copy()
+    freak[7] *= 1000
+    model = resnet8()
+    calm, wild = ([float(end) for end in qat.quantize_aware(model, some).layers[-1].quantize_config.output.ends()]
+                  for some in (images, freak))
+    np.testing.assert_allclose(calm, wild, rtol=0.25)
+
+
+def test_checkpoints_fit_a_model_built_again(tmp_path):
+    model, calibration = squeeze_excite(), scenes(16)[0]
+    first = fit(qat.quantize_aware(model, calibration), 1e-2)
+    first.save_weights(tmp_path / "qat.weights.h5")
+    second = qat.quantize_aware(model, calibration)
+    assert [weight.name for weight in first.weights] == [weight.name for weight in second.weights]
+    second.load_weights(tmp_path / "qat.weights.h5")
+    assert np.array_equal(first.predict(calibration, verbose=0), second.predict(calibration, verbose=0))
+
+
+def test_the_selective_recipe_costs_ops():
+    model, calibration = squeeze_excite(), scenes(16)[0]
+    aware = fit(qat.quantize_aware_selective(model), 1e-4)
+    assert "BatchNormalization" in {type(wrapper.layer).__name__ for wrapper in qat._wrappers(aware)}
+    ops = flatbuffer.report(qat.export_selective(aware, calibration))["ops"]
+    assert sum(ops.values()) > sum(flatbuffer.report(int8_ptq(model))["ops"].values())
+
+
+def refused(build):
+    inputs = keras.Input(SHAPE)
+    return keras.Model(inputs, build(inputs))
+
+
+@pytest.mark.parametrize("build, message", [
+    (lambda x: layers.Conv2D(2, 3)(x * 2.0), r"'tf\.math\.multiply.*TFOpLambda"),
+    (lambda x: layers.Lambda(lambda y: y, name="magic")(x), "'magic'.*Lambda"),
+    (lambda x: layers.BatchNormalization(name="lonely")(x), "'lonely'.*batch norm"),
+    (lambda x: layers.Conv2D(2, 3, activation="softplus", name="soft")(x), "'soft.*softplus"),
+    (lambda x: (lambda twice: twice(twice(x)))(layers.Conv2D(3, 1, name="shared")), "'shared'.*more than once"),
+], ids=["op-lambda", "lambda", "norm", "activation", "shared"])
+def test_networks_that_cannot_be_taken_are_refused_by_layer(build, message):
+    with pytest.raises(EdgeqError, match=message) as refusal:
+        qat.quantize_aware(refused(build), scenes(2)[0])
+    assert "post-training" in str(refusal.value)
+
+
+def test_nested_models_and_bad_calibration_images_are_refused():
+    nested = refused(lambda x: keras.Sequential([keras.Input(SHAPE), layers.Conv2D(2, 3)], name="inner")(x))
+    with pytest.raises(EdgeqError, match="'inner'"):
+        qat.quantize_aware(nested, scenes(2)[0])
+    with pytest.raises(EdgeqError, match="no calibration images"):
+        qat.quantize_aware(resnet8(), scenes(2)[0][:0])
+    images = scenes(2)[0]
+    images[1, 2, 3] = np.nan
+    with pytest.raises(EdgeqError, match="NaN"):
+        qat.quantize_aware(resnet8(), images)
+
+
+def test_one_constant_image_is_enough_to_build_and_export():
+    aware = qat.quantize_aware(squeeze_excite(), np.zeros((1, *SHAPE), np.float32))
+    report = flatbuffer.report(qat.export(aware, np.zeros((1, *SHAPE), np.float32)))
+    assert report["integer_only"]
+
+
+def test_every_layer_class_is_sorted_once():
+    sorted_classes = [*qat.OWN_RANGE, *qat.SAME_RANGE, *qat.MOVE_VALUES]
+    assert len(sorted_classes) == len(set(sorted_classes)) and keras_graph.WITH_KERNEL[0] in sorted_classes
