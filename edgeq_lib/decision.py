@@ -199,8 +199,9 @@ def _judge(row: Row, criteria: Sequence[Mapping[str, Any]]) -> list[str]:
     marks = {name: f" (bound {bounds[name]:g}: {mark})" for name, mark in found.items() if name != "device"}
     said = []
     if row["drop"] is not None:
-        said.append(f"{row['name']} loses {row['drop']:.2f} points of accuracy on {row['n']} validation images, 95 % "
-                    f"interval {row['drop_low']:.2f} to {row['drop_high']:.2f}{marks.get('max_drop', '')}.")
+        verb, mark = "loses" if row["drop"] >= 0 else "gains", marks.get("max_drop", "")
+        said.append(f"{row['name']} {verb} {abs(row['drop']):.2f} points of accuracy on {row['n']} validation images; "
+                    f"95 % interval of the drop {row['drop_low']:.2f} to {row['drop_high']:.2f}{mark}.")
     if row["ratio"] is not None:
         said.append(f"Its file is {row['ratio']:.2f} times smaller than float32's{marks.get('min_ratio', '')}.")
     if row["latency_ratio"] is not None:
@@ -219,7 +220,8 @@ def _sort_out(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[list[Row
         if row["kind"] == "peer" or row["technique"] == "peer":
             rejected[row["name"]] = "a published peer, there for comparison"
         elif not _runs(row, answers["kernels"]):
-            rejected[row["name"]] = f"the target runs {KERNELS[answers['kernels']]}"
+            rejected[row["name"]] = f"the target runs {KERNELS[answers['kernels']]}" + (
+                ", and its ops were not looked at" if row["integer_only"] is None else "")
         elif not (baseline or answers["training_data"] or _needs_no_data(row)):
             rejected[row["name"]] = "it needs images, and there are none"
         elif not (baseline or answers["retraining"] or _step(row) != "training"):

@@ -58,10 +58,11 @@ def asset(name: str) -> Path | None:
     return None
 
 
-def fetch(name: str, url: str, checksum: str, folder: Path) -> Path:
+def fetch(name: str, url: str, checksum: str | None, folder: Path) -> Path:
     """The file `name`: from `EDGEQ_ASSETS`, from `folder`, or downloaded from `url` into `folder`.
 
-    `checksum` is the official MD5 (32 hexadecimal digits) or SHA-256 (64); wherever the file comes from, it is checked.
+    `checksum` is the official MD5 (32 hexadecimal digits) or SHA-256 (64), None where the publisher states none;
+    wherever the file comes from, it is checked.
     A download that broke off is resumed from its `.part` file, and only a checked file gets its final name.
     Raises EdgeqError when the checksum is wrong, when the network fails and when the disk is full.
     """
@@ -85,7 +86,9 @@ def fetch(name: str, url: str, checksum: str, folder: Path) -> Path:
     return target
 
 
-def _check(path: Path, checksum: str, cure: str) -> None:
+def _check(path: Path, checksum: str | None, cure: str) -> None:
+    if checksum is None:
+        return
     algorithm = {32: "md5", 64: "sha256"}[len(checksum)]
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, algorithm).hexdigest()

@@ -42,8 +42,8 @@ def imagenet_weights(name: str, image_size: int, alpha: float = 1.0) -> Path:
         raise EdgeqError(f"There are no official ImageNet weights for {name} at alpha {alpha}; use weights: none, or a path.")
     address, hashes = IMAGENET[name]
     size = image_size if image_size in (128, 160, 192, 224) else 224
-    url = address.format(alpha=alpha, size=size, width=f"{alpha:.2f}".replace(".", "_").replace("_00", "_0").replace(
-        "_50", "_5"))
+    width = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(alpha, alpha)  # MobileNet's way to write alpha
+    url = address.format(alpha=alpha, size=size, width=width)
     return fetch(url.rsplit("/", 1)[1], url, hashes[alpha] if hashes else None, home() / "data" / "weights")
 
 

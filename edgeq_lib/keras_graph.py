@@ -27,8 +27,8 @@ def check_flat(model: Any) -> None:
     module = type(model).__module__
     if not isinstance(model, keras.Model):
         if any(base.__module__.split(".")[0] == "keras" for base in type(model).__mro__):
-            raise EdgeqError("This is a Keras 3 model, which TensorFlow's quantization tools do not take; build it again "
-                             "with `import tf_keras as keras` and load its weights from an .h5 weights file.")
+            raise EdgeqError("This is a Keras 3 model, which TensorFlow's quantization tools do not take; build it "
+                             "again with `import tf_keras as keras` and load its weights from an .h5 weights file.")
         raise EdgeqError(f"{module}.{type(model).__name__} is not a Keras model; hand in a functional tf_keras model.")
     if not getattr(model, "_is_graph_network", False):
         kind = "not built yet" if isinstance(model, keras.Sequential) else "a subclassed model"
@@ -36,7 +36,7 @@ def check_flat(model: Any) -> None:
                          "it as a functional model, keras.Model(inputs, outputs).")
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            raise EdgeqError(f"Model {model.name!r} contains the model {layer.name!r} as a layer; make it flat: continue "
+            raise EdgeqError(f"Model {model.name!r} contains the model {layer.name!r} as a layer; make it flat: go on "
                              f"from {layer.name}.output instead of calling {layer.name}(x), with its input as yours.")
         for weight in layer.weights:
             if np.issubdtype(weight.dtype.as_numpy_dtype, np.floating) and not np.isfinite(weight.numpy()).all():
@@ -67,7 +67,11 @@ def rebuild(model: keras.Model, replace: Callable[[keras.layers.Layer], Replacem
     For an input layer the callable is applied to the new input. The batch size stays open, the model is not compiled.
     """
     check_flat(model)
-    tensors: dict[int, Any] = {}
+    tensors: dict[int, Any] = {}  # by identity: old tensor → new tensor
+
+    def swap(value: Any) -> Any:
+        return tensors.get(id(value), value)
+
     inputs = []
     for tensor in model.inputs:
         layer = tensor._keras_history.layer
@@ -80,10 +84,10 @@ def rebuild(model: keras.Model, replace: Callable[[keras.layers.Layer], Replacem
                 continue
             if id(node.layer) not in chosen:
                 chosen[id(node.layer)] = replace(node.layer) or clone(node.layer)
-            args, kwargs = tf.nest.map_structure(lambda value: tensors.get(id(value), value),
-                                                 (node.call_args, node.call_kwargs))
+            args, kwargs = tf.nest.map_structure(swap, (node.call_args, node.call_kwargs))
             outputs = chosen[id(node.layer)](*args, **kwargs)
-            tensors |= {id(old): new for old, new in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True)}
+            for old, new in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True):
+                tensors[id(old)] = new
     outputs = [tensors[id(tensor)] for tensor in model.outputs]
     copy = keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs if len(outputs) > 1 else outputs[0],
                        name=model.name)
@@ -134,7 +138,8 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     """A copy with each BatchNormalization folded into the Conv2D, DepthwiseConv2D or Dense that it alone follows.
 
     Exact in inference: w' = w * g, b' = (b - mean) * g + beta with g = gamma / sqrt(variance + epsilon) (Jacob et al.,
-    arXiv 1712.05877, section 3.2); computed in float64. Norms that follow something else stay: `layer_census` shows them.
+    arXiv 1712.05877, section 3.2); computed in float64. Norms that follow something else stay: `layer_census` shows
+    them.
     """
     check_flat(model)
     folded = {}

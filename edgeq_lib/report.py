@@ -33,13 +33,13 @@ FROM_QUALITY = ("low", "high", "n", "ties", "top5", "worst_class", "drop", "drop
 FROM_COST = ("bytes", "gzip_bytes", "ratio", "latency_ratio", "latency_ratio_low", "latency_ratio_high",
              "latency_ratio_by_threads", "latency_ms", "load_ms", "peak_memory_bytes", "arena_bytes", "fits")
 COMPARED = ("drop", "drop_low", "drop_high", "p_value", "detectable_drop", "agreement")
-CAPTIONS = {"decision_flow": "The decision flow; the path that this study took is filled in.",
-            "accuracy_bars": "Accuracy on the test images with 95 % intervals; the band is float32's.",
-            "drop_bars": "What each variant loses against float32 on the same test images, with 95 % intervals.",
+CAPTIONS = {"decision": "The decision flow; the path that this study took is filled in.",
+            "accuracy": "Accuracy on the test images with 95 % intervals; the band is float32's.",
+            "drop": "What each variant loses against float32 on the same test images, with 95 % intervals.",
             "pareto_bytes": "Accuracy against file size; the line is the front, × are dominated variants.",
             "pareto_latency": "Accuracy against latency; the line is the front, × are dominated variants.",
-            "size_bars": "File size, and size after gzip.", "latency_bars": "Latency against float32, with its spread."}
-SECTIONS = {"decision_flow": "recommendation", "accuracy_bars": "accuracy", "drop_bars": "accuracy"}
+            "size": "File size, and size after gzip.", "latency": "Latency against float32, with its spread."}
+SECTIONS = {"decision": "recommendation", "accuracy": "accuracy", "drop": "accuracy"}
 METHODS = (
     "Accuracy is top-1 with a 95 % Wilson interval. Where the true class shares the top score with k − 1 others the "
     "image counts 1/k (its expected value in a random order of the tied classes); for the top five likewise.",
@@ -48,7 +48,7 @@ METHODS = (
     "The smallest drop that would have been seen is the one that a paired test at 5 % finds four times in five, given "
     "how many images the two files disagreed on.",
     "Every choice, the recommendation included, was made on the validation images; test images only serve to report. A "
-    " criterion is decided by the point estimate, and is met without reserve only when the interval keeps to it too.",
+    "criterion is decided by the point estimate, and is met without reserve only when the interval keeps to it too.",
     "Latency is a ratio to float32, measured in turns with it on the machine named above; ratios travel to other "
     "machines better than times do.")
 
@@ -169,7 +169,7 @@ def sentence(results: Mapping[str, Any]) -> str:
         f"images (drop, 95 %: {_number(row['drop_low'])} to {_number(row['drop_high'])})")
     kind = decision.TECHNIQUES.get(row["technique"], row["technique"].replace("_", " "))
     noise = [name for name, mark in choice["status"].items() if mark == "met within noise"]
-    end = "" if not choice["met"] or not choice["status"] else "; it meets every criterion" + (
+    end = "" if not choice["met"] or not choice["status"] else "; on validation it meets every criterion" + (
         f" ({' and '.join(noise)} within noise)" if noise else " without reserve")
     start = f"Ship {row['name']} ({kind}): " if choice["met"] else (
         f"No variant meets every criterion; {row['name']} ({kind}) comes nearest and misses "
@@ -187,6 +187,9 @@ def claims(results: Mapping[str, Any]) -> list[str]:
         if row["p_value"] is not None and row["p_value"] < 0.05:
             word = "less" if row["drop"] > 0 else "more"
             said.append(f"`{row['name']}` is {word} accurate than float32 ({drop}, p {_p(row['p_value'])}).")
+        elif row["drop_low"] > 0 or row["drop_high"] < 0:
+            said.append(f"`{row['name']}` differs from float32 when looked at alone ({drop}), but not beyond chance "
+                        f"once all variants of the table are counted (p {_p(row['p_value'])}).")
         else:
             said.append(f"`{row['name']}` cannot be told from float32 on {row['n']:,} images ({drop}); a drop above "
                         f"{_number(row['detectable_drop'])} points would have been seen.")
@@ -197,7 +200,8 @@ def limits(results: Mapping[str, Any]) -> list[str]:
     """What the test images cannot say: which files look alike, ties, and where test disagrees with the choice."""
     rows, said, n = results["variants"], [], results["data"]["n_test"]
     same = [row["name"] for row in rows if row["agreement"] == 100]
-    alike = [row["name"] for row in rows if row["drop"] is not None and (row["p_value"] or 0) >= 0.05]
+    alike = [row["name"] for row in rows if row["drop"] is not None and (row["p_value"] or 0) >= 0.05
+             and row["drop_low"] <= 0 <= row["drop_high"]]
     if alike:
         said.append(f"The {n:,} test images cannot tell float32 from {', '.join(f'`{name}`' for name in alike)}: the "
                     "order of these by accuracy is no evidence.")
@@ -263,10 +267,10 @@ def blocks(results: Mapping[str, Any], figures: Sequence[str]) -> list[Block]:
 
     accuracy, cost = _tables(results)
     choice, compressed = results["recommendation"], len(results["variants"]) - 1
-    nulls: dict[str, list[str]] = {}
+    nulls: dict[tuple[str, str], list[str]] = {}
     for row in results["variants"]:
         for field, reason in row["why"].items():
-            nulls.setdefault(f"{field}: {reason}", []).append(row["name"])
+            nulls.setdefault((row["name"], reason), []).append(field)
     return [
         ("title", f"{results['study']}: which model to ship"), ("lead", sentence(results)),
         ("heading", "Question and setup"),
@@ -279,8 +283,9 @@ def blocks(results: Mapping[str, Any], figures: Sequence[str]) -> list[Block]:
         ("heading", "Why not the others"),
         ("list", [f"`{name}`: {why}." for name, why in choice["rejected"].items()] or ["There is no other."]),
         ("heading", "How it was measured"), ("list", list(METHODS)),
-        *((("heading", "What was not measured"), ("list", [f"{reason} ({', '.join(f'`{name}`' for name in names)})."
-                                                           for reason, names in nulls.items()])) if nulls else ())]
+        ("heading", "What was not measured"),
+        ("list", [f"`{name}`, {reason}: {', '.join(fields)}." for (name, reason), fields in nulls.items()]
+         or ["Every figure was measured for every variant."])]
 
 
 # --- three renderers ---
@@ -372,7 +377,7 @@ def pdf(content: Sequence[Block], pictures: Mapping[str, bytes]) -> bytes:
     from reportlab.lib import colors, pagesizes, styles, units
     from reportlab.lib.utils import ImageReader
     from reportlab.pdfbase import pdfmetrics, ttfonts
-    from reportlab.platypus import Image, KeepTogether, ListFlowable, Paragraph, SimpleDocTemplate, Spacer, Table
+    from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
 
     for font in ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono"):  # matplotlib ships them: no font of our own
         pdfmetrics.registerFont(ttfonts.TTFont(font, f"{matplotlib.get_data_path()}/fonts/ttf/{font}.ttf"))
@@ -382,14 +387,14 @@ def pdf(content: Sequence[Block], pictures: Mapping[str, bytes]) -> bytes:
                                      leading=size * 1.38, **more)
 
     looks = {"title": style(17, True, spaceAfter=10), "heading": style(11.5, True, spaceBefore=14, spaceAfter=5),
-             "text": style(9, spaceAfter=5), "cell": style(6.5), "head": style(6.5, True), "note": style(
-                 7.6, textColor=colors.HexColor("#5d646b"), spaceAfter=4), "lead": style(
-                 10, backColor=colors.HexColor("#e8f2f9"), borderPadding=7, spaceBefore=6, spaceAfter=14)}
+             "text": style(9, spaceAfter=5), "item": style(9, spaceAfter=3, leftIndent=11), "cell": style(6.5),
+             "head": style(6.5, True), "note": style(7.6, textColor=colors.HexColor("#5d646b"), spaceAfter=4),
+             "lead": style(10, backColor=colors.HexColor("#e8f2f9"), borderPadding=7, spaceBefore=6, spaceAfter=14)}
     line, tint = colors.HexColor("#dfe3e7"), colors.HexColor("#e8f2f9")
     full = pagesizes.A4[0] - 36 * units.mm
 
-    def paragraph(text: str, look: str) -> Paragraph:
-        return Paragraph(_marked(text, '<font face="DejaVuSansMono">{}</font>'), looks[look])
+    def paragraph(text: str, look: str, bullet: str | None = None) -> Paragraph:
+        return Paragraph(_marked(text, '<font face="DejaVuSansMono">{}</font>'), looks[look], bullet)
 
     def grid(rows: Sequence[Sequence[str]], first: str, mark: int | None, widths: Sequence[float]) -> Table:
         cells = [[paragraph(cell, first if place == 0 else "cell") for cell in row] for place, row in enumerate(rows)]
@@ -419,11 +424,10 @@ def pdf(content: Sequence[Block], pictures: Mapping[str, bytes]) -> bytes:
         elif kind == "facts":
             story.append(grid(rest[0], "cell", None, (26 * units.mm, full - 26 * units.mm)))
         elif kind == "list":
-            story.append(ListFlowable([paragraph(item, "text") for item in rest[0]], bulletType="bullet", leftIndent=11,
-                                      bulletFontSize=6, bulletOffsetY=-2.5, start="•", bulletFontName="DejaVuSans"))
+            story += [paragraph(item, "item", "•") for item in rest[0]]
         elif kind == "figure":
             across, down = ImageReader(io.BytesIO(pictures[rest[0]])).getSize()
-            tall = 190 if down > across else 104  # mm; what is wider than tall must fit under a text
+            tall = 190 if down > across else 94  # mm; what is wider than tall must fit under a text
             width = min(full * 0.86, tall * units.mm * across / down)
             story.append(KeepTogether([Image(io.BytesIO(pictures[rest[0]]), width, width * down / across),
                                        paragraph(rest[1], "note"), Spacer(1, 6)]))

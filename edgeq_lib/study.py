@@ -183,7 +183,8 @@ class Study:
         found = [Variant(self, folder) for folder in folders if not folder.name.startswith(".")]
         # What a stage left that broke off before its end does not count.
         whole = {path.stem for path in (self.folder / "stages").glob("*.json")} | {self.stage}
-        return sorted((variant for variant in found if variant.facts["stage"] in whole), key=lambda variant: (variant.facts["stage"], variant.facts["order"], variant.name))
+        return sorted((variant for variant in found if variant.facts["stage"] in whole),
+                      key=lambda variant: (variant.facts["stage"], variant.facts["order"], variant.name))
 
     def variant(self, name: str) -> Variant:
         """One variant by name. Raises EdgeqError when it is not on the shelf."""

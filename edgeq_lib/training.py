@@ -83,7 +83,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     opt.build(model.trainable_variables)
     state = tf.train.Checkpoint(model=model, optimizer=opt)
     if history:
-        state.restore(str(folder / f"epoch{len(history)}")).assert_existing_objects_matched()
+        state.read(str(folder / f"epoch{len(history)}")).assert_existing_objects_matched()
 
     probabilities = ends_in_softmax(model)
     crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)

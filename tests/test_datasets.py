@@ -1,5 +1,6 @@
 """From a name or a folder to honest splits."""
 
+import dataclasses
 import builtins
 import errno
 import hashlib
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeq_lib import datasets, images
+from edgeq_lib import datasets, images, sources
 from edgeq_lib.datasets import check_calibration, check_images, draw_calibration, load, prepare, prove_disjoint
 from edgeq_lib.study import EdgeqError, Study
 
@@ -393,10 +394,10 @@ def official(monkeypatch, tmp_path, key, make):
     """Put a stand-in for an official archive into EDGEQ_ASSETS, with its own checksum."""
     (tmp_path / "assets").mkdir(exist_ok=True)
     monkeypatch.setenv("EDGEQ_ASSETS", str(tmp_path / "assets"))
-    name, url, _ = datasets.DOWNLOADS[key]
+    name, url, _ = sources.DOWNLOADS[key]
     make(tmp_path / "assets" / name)
     checksum = hashlib.md5((tmp_path / "assets" / name).read_bytes()).hexdigest()
-    monkeypatch.setitem(datasets.DOWNLOADS, key, (name, url, checksum))
+    monkeypatch.setitem(sources.DOWNLOADS, key, (name, url, checksum))
 
 
 def tar_of(files):
@@ -502,14 +503,14 @@ needs_assets = pytest.mark.skipif(not ASSETS, reason="needs the real files: set 
 @needs_assets
 def test_real_cifar10_as_jpeg(study, monkeypatch):
     monkeypatch.setenv("EDGEQ_ASSETS", ASSETS)
-    sliced = datasets._cifar10_jpeg
+    sliced = sources._cifar10_jpeg
 
     def small(path):
         source = sliced(path)
         assert {split: len(pool) for split, pool in source.pools.items()} == {"train": 50_000, "test": 10_000}
-        return datasets.replace(source, pools={split: pool[:300] for split, pool in source.pools.items()})
+        return dataclasses.replace(source, pools={split: pool[:300] for split, pool in source.pools.items()})
 
-    monkeypatch.setattr(datasets, "_cifar10_jpeg", small)
+    monkeypatch.setattr(sources, "_cifar10_jpeg", small)
     manifest = prepare(study, "cifar10", 32, calibration=20)
     assert manifest["name"] == "CIFAR-10 (JPEG)" and manifest["classes"][:2] == ["airplane", "automobile"]
     assert [manifest["splits"][split]["n"] for split in datasets.SPLITS] == [270, 30, 300]

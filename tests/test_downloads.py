@@ -199,10 +199,12 @@ def test_archives_are_unpacked_once(tmp_path, make):
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_members_that_lead_outside_are_refused(tmp_path, name, kind):
     members = {"good": b"x", name: b"y"}
-    archive = (make_tar if kind == "tar" else make_zip)(tmp_path / f"a.{kind}", members)
+    box = tmp_path / "box"
+    box.mkdir()
+    archive = (make_tar if kind == "tar" else make_zip)(box / f"a.{kind}", members)
     with pytest.raises(EdgeqError, match="evil' leads out"):
-        unpack(archive, tmp_path / "in" / "folder")
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == [archive]
+        unpack(archive, box / "in" / "folder")
+    assert [path for path in box.rglob("*") if path.is_file() and path.suffix != ".lock"] == [archive]
 
 
 @pytest.mark.parametrize("kind", [(tarfile.SYMTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "good"), (tarfile.CHRTYPE, ""),

@@ -1,4 +1,4 @@
-"""Quantization-aware training: the file must be the int8 PTQ file in all but its values, and compute what Keras does."""
+"""Quantization-aware training: the file must be the int8 PTQ file in all but its values, and do what Keras does."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def fit(model, rate, epochs=1):
 def trained(request):
     """(float model, its QAT model after a little training, its file)"""
     keras.utils.set_random_seed(0)
-    model = fit(request.param(), 3e-3, epochs=4)
+    model = fit(request.param(), 5e-3, epochs=8)
     calibration = scenes(64)[0]
     aware = fit(qat.quantize_aware(model, calibration), 1e-4)
     return model, aware, qat.export(aware, calibration)

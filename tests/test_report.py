@@ -117,7 +117,7 @@ def test_a_shelf_without_a_baseline_is_an_error(study):
 
 @pytest.fixture
 def published(results, tmp_path):
-    figures = {"accuracy_bars": plots.accuracy_bars(results["variants"])}
+    figures = {"accuracy": plots.accuracy_bars(results["variants"])}
     names = report.publish(results, figures, tmp_path / "figures" / "tiny")
     return tmp_path / "figures" / "tiny", names
 
@@ -125,15 +125,15 @@ def published(results, tmp_path):
 def test_publish_writes_all(published, results):
     folder, names = published
     assert set(names) == {file.name for file in folder.iterdir()}
-    assert set(names) == {"results.json", "results.csv", "report.md", "report.html", "report.pdf", "accuracy_bars.png",
-                          "accuracy_bars.svg"}
+    assert set(names) == {"results.json", "results.csv", "report.md", "report.html", "report.pdf", "accuracy.png",
+                          "accuracy.svg"}
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_publishing_twice_gives_the_same_bytes(published, results, tmp_path):
     folder, names = published
-    figures = {"accuracy_bars": plots.accuracy_bars(results["variants"])}
+    figures = {"accuracy": plots.accuracy_bars(results["variants"])}
     report.publish(copy.deepcopy(results), figures, tmp_path / "again")
     assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
 
@@ -160,12 +160,17 @@ def test_html_is_self_contained_and_escaped(published):
     assert text.count("<img") == 1 and text.count('class=\'chosen\'') == 2
 
 
+def test_a_strange_study_name_is_escaped(results):
+    text = report.page(report.blocks({**results, "study": "</title><i>"}, []), {})
+    assert "<i>" not in text and text.count("</title>") == 1
+
+
 def test_markdown_tables_keep_their_columns(published):
     text = (published[0] / "report.md").read_text()
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
-    assert "qat\\|1" in text and "![" in text and "](accuracy_bars.png)" in text
+    assert "qat\\|1" in text and "![" in text and "](accuracy.png)" in text
 
 
 def test_sentences_are_computed(results):
@@ -178,6 +183,12 @@ def test_sentences_are_computed(results):
     assert "`w4` is less accurate" in claims[1]
     limits = " ".join(report.limits(results))
     assert "cannot tell float32 from `int8`, `qat|1`" in limits and "`qat|1` and float32 name the same class" in limits
+
+
+def test_a_difference_that_only_the_adjustment_takes_away_is_called_that(results):
+    results["variants"][1] |= {"drop": 1.7, "drop_low": 0.2, "drop_high": 3.2, "p_value": 0.2}
+    assert "differs from float32 when looked at alone" in report.claims(results)[0]
+    assert "`int8`" not in report.limits(results)[0]
 
 
 def test_a_missed_criterion_is_said_plainly(study):

@@ -31,13 +31,24 @@ SAME_RANGE = (layers.AveragePooling2D,)  # LiteRT rounds to the steps of the inp
 MOVE_VALUES = (layers.InputLayer, layers.MaxPooling2D, layers.Reshape, layers.Flatten, layers.ZeroPadding2D,
                layers.Cropping2D, layers.Dropout, layers.SpatialDropout2D)  # nothing to round
 COVERED = 0.98  # share of the calibration images that a range holds in full
-import os
-TRAINABLE = bool(os.environ.get("TRAINABLE"))
 OWN_RANGE = (*FUSE_RELU, layers.ReLU, layers.Softmax, layers.Activation, layers.Concatenate,
              layers.GlobalAveragePooling2D, layers.Rescaling, layers.Normalization)
 
 
-class ChannelWeights(tfmot.quantizers.Quantizer):
+class Rounding(tfmot.quantizers.Quantizer):
+    """A tfmot quantizer without variables. QAT models are saved as weights and built again from their float model, so
+    none has a configuration."""
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """The variables: none."""
+        return {}
+
+    def get_config(self) -> dict:
+        """Nothing to build it again from."""
+        return {}
+
+
+class ChannelWeights(Rounding):
     """Symmetric int8 weights, one scale an output channel, from the largest magnitude of the weights as they are now.
 
     Without state, so evaluation sees what export writes (tfmot's own lags by one step), and per channel in depthwise
@@ -46,10 +57,6 @@ class ChannelWeights(tfmot.quantizers.Quantizer):
 
     def __init__(self, channels: int):
         self.channels = channels
-
-    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
-        """No variables."""
-        return {}
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
         """The kernel as int8 holds it; the gradient passes unchanged."""
@@ -62,21 +69,13 @@ class ChannelWeights(tfmot.quantizers.Quantizer):
         largest = tf.reduce_max(tf.abs(tf.reshape(kernel, (-1, self.channels))), axis=0)
         return tf.stop_gradient(tf.maximum(largest, 1e-9) / 127)
 
-    def get_config(self) -> dict:
-        """Arguments to build it again."""
-        return {"channels": self.channels}
 
-
-class BiasSteps(tfmot.quantizers.Quantizer):
+class BiasSteps(Rounding):
     """A bias in steps of input step × weight step, as int32 holds it: too fine to cost accuracy, but left out it makes
     one activation in a thousand differ from the file, and deep networks amplify that."""
 
     def __init__(self, kernel: Any, weights: ChannelWeights, source: Any):
         self.kernel, self.weights, self.source = kernel, weights, source
-
-    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
-        """No variables."""
-        return {}
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
         """The bias as int32 holds it; the gradient passes unchanged."""
@@ -84,42 +83,37 @@ class BiasSteps(tfmot.quantizers.Quantizer):
         step = self.weights.step(self.kernel) * tf.stop_gradient(high - low) / 255
         return inputs + tf.stop_gradient(tf.round(inputs / step) * step - inputs)
 
-    def get_config(self) -> dict:
-        """It belongs to one layer of one model and cannot be built again alone."""
-        return {}
 
-
-class FixedRange(tfmot.quantizers.FixedQuantizer):
+class FixedRange(Rounding):
     """int8 activations on a range that LiteRT's kernel fixes."""
 
     def __init__(self, low: float, high: float):
-        super().__init__(num_bits=8, init_min=low, init_max=high, narrow_range=False)
+        self.low, self.high = low, high
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The values as int8 holds them."""
+        return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high)
 
     def ends(self) -> tuple[float, float]:
         """The range."""
-        return self.init_min, self.init_max
-
-    def get_config(self) -> dict:
-        """Arguments to build it again."""
-        return {"low": self.init_min, "high": self.init_max}
+        return self.low, self.high
 
 
-class CalibratedRange(tfmot.quantizers.Quantizer):
+class CalibratedRange(Rounding):
     """Asymmetric int8 activations on a range that calibration set and training keeps.
 
     Not a moving average, nor a minimum and maximum that grow in training: one freak image would ruin either (see
-    `_ranges`). Two layers that LiteRT keeps on one scale share one object, and so its variables.
+    `_ranges`).
     """
 
     def __init__(self, low: float, high: float):
-        self.low, self.high, self.variables = min(low, 0.0), max(high, 0.0), None
+        self.low, self.high, self.variables = min(low, 0.0), max(high, 0.0), {}
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
         """Two scalars, saved with the model's weights."""
-        if self.variables is None:
-            start = keras.initializers.Constant
-            self.variables = {"min": layer.add_weight(f"{name}_min", initializer=start(self.low), trainable=TRAINABLE),
-                              "max": layer.add_weight(f"{name}_max", initializer=start(self.high), trainable=TRAINABLE)}
+        self.variables = {end: layer.add_weight(f"{name}_{end}", initializer=keras.initializers.Constant(value),
+                                                trainable=False)
+                          for end, value in (("min", self.low), ("max", self.high))}
         return self.variables
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
@@ -130,19 +124,63 @@ class CalibratedRange(tfmot.quantizers.Quantizer):
         """The range now, as variables."""
         return self.variables["min"], self.variables["max"]
 
-    def get_config(self) -> dict:
-        """Arguments to build it again."""
-        return {"low": self.low, "high": self.high}
+
+class PooledRange(Rounding):
+    """Averages, in the steps of what was averaged. Half steps are common there, and LiteRT rounds them away from its
+    integer zero, which fake quantization does not."""
+
+    def __init__(self, source: Any):
+        self.source = source
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The averages as int8 holds them; the gradient passes unchanged."""
+        low, high = self.source.ends()
+        step = (high - low) / 255
+        zero = tf.round(-128 - low / step)
+        exact = inputs / step + zero
+        rounded = tf.sign(exact) * tf.floor(tf.abs(exact) + 0.501)  # a half may come out of float32 as 0.49999
+        return inputs + tf.stop_gradient((rounded - zero) * step - inputs)
+
+    def ends(self) -> tuple[Any, Any]:
+        """The range of the source."""
+        return self.source.ends()
 
 
-class LayerConfig(tfmot.QuantizeConfig):
-    """What tfmot's wrapper rounds in one layer: the kernel when there is one, the output when a quantizer is given."""
-
-    def __init__(self, output: Any = None, source: Any = None):
-        self.output, self.source = output, source  # quantizers of the layer's output and of its input
+class NoRounding(tfmot.QuantizeConfig):
+    """The no-op config."""
 
     def get_weights_and_quantizers(self, layer: Any) -> list:
-        """Kernel and bias, when there are any."""
+        """Weights to round."""
+        return []
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
+        """Let the layer compute with the rounded weights."""
+
+    def get_activations_and_quantizers(self, layer: Any) -> list:
+        """Activation functions to round: none, here they are layers of their own, or fused."""
+        return []
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list) -> None:
+        """Let the layer compute with the rounded activation functions."""
+
+    def get_output_quantizers(self, layer: Any) -> list:
+        """The output's quantizer, in a list."""
+        return []
+
+    def get_config(self) -> dict:
+        """Nothing to build it again from."""
+        return {}
+
+
+class LayerConfig(NoRounding):
+    """What tfmot's wrapper rounds in one layer: kernel and bias when there are any, and the output when it is a tensor
+    in the flatbuffer, which is when its quantizer is given. `source` is the quantizer of the layer's input."""
+
+    def __init__(self, output: Any = None, source: Any = None):
+        self.output, self.source = output, source
+
+    def get_weights_and_quantizers(self, layer: Any) -> list:
+        """Kernel and bias."""
         name = _kernel_name(layer)
         if name is None:
             return []
@@ -155,20 +193,9 @@ class LayerConfig(tfmot.QuantizeConfig):
         for name, weight in zip((_kernel_name(layer), "bias"), quantize_weights, strict=False):
             setattr(layer, name, weight)
 
-    def get_activations_and_quantizers(self, layer: Any) -> list:
-        """None: activations are layers of their own, or fused."""
-        return []
-
-    def set_quantize_activations(self, layer: Any, quantize_activations: list) -> None:
-        """None."""
-
     def get_output_quantizers(self, layer: Any) -> list:
-        """The output's, unless it is no tensor in the flatbuffer."""
+        """The output's quantizer, in a list."""
         return [self.output] if self.output else []
-
-    def get_config(self) -> dict:
-        """Arguments to build it again."""
-        return {"output": self.output, "source": self.source}
 
 
 def _kernel_name(layer: Any) -> str | None:
@@ -181,8 +208,8 @@ def quantize_aware(model: keras.Model, calibration_images: np.ndarray) -> keras.
     """A model that computes in float what the int8 file will compute, to be trained with plain compile and fit.
 
     `model`: flat float tf_keras model. `calibration_images`: float32 (n, H, W, C), preprocessed, from the training set.
-    The result has the weights of `model` with its batch norms folded, and gives logits if `model` does; built again from
-    the same arguments it has the same weights in the same order, so `save_weights` and `load_weights` resume it.
+    The result has the weights of `model` with its batch norms folded, and gives logits if `model` does. Built again from
+    the same arguments it has the same variables in the same order: `save_weights` and `load_weights` resume it.
     Raises EdgeqError for layers that cannot be trained this way.
     """
     keras_graph.check_flat(model)
@@ -213,8 +240,7 @@ def _wrappers(model: keras.Model) -> list:
 
 def _float_weights(wrapper: Any) -> list:
     """The variables of a wrapped layer, in its own order; the wrapper holds them, the layer's kernel being replaced."""
-    own = [w for w in wrapper.trainable_weights if "output_m" not in w.name]
-    return own or wrapper.layer.weights
+    return wrapper.trainable_weights or wrapper.layer.weights
 
 
 def _copy_weights(values: list[np.ndarray], wrapper: Any) -> None:
@@ -270,7 +296,7 @@ def _output_quantizers(model: keras.Model, images: np.ndarray) -> dict[str, Any]
             quantizers[layer.name] = FixedRange(*FIXED_RANGES[keras_graph.activation_name(layer)])
     for layer in model.layers:  # in the order of the graph, so that a chain of poolings finds its source
         if isinstance(layer, SAME_RANGE):
-            quantizers[layer.name] = quantizers[_source(layer, quantizers)]
+            quantizers[layer.name] = PooledRange(quantizers[_source(layer, quantizers)])
     return quantizers
 
 
@@ -374,28 +400,6 @@ def _tensor_values(flat: bytes, names: list[str], images: np.ndarray) -> dict[st
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
-class _NoRounding(tfmot.QuantizeConfig):
-    """The no-op config of the published recipe."""
-
-    def get_weights_and_quantizers(self, layer: Any) -> list:
-        return []
-
-    def get_activations_and_quantizers(self, layer: Any) -> list:
-        return []
-
-    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
-        pass
-
-    def set_quantize_activations(self, layer: Any, quantize_activations: list) -> None:
-        pass
-
-    def get_output_quantizers(self, layer: Any) -> list:
-        return []
-
-    def get_config(self) -> dict:
-        return {}
-
-
 def quantize_aware_selective(model: keras.Model) -> keras.Model:
     """The recipe found in tutorials: tfmot's defaults for Conv2D and Dense, a no-op QuantizeConfig for all else.
 
@@ -407,11 +411,12 @@ def quantize_aware_selective(model: keras.Model) -> keras.Model:
 
     def annotate(layer: Any) -> Any:
         rounds = type(layer) in (layers.Conv2D, layers.Dense)
-        return tfmot.quantize_annotate_layer(layer, None if rounds else _NoRounding())
+        return tfmot.quantize_annotate_layer(layer, None if rounds else NoRounding())
 
     try:
-        with keras.utils.custom_object_scope({"_NoRounding": _NoRounding}):
-            return tfmot.quantize_apply(keras.models.clone_model(model, clone_function=annotate))
+        with keras.utils.custom_object_scope({"NoRounding": NoRounding}):
+            copy = keras_graph.rebuild(model, lambda layer: None)
+            return tfmot.quantize_apply(keras.models.clone_model(copy, clone_function=annotate))
     except (ValueError, RuntimeError, TypeError) as error:
         raise EdgeqError(f"tfmot refuses model {model.name!r} ({str(error).splitlines()[0][:200]}); take "
                          "`quantize_aware`, or int8 post-training quantization.") from None

@@ -1,0 +1,96 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from edgeq_lib import study as module
+from edgeq_lib.study import EdgeqError, Study, write_bytes, write_json
+
+FACTS = {"technique": "ptq", "scheme": "int8", "engine": "e", "seconds": 1.0}
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "record.json"
+    write_json(path, {"old": 1})
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EdgeqError, match="disk is full"):
+        write_json(path, {"new": 2})
+    assert module.read_json(path) == {"old": 1}
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_nan_is_no_record(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "x.json", {"value": float("nan")})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_numpy_values_become_plain(tmp_path):
+    write_json(tmp_path / "x.json", {"a": np.float32(0.5), "b": np.arange(2)})
+    assert module.read_json(tmp_path / "x.json") == {"a": 0.5, "b": [0, 1]}
+
+
+def test_shelving_the_same_file_again_keeps_its_measurements(study):
+    study.shelve("int8", b"same", **FACTS).write("cost", {"bytes": 4})
+    assert study.shelve("int8", b"same", **FACTS).read("cost") == {"bytes": 4}
+    assert study.shelve("int8", b"other", **FACTS).read("cost") is None
+
+
+def test_a_file_changed_on_the_shelf_is_refused(study):
+    variant = study.shelve("int8", b"model", **FACTS)
+    for content in (b"", b"mod", b"xxxxx"):
+        variant.path.write_bytes(content)
+        with pytest.raises(EdgeqError, match="not the one that was shelved"):
+            variant.model()
+
+
+def test_a_stage_takes_away_what_it_makes_no_more(study):
+    study.shelve("int8", b"1", **FACTS)
+    study.shelve("w4", b"2", **FACTS)
+    study.finish({})
+    again = Study("sample", "03_ptq")
+    again.shelve("int8", b"1", **FACTS)
+    again.finish({})
+    assert [variant.name for variant in Study("sample").variants()] == ["int8"]
+
+
+def test_variants_of_a_broken_off_stage_do_not_count(study):
+    study.shelve("int8", b"1", **FACTS)
+    assert [variant.name for variant in study.variants()] == ["int8"]
+    assert Study("sample", "90_analysis").variants() == []
+    study.finish({})
+    assert len(Study("sample", "90_analysis").variants()) == 1
+
+
+def test_reads_are_noted_and_own_writes_are_not(study):
+    study.shelve("float32", b"0", **FACTS)
+    study.finish({})
+    later = Study("sample", "80_edge_benchmark")
+    later.variant("float32").model()
+    later.variant("float32").write("cost", {"bytes": 1})
+    later.variant("float32").read("cost")
+    later.finish({})
+    record = module.read_json(later.folder / "stages" / "80_edge_benchmark.json")
+    assert list(record["reads"]) == ["variants/float32/model.tflite"]
+    assert list(record["written"]) == ["variants/float32/cost.json"]
+
+
+def test_missing_things_name_the_cure(study):
+    with pytest.raises(EdgeqError, match="edgeq run sample"):
+        study.read("data")
+    with pytest.raises(EdgeqError, match="no variant 'int8'"):
+        study.variant("int8")
+    write_bytes(study.folder / "records" / "data.json", b"{broken")
+    with pytest.raises(EdgeqError, match="not valid JSON"):
+        study.read("data")
+
+
+def test_arrays_come_back_as_they_went(study):
+    variant = study.shelve("int8", b"1", **FACTS)
+    assert variant.arrays() == {}
+    variant.write_arrays(test=np.arange(6, dtype=np.int8).reshape(2, 3))
+    assert variant.arrays()["test"].dtype == np.int8 and variant.arrays()["test"].tolist() == [[0, 1, 2], [3, 4, 5]]

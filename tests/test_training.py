@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from edgeq_lib import training, zoo
+from edgeq_lib.study import EdgeqError
+
+BASE = {"learning_rate": 3e-3, "optimizer": "adam", "batch": 32, "seed": 1}
+
+
+def split(pictures):
+    images, labels = pictures
+    return (images[:384], labels[:384]), (images[384:], labels[384:])
+
+
+def train(pictures, folder, epochs=3, net=None, key="k", **options):
+    net = net or fresh()
+    history = training.fit(net, *split(pictures), zoo.SIGNED, epochs=epochs, folder=folder, key=key, **BASE, **options)
+    return net, history
+
+
+def fresh():
+    zoo.keras.utils.set_random_seed(3)
+    return zoo.resnet8((8, 8, 3), 4, alpha=0.25)
+
+
+def test_it_learns_and_ends_at_its_best_epoch(pictures, tmp_path):
+    net, history = train(pictures, tmp_path, epochs=6)
+    _, (images, labels) = split(pictures)
+    score = np.mean(training.predict(net, images, zoo.SIGNED).argmax(-1) == labels)
+    assert score == pytest.approx(max(epoch["val_accuracy"] for epoch in history)) and score > 0.6
+
+
+def test_interrupted_training_goes_on_where_it_was(pictures, tmp_path, monkeypatch):
+    whole, reference = train(pictures, tmp_path / "whole")
+    count, real = iter(range(100)), training.predict
+
+    def breaks(*args, **options):
+        if next(count) == 1:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+    monkeypatch.setattr(training, "predict", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        train(pictures, tmp_path / "parts")
+    monkeypatch.setattr(training, "predict", real)
+    seen = []
+    monkeypatch.setattr(training, "progress", lambda items, label, total=None: seen.append(label) or items)
+    resumed, history = train(pictures, tmp_path / "parts")
+    assert len(seen) == 2 and "epoch 2 of 3" in seen[0], "the finished epoch is not trained again"
+    for one, other in zip(reference, history, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3), "the optimizer's state came back too"
+    images = split(pictures)[1][0]
+    assert np.allclose(training.predict(whole, images, zoo.SIGNED), training.predict(resumed, images, zoo.SIGNED), atol=1e-2)
+
+
+def test_finished_training_is_loaded_not_repeated(pictures, tmp_path, monkeypatch):
+    net, history = train(pictures, tmp_path)
+    monkeypatch.setattr(training, "batches", lambda *args: pytest.fail("it trained again"))
+    again, same = train(pictures, tmp_path)
+    images = split(pictures)[1][0]
+    assert same == history and np.array_equal(training.predict(net, images, zoo.SIGNED),
+                                              training.predict(again, images, zoo.SIGNED))
+
+
+def test_another_key_trains_anew(pictures, tmp_path):
+    train(pictures, tmp_path, epochs=1)
+    assert len(train(pictures, tmp_path, epochs=2, key="other")[1]) == 2
+
+
+def test_early_stopping(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "predict", lambda model, images, preprocess: np.eye(4)[np.zeros(len(images), int)])
+    assert len(train(pictures, tmp_path, epochs=9, patience=2)[1]) == 3
+
+
+def test_a_loss_that_is_no_number_stops(pictures, tmp_path):
+    net = fresh()
+    net.get_layer("logits").set_weights([np.full((16, 4), np.nan), np.zeros(4)])
+    with pytest.raises(EdgeqError, match="lower learning_rate"):
+        train(pictures, tmp_path, net=net)
+
+
+def test_distillation_learns_from_the_teacher_not_the_labels(pictures, tmp_path):
+    teacher, _ = train(pictures, tmp_path / "teacher", epochs=6)
+    (images, labels), validation = split(pictures)
+    student = fresh()
+    training.fit(student, (images, np.zeros_like(labels)), validation, zoo.SIGNED, epochs=6, folder=tmp_path / "student",
+                 key="s", teacher=teacher, **BASE)
+    agree = training.predict(student, validation[0], zoo.SIGNED).argmax(-1) == training.predict(
+        teacher, validation[0], zoo.SIGNED).argmax(-1)
+    assert agree.mean() > 0.6
+
+
+def test_only_the_head_moves_when_the_body_is_frozen(pictures, tmp_path):
+    net = fresh()
+    training.train_only_head(net, True)
+    before = net.get_layer("stack1_a").get_weights()[0], net.get_layer("logits").get_weights()[0]
+    train(pictures, tmp_path, epochs=1, net=net)
+    assert np.array_equal(before[0], net.get_layer("stack1_a").get_weights()[0])
+    assert not np.array_equal(before[1], net.get_layer("logits").get_weights()[0])
+    training.train_only_head(net, False)
+    assert all(layer.trainable for layer in net.layers)
+
+
+def test_augmentation_changes_images_and_keeps_their_shape():
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
+    out = training.augmentation(True, 0.1, 0.1)(images, training=True)
+    assert out.shape == images.shape and not np.allclose(out, images)
+    assert training.augmentation(False, 0, 0) is None
