@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeq_lib import devices, flatbuffer
+from edgeq_lib import devices, flatbuffer, isolated
 from edgeq_lib.litert import make_interpreter, quantized
 from edgeq_lib.progress import progress
 from edgeq_lib.study import EdgeqError
@@ -74,7 +74,7 @@ def cold(path: Path, timeout: float = 60) -> dict[str, float | int]:
     process held resident through load and one invocation, less what it held before; the largest of the three.
     Raises EdgeqError naming the variant when the process refuses or crashes.
     """
-    runs = [flatbuffer.run_alone(path, timeout) for _ in range(3)]
+    runs = [isolated.run_alone(path, timeout) for _ in range(3)]
     return {"load_ms": float(np.median([run["load_ms"] for run in runs])),
             "peak_memory_bytes": int(max(run["peak_memory_bytes"] for run in runs))}
 

@@ -45,7 +45,7 @@ def _run(given: argparse.Namespace) -> None:
     print(f"Study '{given.study}'")
     study = run.run_study(given.study, only=given.only, start=given.start, force=given.force,
                           overrides=_overrides(given.overrides), say=lambda text: print(text, flush=True))
-    if (study.folder / "report" / "results.json").exists():
+    if not given.only or given.only in "90_analysis":  # after another stage alone, the report is out of date
         _print(study.name)
 
 

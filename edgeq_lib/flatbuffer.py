@@ -1,4 +1,4 @@
-"""What a `.tflite` file holds, read from the file itself: ops, bit widths, MACs, planned memory; and its 8-bit doors.
+"""What a `.tflite` file holds, read from the file itself: ops, bit widths, MACs, planned memory.
 
 Nothing here runs the model in this process, so that a garbled file cannot bring it down. Only the main subgraph is
 reported; a graph with control flow keeps more in its other subgraphs.
@@ -6,20 +6,13 @@ reported; a graph with control flow keeps more in its other subgraphs.
 
 from __future__ import annotations
 
-import copy
-import json
-import signal
 import struct
-import subprocess
-import sys
 from collections import Counter
 from math import prod
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
 from edgeq_lib.study import EdgeqError
 
@@ -168,66 +161,6 @@ def check(model: bytes) -> None:
     report(model)
 
 
-def run_alone(path: Path, timeout: float = 60) -> dict[str, float]:
-    """Load a file and invoke it once on zeros in a process of its own, which may crash.
-
-    Returns load_ms (interpreter made and tensors allocated), first_ms (the first invocation) and peak_memory_bytes
-    (the most that the process held resident, less what it held before loading). Raises EdgeqError naming the file
-    when LiteRT refuses it, takes longer than `timeout` seconds, or brings the process down.
-    """
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        # -P: a module of the same name in the working directory must not stand in for LiteRT.
-        child = subprocess.run([sys.executable, "-P", "-c", _ALONE, str(path)], capture_output=True, text=True,
-                               timeout=timeout, errors="replace")
-    except subprocess.TimeoutExpired:
-        raise EdgeqError(f"{name} did not answer within {timeout:g} s; leave this variant out, or make it again.") \
-            from None
-    if child.returncode < 0:
-        raise EdgeqError(f"{name} brings LiteRT down ({signal.Signals(-child.returncode).name}); make it again.")
-    if child.returncode:
-        cause = (child.stderr.strip().splitlines() or ["no message"])[-1].replace(str(path), name)
-        raise EdgeqError(f"LiteRT cannot run {name} ({cause[:200]}); make it again, for built-in ops only.")
-    return json.loads(child.stdout.splitlines()[-1])
-
-
-_ALONE = """
-import json, os, sys, time
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-
-def held(field):
-    try:
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
-    except OSError:  # not Linux
-        import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-try:
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # start the high-water mark afresh: importing may have held more than it kept
-except OSError:
-    pass
-before, start = held("VmRSS"), time.perf_counter()
-interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
-interpreter.allocate_tensors()
-loaded = time.perf_counter()
-for detail in interpreter.get_input_details():
-    interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
-ready = time.perf_counter()
-interpreter.invoke()
-done = time.perf_counter()
-print(json.dumps({"load_ms": (loaded - start) * 1e3, "first_ms": (done - ready) * 1e3,
-                  "peak_memory_bytes": max(held("VmHWM") - before, 0)}))
-"""
-
-
-def check_loads(path: Path, timeout: float = 60) -> None:
-    """Raise EdgeqError naming the file when LiteRT cannot load and invoke it; tried in a child process."""
-    run_alone(path, timeout)
-
-
 def plan(sizes: list[int], lives: list[tuple[int, int]]) -> tuple[list[int], int]:
     """Offsets of tensors in one arena, and its size in bytes: greedy by size (Pisarchyk & Lee 2020, arXiv 2001.03288).
 
@@ -334,69 +267,3 @@ def _report(graph: Graph) -> dict:
         "macs": sum(work.values()),
         "weights": weights,
     }
-
-
-class _AlignedBuffer(schema.BufferT):
-    """A buffer that packs as the schema demands (force_align: 16), which the generated Python code forgets."""
-
-    def Pack(self, builder):  # noqa: N802 (the generated code's name)
-        data = None
-        if self.data is not None:
-            content = bytes(self.data)
-            builder.StartVector(1, len(content), ALIGNMENT)
-            builder.head -= len(content)
-            builder.Bytes[builder.head:builder.head + len(content)] = content
-            data = builder.EndVector()
-        schema.BufferStart(builder)
-        if data is not None:
-            schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
-
-
-def with_uint8_io(model: bytes) -> bytes:
-    """The same model with uint8 input and output: QUANTIZE ops at its doors, the scale kept, the zero point + 128.
-
-    So does TensorFlow's converter with `inference_input_type = tf.uint8`; results are the int8 results + 128. Inner
-    tensors keep their names. Raises EdgeqError when an input or output is not int8.
-    """
-    graph = read(model)
-    for index in (*graph.inputs, *graph.outputs):
-        if graph.tensors[index].dtype != "INT8":
-            raise EdgeqError(f"'{graph.tensors[index].name}' is {graph.tensors[index].dtype.lower()}, not int8: give a "
-                             "model with int8 input and output.")
-    content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
-    main = content.subgraphs[0]
-    quantize = schema.BuiltinOperator.QUANTIZE
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = quantize
-    code.version = 1
-    content.operatorCodes.append(code)
-
-    def door(index: int) -> int:
-        tensor = copy.deepcopy(main.tensors[index])
-        tensor.name = (tensor.name or b"").decode(errors="replace") + "_uint8"
-        tensor.type, tensor.buffer, tensor.isVariable = schema.TensorType.UINT8, 0, False
-        tensor.quantization.zeroPoint = [int(zero) + 128 for zero in tensor.quantization.zeroPoint]
-        main.tensors.append(tensor)
-        return len(main.tensors) - 1
-
-    def convert(source: int, target: int) -> schema.OperatorT:
-        op = schema.OperatorT()
-        op.opcodeIndex, op.inputs, op.outputs = len(content.operatorCodes) - 1, [source], [target]
-        op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.QuantizeOptions, schema.QuantizeOptionsT()
-        return op
-
-    fronts = {index: door(index) for index in main.inputs}
-    backs = {index: door(index) for index in main.outputs}
-    main.operators = [*(convert(new, old) for old, new in fronts.items()), *main.operators,
-                      *(convert(old, new) for old, new in backs.items())]
-    main.inputs = [fronts[index] for index in main.inputs]
-    main.outputs = [backs[index] for index in main.outputs]
-    for signature in content.signatureDefs or []:
-        if signature.subgraphIndex == 0:
-            for maps, doors in ((signature.inputs, fronts), (signature.outputs, backs)):
-                for entry in maps:
-                    entry.tensorIndex = doors[entry.tensorIndex]
-    for buffer in content.buffers:
-        buffer.__class__ = _AlignedBuffer
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))

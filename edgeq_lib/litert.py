@@ -41,7 +41,7 @@ def make_interpreter(model: bytes | Path, threads: int = 1, keep_tensors: bool =
 
     `keep_tensors` keeps every intermediate tensor readable, at the price of the delegate (reference semantics, slow).
     Raises EdgeqError when the runtime refuses the file. A garbled file can bring the process down: files of unknown
-    origin go through `flatbuffer.check` and `flatbuffer.check_loads` first.
+    origin go through `flatbuffer.check` and `isolated.check_loads` first.
     """
     source = {"model_content": bytes(model)} if isinstance(model, bytes | bytearray) else {"model_path": str(model)}
     if keep_tensors:

@@ -156,8 +156,8 @@ def _validate(notebook: Notebook, given: dict[str, Any], path: Path) -> dict[str
         first = error.errors()[0]
         key = ".".join([notebook.section, *map(str, first["loc"])])
         if first["type"] == "extra_forbidden":
-            raise EdgeqError(f"{path.name}: there is no parameter {key}{_near(str(first['loc'][0]), list(schema.model_fields))}"
-                             ".") from None
+            near = _near(str(first["loc"][0]), list(schema.model_fields))
+            raise EdgeqError(f"{path.name}: there is no parameter {key}{near}.") from None
         said = first["msg"].removeprefix("Value error, ")
         note = notebook.help.get(str(first["loc"][0]), "")
         raise EdgeqError(f"{path.name}: {key} = {first['input']!r} will not do: {said[0].lower() + said[1:]}"

@@ -122,8 +122,8 @@ def _locked(name: str, command: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         who = read_json(holder) if holder.exists() else {"pid": "?", "since": "?", "command": "?"}
-        raise EdgeqError(f"Study '{name}' is being run by process {who['pid']} since {who['since']} (`{who['command']}`); wait "
-                         "for it or stop it.") from None
+        raise EdgeqError(f"Study '{name}' is being run by process {who['pid']} since {who['since']} "
+                         f"(`{who['command']}`); wait for it or stop it.") from None
     try:
         write_json(holder, {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": command})
         yield

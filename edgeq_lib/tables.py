@@ -40,6 +40,6 @@ def rows(chosen: Sequence[Variant], split: str = "validation", measured: bool = 
     The variants are named by the caller: a stage that looked at the whole shelf would depend on all that stands there.
     """
     base = chosen[0].study.variant("float32").path.stat().st_size
-    return [report._row(variant, (variant.read("quality") or {}).get(split), variant.read("cost") if measured else
+    return [report.as_row(variant, (variant.read("quality") or {}).get(split), variant.read("cost") if measured else
                        {**benchmark.sizes(variant.model()), "report": flatbuffer.report(variant.model())}, base)
             for variant in chosen]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_flatbuffer import tiny_files
 
-from edgeq_lib import benchmark, flatbuffer
+from edgeq_lib import benchmark, flatbuffer, isolated
 from edgeq_lib.study import EdgeqError
 
 
@@ -73,12 +73,11 @@ def test_every_round_is_shuffled_alike_each_time(shelf, monkeypatch):
     assert len(rounds) > 3 and all(len(set(players)) == 3 for players in rounds)
 
 
-def test_given_inputs_must_suit_the_model(shelf):
-    good = np.zeros((1, 8, 8, 3), np.int8)
-    benchmark.interleaved(shelf, budget_seconds=0.1, inputs={"int8": good})
-    for wrong in (good.astype(np.float32), good[:, :4]):
-        with pytest.raises(EdgeqError, match="'int8'"):
-            benchmark.interleaved(shelf, budget_seconds=0.1, inputs={"int8": wrong})
+def test_a_given_image_is_quantized_for_each_file_and_must_suit_it(shelf):
+    image = np.zeros((1, 8, 8, 3), np.float32)
+    benchmark.interleaved(shelf, budget_seconds=0.1, image=image)
+    with pytest.raises(EdgeqError, match="does not suit"):
+        benchmark.interleaved(shelf, budget_seconds=0.1, image=image[:, :4])
 
 
 def test_a_baseline_is_needed(shelf):
@@ -119,14 +118,14 @@ def test_measure_gives_whole_records(shelf):
 
 
 def test_a_variant_that_litert_cannot_run_costs_only_its_own_figures(shelf, monkeypatch):
-    real = flatbuffer.run_alone
+    real = isolated.run_alone
 
     def crash(path, timeout=60):
         if path == shelf["int16x8"]:
             raise EdgeqError("int16x8/model.tflite brings LiteRT down (SIGSEGV); make it again.")
         return real(path, timeout)
 
-    monkeypatch.setattr(flatbuffer, "run_alone", crash)
+    monkeypatch.setattr(isolated, "run_alone", crash)
     costs = benchmark.measure(shelf, [1], budget_seconds=0.3)
     assert costs["int8"]["latency_ratio"] > 0 and "latency_ms" not in costs["int8"]["why"]
     broken = costs["int16x8"]

@@ -1,7 +1,7 @@
 """From a name or a folder to honest splits."""
 
-import dataclasses
 import builtins
+import dataclasses
 import errno
 import hashlib
 import io

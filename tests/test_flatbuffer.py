@@ -12,7 +12,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from edgeq_lib import flatbuffer
+from edgeq_lib import flatbuffer, isolated, uint8_io
 from edgeq_lib.litert import make_interpreter
 from edgeq_lib.study import EdgeqError
 
@@ -64,7 +64,7 @@ def tiny_files() -> dict[str, bytes]:
     made["int16x8"] = quantize(recipe.static_wi8_ai16(), ranges)
     made["int4"] = quantize(recipe.static_wi8_ai8(), ranges, [
         (name.CONV_2D, {"activation_num_bits": 8, "weight_num_bits": 4})])
-    made["uint8"] = flatbuffer.with_uint8_io(made["int8"])
+    made["uint8"] = uint8_io.with_uint8_io(made["int8"])
     return made
 
 
@@ -140,7 +140,7 @@ def test_uint8_doors_keep_buffers_aligned(files):
 
 def test_uint8_doors_need_int8(files):
     with pytest.raises(EdgeqError, match="float32, not int8"):
-        flatbuffer.with_uint8_io(files["float32"])
+        uint8_io.with_uint8_io(files["float32"])
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -178,10 +178,10 @@ def test_a_file_that_litert_refuses_is_named(tmp_path, files):
     path = tmp_path / "some_variant" / "model.tflite"
     path.parent.mkdir()
     path.write_bytes(files["int8"])
-    flatbuffer.check_loads(path)
+    isolated.check_loads(path)
     path.write_bytes(files["int8"][:1000])
     with pytest.raises(EdgeqError, match="some_variant/model.tflite") as error:
-        flatbuffer.check_loads(path)
+        isolated.check_loads(path)
     assert str(tmp_path) not in str(error.value)
 
 
@@ -195,18 +195,18 @@ def test_a_zero_point_out_of_range_is_refused_and_does_no_harm(tmp_path, files):
     with pytest.raises(EdgeqError, match="zero point"):
         flatbuffer.check(path.read_bytes())
     with pytest.raises(EdgeqError, match="model.tflite"):
-        flatbuffer.check_loads(path)
+        isolated.check_loads(path)
 
 
 def test_a_crash_of_the_child_becomes_our_error(tmp_path, files, monkeypatch):
     path = tmp_path / "model.tflite"
     path.write_bytes(files["int8"])
-    monkeypatch.setattr(flatbuffer, "_ALONE", f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
+    monkeypatch.setattr(isolated, "_ALONE", f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
     with pytest.raises(EdgeqError, match="SIGSEGV"):
-        flatbuffer.check_loads(path)
-    monkeypatch.setattr(flatbuffer, "_ALONE", "import time; time.sleep(60)")
+        isolated.check_loads(path)
+    monkeypatch.setattr(isolated, "_ALONE", "import time; time.sleep(60)")
     with pytest.raises(EdgeqError, match="within 0.2 s"):
-        flatbuffer.check_loads(path, timeout=0.2)
+        isolated.check_loads(path, timeout=0.2)
 
 
 def _overlaps(sizes, lives, offsets) -> list[tuple[int, int]]:

@@ -162,6 +162,16 @@ def test_one_freak_image_does_not_set_the_ranges():
     np.testing.assert_allclose(calm, wild, rtol=0.25)
 
 
+def test_a_channel_without_weights_keeps_its_bias():
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="dead")(inputs)))
+    model.get_layer("dead").set_weights([np.zeros((3, 3, 3, 4)), np.float32([-1, 0, 2, 3])])
+    calibration = scenes(8)[0]
+    interpreter = litert.make_interpreter(qat.export(qat.quantize_aware(model, calibration), calibration))
+    found = litert.dequantized(litert.run_images(interpreter, calibration), interpreter.get_output_details()[0])
+    np.testing.assert_allclose(found, np.tile([-1, 0, 2, 3], (8, 1)), atol=0.02)
+
+
 def test_checkpoints_fit_a_model_built_again(tmp_path):
     model, calibration = squeeze_excite(), scenes(16)[0]
     first = fit(qat.quantize_aware(model, calibration), 1e-2)

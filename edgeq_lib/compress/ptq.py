@@ -15,7 +15,7 @@ import numpy as np
 from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
 from litert_quantizer.utils import qsv_utils
 
-from edgeq_lib import flatbuffer
+from edgeq_lib import uint8_io
 from edgeq_lib.litert import convert, make_interpreter, quantized, quiet
 from edgeq_lib.progress import progress
 from edgeq_lib.study import EdgeqError
@@ -124,7 +124,7 @@ def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None) -> bytes:
         result = work.quantize(ranges if spec.calibrated else None, enable_progress_bar=False,
                                enable_progress_report=False).quantized_model
     result = bytes(result)
-    return _proven(flatbuffer.with_uint8_io(result) if spec.io == "uint8" else result)
+    return _proven(uint8_io.with_uint8_io(result) if spec.io == "uint8" else result)
 
 
 def convert_quantized(model: Any, spec: Scheme, images: np.ndarray) -> bytes:

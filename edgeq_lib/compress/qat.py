@@ -81,7 +81,8 @@ class BiasSteps(Rounding):
         """The bias as int32 holds it; the gradient passes unchanged."""
         low, high = self.source.ends()
         step = self.weights.step(self.kernel) * tf.stop_gradient(high - low) / 255
-        return inputs + tf.stop_gradient(tf.round(inputs / step) * step - inputs)
+        whole = tf.clip_by_value(tf.round(inputs / step), -2.0 ** 31, 2.0 ** 31)
+        return inputs + tf.stop_gradient(whole * step - inputs)
 
 
 class FixedRange(Rounding):
@@ -108,6 +109,8 @@ class CalibratedRange(Rounding):
 
     def __init__(self, low: float, high: float):
         self.low, self.high, self.variables = min(low, 0.0), max(high, 0.0), {}
+        if self.high - self.low < 1e-6:  # always 0 in calibration, but not in training
+            self.low, self.high = 0.0, 1.0
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
         """Two scalars, saved with the model's weights."""
@@ -186,7 +189,8 @@ class LayerConfig(NoRounding):
             return []
         kernel = getattr(layer, name)
         weights = ChannelWeights(int(np.prod(kernel.shape[2:])) if name == "depthwise_kernel" else kernel.shape[-1])
-        return [(kernel, weights)] + ([(layer.bias, BiasSteps(kernel, weights, self.source))] if layer.use_bias else [])
+        bias = [(layer.bias, BiasSteps(kernel, weights, self.source))] if layer.use_bias else []
+        return [(kernel, weights), *bias]
 
     def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
         """Let the layer compute with the rounded weights."""
@@ -208,8 +212,8 @@ def quantize_aware(model: keras.Model, calibration_images: np.ndarray) -> keras.
     """A model that computes in float what the int8 file will compute, to be trained with plain compile and fit.
 
     `model`: flat float tf_keras model. `calibration_images`: float32 (n, H, W, C), preprocessed, from the training set.
-    The result has the weights of `model` with its batch norms folded, and gives logits if `model` does. Built again from
-    the same arguments it has the same variables in the same order: `save_weights` and `load_weights` resume it.
+    The result has the weights of `model` with its batch norms folded, and gives logits if `model` does. Built again
+    from the same arguments it has the same variables in the same order: `save_weights` and `load_weights` resume it.
     Raises EdgeqError for layers that cannot be trained this way.
     """
     keras_graph.check_flat(model)
@@ -229,9 +233,23 @@ def quantize_aware(model: keras.Model, calibration_images: np.ndarray) -> keras.
 
     trainable = keras_graph.rebuild(plain, replace)
     for wrapper in _wrappers(trainable):
-        if wrapper.layer.name in {layer.name for layer in plain.layers}:
-            _copy_weights(plain.get_layer(wrapper.layer.name).get_weights(), wrapper)
+        values, source = plain.get_layer(wrapper.layer.name).get_weights(), wrapper.quantize_config.source
+        _copy_weights(_fitting(*values, *source.ends()) if source and len(values) == 2 else values, wrapper)
     return trainable
+
+
+def _fitting(kernel: np.ndarray, bias: np.ndarray, low: Any, high: Any) -> list[np.ndarray]:
+    """Kernel and bias such that each bias fits into int32.
+
+    A dead channel, and MobileNets have them, is all bias and no weights, so its steps are too fine for its bias, which
+    the quantizer then clips to nothing. One weight is raised just enough to prevent that: its effect on any input in
+    the range stays below 1/30,000 of the bias.
+    """
+    flat = kernel.reshape(-1, bias.size).copy()
+    least = np.abs(bias) * 127 * 255 / (float(high - low) * 2 ** 30)
+    dead = np.abs(flat).max(axis=0) < least
+    flat[0, dead] = least[dead]
+    return [flat.reshape(kernel.shape), bias]
 
 
 def _wrappers(model: keras.Model) -> list:
@@ -258,6 +276,9 @@ def _check_images(images: np.ndarray) -> None:
 
 
 def _check_layers(model: keras.Model) -> None:
+    if len(model.inputs) != 1:
+        raise EdgeqError(f"Model {model.name!r} has {len(model.inputs)} inputs; quantization-aware training here takes "
+                         "models of one image.")
     known = (*OWN_RANGE, *SAME_RANGE, *MOVE_VALUES)
     for layer in model.layers:
         name, kind = keras_graph.activation_name(layer), type(layer).__name__
