@@ -33,13 +33,13 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
 benchmark: $(STAMP)  ## the workbook's own speed, as ratios measured in one run
-	@$(BIN)/python -m tests.speed
+	@$(BIN)/python tests/speed.py
 
 lint: $(STAMP)  ## ruff over library and tests
 	@$(BIN)/ruff check .
 
 notebooks: $(STAMP)  ## re-execute the notebooks with their defaults, and write their paired .py
-	@$(BIN)/python -m tests.execute
+	@$(BIN)/python tests/execute.py
 
 publish: $(STAMP)  ## copy a study's report to figures/: make publish STUDY=name
 	@$(BIN)/edgeq publish $(STUDY)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq_lib import stats
+from edgeq_lib import isolated, stats
 from edgeq_lib.litert import dequantized, make_interpreter, run_images
 from edgeq_lib.progress import progress
 from edgeq_lib.study import Study, Variant
@@ -54,6 +54,7 @@ def score(study: Study, variant: Variant, data: Any, preprocess: Preprocess) -> 
     outputs = variant.arrays()
     if any(len(outputs.get(name, ())) != len(labels) for name, (_, labels) in splits.items()):
         model = variant.model()
+        isolated.check_loads(variant.path)  # a garbled file may bring its process down: not this one
         outputs = {name: predict(model, images, preprocess, f"{variant.name}: {name}")
                    for name, (images, _) in splits.items()}
         variant.write_arrays(**outputs)

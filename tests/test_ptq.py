@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from edgeq_lib import flatbuffer, litert, zoo
+from edgeq_lib.compress import ptq
+from edgeq_lib.study import EdgeqError
+
+
+@pytest.fixture(scope="module")
+def ranges(small_net, pictures):
+    return ptq.calibrate(small_net[1], zoo.SIGNED(pictures[0][:32]), zoo.SIGNED.range)
+
+
+def outputs(model, images):
+    interpreter = litert.make_interpreter(model)
+    return litert.dequantized(litert.run_images(interpreter, images), interpreter.get_output_details()[0])
+
+
+def agreement(model, other, images):
+    return np.mean(outputs(model, images).argmax(-1) == outputs(other, images).argmax(-1))
+
+
+@pytest.mark.parametrize("name", ptq.SCHEMES)
+def test_every_scheme_is_what_it_says(small_net, ranges, pictures, name):
+    spec, (_, flat) = ptq.scheme(name), small_net
+    report = flatbuffer.report(model := ptq.quantize(flat, spec, ranges))
+    ends = {"float": "float32", "uint8": "uint8", "same": {8: "int8", 16: "int16", 32: "float32"}[spec.activations]}[spec.io]
+    assert report["input_dtype"] == report["output_dtype"] == ends
+    assert report["weight_bits"] == pytest.approx(spec.weights, abs=0.5)
+    assert report["integer_only"] == (spec.calibrated and spec.io != "float")
+    assert report["compute"] == ("integer" if spec.calibrated else "hybrid" if spec.on_the_fly else "float32")
+    assert report["per_channel"] == (spec.per_channel and spec.weights < 16)
+    assert len(model) < len(flat)
+    assert agreement(flat, model, zoo.SIGNED(pictures[0][:200])) > (0.7 if spec.weights < 8 else 0.9)
+
+
+@pytest.mark.parametrize("name", [name for name, spec in ptq.SCHEMES.items() if spec.converter and spec.activations != 16])
+def test_the_converter_makes_the_same_schemes(small_net, pictures, name):
+    spec, (net, flat) = ptq.scheme(name), small_net
+    model = ptq.convert_quantized(net, spec, zoo.SIGNED(pictures[0][:32]))
+    report = flatbuffer.report(model)
+    assert report["integer_only"] == (spec.calibrated and spec.io != "float")
+    assert agreement(flat, model, zoo.SIGNED(pictures[0][:200])) > 0.9
+
+
+def test_the_converter_refuses_what_it_cannot(small_net):
+    with pytest.raises(EdgeqError, match="cannot make w4a8"):
+        ptq.convert_quantized(small_net[0], ptq.scheme("w4a8"), np.zeros((2, 8, 8, 3), np.float32))
+
+
+def test_ranges_are_the_true_extremes(small_net, pictures):
+    images = zoo.SIGNED(pictures[0][:16])
+    ranges = ptq.calibrate(small_net[1], images, (-1.0, 1.0))
+    interpreter = litert.make_interpreter(small_net[1])
+    name = interpreter.get_output_details()[0]["name"]
+    out = litert.run_images(interpreter, images)
+    assert float(ranges[name]["min"].item()) == pytest.approx(out.min(), abs=1e-4)
+    assert float(ranges[name]["max"].item()) == pytest.approx(out.max(), abs=1e-4)
+    shuffled = ptq.calibrate(small_net[1], images[::-1], (-1.0, 1.0))
+    assert all(np.array_equal(ranges[key]["max"], shuffled[key]["max"]) for key in ranges), "order does not matter"
+    averaged = ptq.calibrate(small_net[1], images, (-1.0, 1.0), moving_average=True)
+    assert averaged[name]["max"].item() < ranges[name]["max"].item()
+
+
+def test_the_input_range_is_known_not_estimated(small_net, pictures):
+    dark = zoo.SIGNED(pictures[0][:16] // 4)
+    model = ptq.quantize(small_net[1], ptq.scheme("int8"), ptq.calibrate(small_net[1], dark, (-1.0, 1.0)))
+    scale, _ = litert.make_interpreter(model).get_input_details()[0]["quantization"]
+    assert scale == pytest.approx(2 / 255, rel=1e-3)
+
+
+@pytest.mark.parametrize(("images", "says"), [
+    (np.zeros((0, 8, 8, 3), np.float32), "representative set is empty"),
+    (np.full((3, 8, 8, 3), np.nan, np.float32), "NaN")])
+def test_bad_calibration_sets(small_net, images, says):
+    with pytest.raises(EdgeqError, match=says):
+        ptq.calibrate(small_net[1], images, (-1.0, 1.0))
+
+
+def test_an_unknown_scheme_lists_the_known():
+    with pytest.raises(EdgeqError, match="no scheme 'int7'; take some of float16, dynamic_int8"):
+        ptq.scheme("int7")
