@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 
 from edgeq_lib.downloads import fetch
-from edgeq_lib.litert import quiet
 from edgeq_lib.study import EdgeqError, Study, home
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -122,8 +121,7 @@ def load_model(path: Path, trusted: bool = False) -> Any:
         if '"Lambda"' in json.dumps(config) and not trusted:
             raise EdgeqError(f"{path.name} holds a Lambda layer, which is Python code that runs on loading; replace it by a "
                              "built-in layer, or set `trusted: true` if you know where the file comes from.")
-    with quiet():
-        import tf_keras as keras
+    from edgeq_lib.quiet_tensorflow import keras
     try:
         return keras.models.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as error:  # Keras raises whatever its deserialization stumbles over

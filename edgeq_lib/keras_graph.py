@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
+from edgeq_lib.quiet_tensorflow import keras, tf
 from edgeq_lib.study import EdgeqError
 
 Replacement = Callable[..., Any] | None

@@ -10,24 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import Interpreter
 
 from edgeq_lib.study import EdgeqError
+
+_NULL = open(os.devnull, "w")  # stays open: a logger made while it is quiet keeps writing to it
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence what native code and progress bars write to the process's standard output and error.
 
-    File descriptors, not sys.stdout: the converter and XNNPACK print from C++.
+    File descriptors as well as sys.stdout: the converter and XNNPACK print from C++.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with open(os.devnull, "w") as null, contextlib.redirect_stderr(null), contextlib.redirect_stdout(null):
-        os.dup2(null.fileno(), 1)
-        os.dup2(null.fileno(), 2)
+    with contextlib.redirect_stderr(_NULL), contextlib.redirect_stdout(_NULL):
         try:
+            os.dup2(_NULL.fileno(), 1)
+            os.dup2(_NULL.fileno(), 2)
             yield
         finally:
             os.dup2(saved[0], 1)
@@ -39,14 +41,12 @@ def quiet() -> Iterator[None]:
 def make_interpreter(model: bytes | Path, threads: int = 1, keep_tensors: bool = False) -> Interpreter:
     """An allocated LiteRT interpreter with XNNPACK, the only one that edgeq measures with.
 
-    `keep_tensors` keeps every intermediate tensor readable, at the price of the delegate (reference semantics, slow).
+    `keep_tensors` keeps every intermediate tensor readable, computed by the same kernels.
     Raises EdgeqError when the runtime refuses the file. A garbled file can bring the process down: files of unknown
     origin go through `flatbuffer.check` and `isolated.check_loads` first.
     """
     source = {"model_content": bytes(model)} if isinstance(model, bytes | bytearray) else {"model_path": str(model)}
-    if keep_tensors:
-        source |= {"experimental_preserve_all_tensors": True,
-                   "experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+    source["experimental_preserve_all_tensors"] = keep_tensors
     try:
         with quiet():  # the first one announces its delegate
             interpreter = Interpreter(num_threads=threads, **source)
@@ -64,8 +64,8 @@ def convert(model: Any, configure: Callable[[Any], None] = lambda converter: Non
     quantization (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
     Raises EdgeqError when an op has no LiteRT counterpart.
     """
-    import tensorflow as tf
-    call = tf.function(lambda image: {"output": model(image, training=False)})
+    from edgeq_lib.quiet_tensorflow import tf
+    call = tf.function(lambda image: {"output": model(image, training=False)}, autograph=False)
     image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
     with quiet():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function(image)], model)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeq_lib.litert import quiet
 from edgeq_lib.progress import progress
+from edgeq_lib.quiet_tensorflow import keras, tf
 from edgeq_lib.study import EdgeqError, digest, read_json, write_json
-
-with quiet():  # TensorFlow greets on standard error
-    import tensorflow as tf
-    import tf_keras as keras
 
 Arrays = tuple[np.ndarray, np.ndarray]
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
@@ -65,7 +62,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
 
     Images are uint8 (n, H, W, C), labels int64 (n,). `schedule` is constant or cosine (arXiv 1608.03983). With a
     `teacher`, its logits are the target (knowledge distillation, arXiv 1503.02531) and labels only score. Epochs are
-    chosen by validation accuracy, never by test. Returns a record an epoch: loss, accuracy, val_accuracy, best.
+    chosen by validation accuracy, never by test. Returns a record an epoch: loss, accuracy, val_accuracy, seconds.
 
     Raises EdgeqError when the loss stops being a number.
     """
@@ -104,6 +101,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         return loss, tf.reduce_mean(tf.cast(tf.argmax(outputs, -1) == y, tf.float32))
 
     for epoch in range(len(history) + 1, epochs + 1):
+        started = time.time()
         order = np.random.default_rng([seed, epoch]).permutation(len(train[1]))
         losses = []
         for x, y in progress(batches(*train, preprocess, batch, order), f"{model.name}: epoch {epoch} of {epochs}", steps):
@@ -114,7 +112,8 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         loss, accuracy = np.mean(losses, axis=0)
         score = float(np.mean(predict(model, validation[0], preprocess).argmax(-1) == validation[1]))
         best = not history or score > max(past["val_accuracy"] for past in history)
-        history.append({"epoch": epoch, "loss": float(loss), "accuracy": float(accuracy), "val_accuracy": score})
+        history.append({"epoch": epoch, "loss": float(loss), "accuracy": float(accuracy), "val_accuracy": score,
+                        "seconds": round(time.time() - started, 1)})
         folder.mkdir(parents=True, exist_ok=True)
         state.write(str(folder / f"epoch{epoch}"))
         if best:

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib import keras_files, keras_graph
-from edgeq_lib.litert import quiet
+from edgeq_lib.quiet_tensorflow import keras
 from edgeq_lib.study import EdgeqError
-
-with quiet():  # TensorFlow greets on standard error
-    import tf_keras as keras
 
 layers = keras.layers
 

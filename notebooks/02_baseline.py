@@ -24,7 +24,6 @@ if "google.colab" in sys.modules:
 # One import cell; training and export live in `edgeq_lib`.
 
 # %%
-import time
 from typing import Any, Literal
 
 import pandas as pd
@@ -94,13 +93,13 @@ shared = {"learning_rate": learning_rate, "optimizer": optimizer, "batch": batch
 # A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained.
 
 # %%
-started, history = time.time(), []
+history = []
 for phase, count in (("head", head_epochs), ("all", epochs)):
     recipe |= {phase: [count, learning_rate, schedule, patience]}
     training.train_only_head(net, phase == "head")
     history += training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
                             schedule=schedule, patience=patience, **shared)
-seconds = time.time() - started
+seconds = sum(epoch["seconds"] for epoch in history)
 
 # %% [markdown]
 # Curves that still rise mean that training was too short, and that every later comparison is made with a weak baseline.

@@ -39,7 +39,8 @@ def making_variants() -> bytes:
             kept[name] = ptq.quantize(kept["float32"], spec, ranges)
 
     taken, _ = clock(ours)
-    print(f"03_ptq, EfficientNetV2B0 at 224, {IMAGES} calibration images: float32 and {len(kept) - 1} schemes in {taken:.0f} s")
+    print(f"03_ptq, EfficientNetV2B0 at 224, {IMAGES} calibration images: float32 and {len(kept) - 1} schemes in "
+          f"{taken:.0f} s", flush=True)
     # int16x8 is left out: what the converter makes of it here is refused by the runtime.
     rivals = {name: spec for name, spec in ptq.SCHEMES.items() if spec.converter and spec.activations != 16}
     single = {"float32": clock(lambda: litert.convert(model))[0]}
@@ -65,8 +66,8 @@ def evaluating(model: bytes) -> None:
         if not np.array_equal(plain, found):
             sys.exit("the predictions differ")
         ratios.append(loop / ours)
-    print(f"evaluation of 2,000 images on {os.cpu_count()} cores, predictions equal: {statistics.median(ratios):.2f} × the usual "
-          f"loop ({min(ratios):.2f} … {max(ratios):.2f}; target ≥ 1.7)")
+    print(f"evaluation of 2,000 images on {os.cpu_count()} cores, predictions equal: {statistics.median(ratios):.2f} × the "
+          f"usual loop ({min(ratios):.2f} … {max(ratios):.2f}; target ≥ 1.7)")
 
 
 def decoding() -> None:

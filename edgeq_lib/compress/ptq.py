@@ -66,16 +66,29 @@ def scheme(name: str) -> Scheme:
     return SCHEMES[name]
 
 
+COVERED = 0.98  # share of the calibration images that a covering range holds in full
+
+
+def _covering(past: Any, new: Any) -> Any:
+    """Keep what each image showed; `calibrate` takes the quantiles at the end."""
+    return {end: np.concatenate([past[end], new[end]]) if past else new[end] for end in ("min", "max")}
+
+
+SUMMARIES = {"covering": _covering, "min_max": qsv_utils.min_max_update, "moving_average": qsv_utils.moving_average_update}
+
+
 def calibrate(model: bytes, images: Iterable[np.ndarray], input_range: tuple[float, float],
-              moving_average: bool = False) -> Ranges:
+              summary: str = "covering") -> Ranges:
     """Activation ranges {tensor: {"min", "max"}} of a float flatbuffer over preprocessed images (H, W, C).
 
-    True minimum and maximum; `moving_average` (factor 0.95, so dependent on the order) is the quantizer's own default
-    and clips rare large values, which costs EfficientNets points. The input's range is known (`input_range`), not
-    estimated. One set of ranges serves every scheme. Raises EdgeqError for an empty set and for NaN images.
+    `summary` says how the images' own minima and maxima become one range. `covering` holds `COVERED` of the images in
+    full: each has one vote, so that one freak image does not coarsen a tensor's steps for all others. `min_max` holds them
+    all. `moving_average` (factor 0.95, so dependent on the order) is the quantizer's own default and clips rare large
+    values, on which networks with squeeze-and-excite live. The input's range is known (`input_range`), not estimated. One
+    set of ranges serves every scheme. Raises EdgeqError for an empty set and for NaN images.
     """
     signature, name = _signature(model)
-    update = qsv_utils.moving_average_update if moving_average else qsv_utils.min_max_update
+    update = SUMMARIES[summary]
     manager = recipe_manager.RecipeManager()
     manager.add_static_config(".*", Op.ALL_SUPPORTED, 8, 8)
     with quiet():
@@ -88,9 +101,26 @@ def calibrate(model: bytes, images: Iterable[np.ndarray], input_range: tuple[flo
     ranges = calibration.get_model_qsvs()
     if not ranges:
         raise EdgeqError("The representative set is empty; set `calibration` in the section 'data' to 16 images or more.")
+    if summary == "covering":
+        ranges = {tensor: {"min": np.quantile(seen["min"], 1 - COVERED, axis=0, keepdims=True).astype(np.float32),
+                           "max": np.quantile(seen["max"], COVERED, axis=0, keepdims=True).astype(np.float32)}
+                  for tensor, seen in ranges.items()}
     (detail,) = make_interpreter(model).get_input_details()
-    low, high = (np.full_like(ranges[detail["name"]]["min"], end) for end in input_range)
+    low, high = (np.full_like(ranges[detail["name"]]["min"], end) for end in integral_zero(*input_range))
     return {**ranges, detail["name"]: {"min": low, "max": high}}
+
+
+def integral_zero(low: float, high: float) -> tuple[float, float]:
+    """The range widened until 0 lies on a step of its own accord.
+
+    Pixels lie on a grid: with -1…1 each of the 256 levels falls half way between two steps, and training and LiteRT,
+    which round halves differently, would see different images.
+    """
+    if not low < 0 < high:
+        return low, high
+    below = int(255 * -low / (high - low))
+    step = max(-low / max(below, 1), high / (255 - below))
+    return -below * step, (255 - below) * step
 
 
 def _signature(model: bytes) -> tuple[str, str]:
@@ -132,7 +162,7 @@ def convert_quantized(model: Any, spec: Scheme, images: np.ndarray) -> bytes:
 
     Raises EdgeqError for a scheme that the converter cannot make.
     """
-    import tensorflow as tf
+    from edgeq_lib.quiet_tensorflow import tf
     if not spec.converter:
         raise EdgeqError(f"TensorFlow's converter cannot make {spec.scheme} with these bits; take it from engine_schemes.")
 

@@ -1,0 +1,192 @@
+"""The roundings of quantization-aware training: what LiteRT's int8 kernels compute, written as tfmot quantizers.
+
+A kernel is rounded per output channel, its bias in the steps of int32, an activation to its calibrated range; nothing is
+rounded between an operation and the relu that LiteRT fuses into it (Jacob et al., arXiv 1712.05877).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib import keras_graph
+from edgeq_lib.litert import quiet
+from edgeq_lib.quiet_tensorflow import keras, tf
+
+with quiet():
+    from tensorflow_model_optimization.quantization import keras as tfmot
+
+
+def kernel_name(layer: Any) -> str | None:
+    """The attribute that holds a layer's kernel; None when it has none."""
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return "depthwise_kernel"
+    return "kernel" if isinstance(layer, keras_graph.WITH_KERNEL) else None
+
+
+class Rounding(tfmot.quantizers.Quantizer):
+    """A tfmot quantizer without variables. QAT models are saved as weights and built again from their float model, so
+    none has a configuration."""
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """The variables: none."""
+        return {}
+
+    def get_config(self) -> dict:
+        """Nothing to build it again from."""
+        return {}
+
+
+class ChannelWeights(Rounding):
+    """Symmetric int8 weights, one scale an output channel, from the largest magnitude of the weights as they are now.
+
+    Without state, so evaluation sees what export writes (tfmot's own lags by one step), and per channel in depthwise
+    kernels too (tfmot's own is per tensor there).
+    """
+
+    def __init__(self, channels: int):
+        self.channels = channels
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The kernel as int8 holds it; the gradient passes unchanged."""
+        flat, bound = tf.reshape(inputs, (-1, self.channels)), self.step(inputs) * 127
+        rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(flat, -bound, bound, narrow_range=True)
+        return tf.reshape(rounded, tf.shape(inputs))
+
+    def step(self, kernel: Any) -> Any:
+        """Step size of each output channel; a depthwise kernel (h, w, c, m) has c * m of them."""
+        largest = tf.reduce_max(tf.abs(tf.reshape(kernel, (-1, self.channels))), axis=0)
+        return tf.stop_gradient(tf.maximum(largest, 1e-9) / 127)
+
+
+class BiasSteps(Rounding):
+    """A bias in steps of input step × weight step, as int32 holds it: too fine to cost accuracy, but left out it makes
+    one activation in a thousand differ from the file, and deep networks amplify that."""
+
+    def __init__(self, kernel: Any, weights: ChannelWeights, source: Any):
+        self.kernel, self.weights, self.source = kernel, weights, source
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The bias as int32 holds it; the gradient passes unchanged."""
+        low, high = self.source.ends()
+        step = self.weights.step(self.kernel) * tf.stop_gradient(high - low) / 255
+        whole = tf.clip_by_value(tf.round(inputs / step), -2.0 ** 31, 2.0 ** 31)
+        return inputs + tf.stop_gradient(whole * step - inputs)
+
+
+class FixedRange(Rounding):
+    """int8 activations on a range that LiteRT's kernel fixes."""
+
+    def __init__(self, low: float, high: float):
+        self.low, self.high = low, high
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The values as int8 holds them."""
+        return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high)
+
+    def ends(self) -> tuple[float, float]:
+        """The range."""
+        return self.low, self.high
+
+
+class CalibratedRange(Rounding):
+    """Asymmetric int8 activations on a range that calibration set and training keeps.
+
+    Not a moving average, nor a minimum and maximum that grow in training: one freak image would ruin either (see
+    `qat._ranges`).
+    """
+
+    def __init__(self, low: float, high: float):
+        self.low, self.high, self.variables = min(low, 0.0), max(high, 0.0), {}
+        if self.high - self.low < 1e-6:  # always 0 in calibration, but not in training
+            self.low, self.high = 0.0, 1.0
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """Two scalars, saved with the model's weights."""
+        self.variables = {end: layer.add_weight(f"{name}_{end}", initializer=keras.initializers.Constant(value),
+                                                trainable=False)
+                          for end, value in (("min", self.low), ("max", self.high))}
+        return self.variables
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The values as int8 holds them; the gradient passes where nothing is clipped."""
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min"], weights["max"])
+
+    def ends(self) -> tuple[Any, Any]:
+        """The range now, as variables."""
+        return self.variables["min"], self.variables["max"]
+
+
+class PooledRange(Rounding):
+    """Averages, in the steps of what was averaged. Half steps are common there, and LiteRT rounds them away from its
+    integer zero, which fake quantization does not."""
+
+    def __init__(self, source: Any):
+        self.source = source
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The averages as int8 holds them; the gradient passes unchanged."""
+        low, high = self.source.ends()
+        step = (high - low) / 255
+        zero = tf.round(-128 - low / step)
+        exact = inputs / step + zero
+        rounded = tf.sign(exact) * tf.floor(tf.abs(exact) + 0.501)  # a half may come out of float32 as 0.49999
+        return inputs + tf.stop_gradient((rounded - zero) * step - inputs)
+
+    def ends(self) -> tuple[Any, Any]:
+        """The range of the source."""
+        return self.source.ends()
+
+
+class NoRounding(tfmot.QuantizeConfig):
+    """The no-op config."""
+
+    def get_weights_and_quantizers(self, layer: Any) -> list:
+        """Weights to round."""
+        return []
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
+        """Let the layer compute with the rounded weights."""
+
+    def get_activations_and_quantizers(self, layer: Any) -> list:
+        """Activation functions to round: none, here they are layers of their own, or fused."""
+        return []
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list) -> None:
+        """Let the layer compute with the rounded activation functions."""
+
+    def get_output_quantizers(self, layer: Any) -> list:
+        """The output's quantizer, in a list."""
+        return []
+
+    def get_config(self) -> dict:
+        """Nothing to build it again from."""
+        return {}
+
+
+class LayerConfig(NoRounding):
+    """What tfmot's wrapper rounds in one layer: kernel and bias when there are any, and the output when it is a tensor
+    in the flatbuffer, which is when its quantizer is given. `source` is the quantizer of the layer's input."""
+
+    def __init__(self, output: Any = None, source: Any = None):
+        self.output, self.source = output, source
+
+    def get_weights_and_quantizers(self, layer: Any) -> list:
+        """Kernel and bias."""
+        name = kernel_name(layer)
+        if name is None:
+            return []
+        kernel = getattr(layer, name)
+        weights = ChannelWeights(int(np.prod(kernel.shape[2:])) if name == "depthwise_kernel" else kernel.shape[-1])
+        bias = [(layer.bias, BiasSteps(kernel, weights, self.source))] if layer.use_bias else []
+        return [(kernel, weights), *bias]
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
+        """Let the layer compute with the rounded weights."""
+        for name, weight in zip((kernel_name(layer), "bias"), quantize_weights, strict=False):
+            setattr(layer, name, weight)
+
+    def get_output_quantizers(self, layer: Any) -> list:
+        """The output's quantizer, in a list."""
+        return [self.output] if self.output else []
