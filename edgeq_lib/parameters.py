@@ -96,7 +96,8 @@ class StudyFile:
 def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFile:
     """Read and validate `studies/NAME.yaml`, or a file by its path; `overrides` are `section.key` or `key` → value.
 
-    A stage gets the common section, as far as its notebook declares it, and its own. Raises EdgeqError, one sentence
+    A stage gets the common section, as far as its notebook declares it, and its own; `section: false` leaves a stage out.
+    Raises EdgeqError, one sentence
     that names the key and the cure, for an unknown key, a wrong type, an impossible value or a missing file.
     """
     path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else home() / "studies" / f"{name_or_path}.yaml"
@@ -112,7 +113,9 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
     known = notebooks()
     sections = {notebook.section: notebook for notebook in known}
     if not isinstance(content, dict) or not all(isinstance(part or {}, dict) for part in content.values()):
-        raise EdgeqError(f"{path.name} must hold sections with keys (common, {', '.join(sections)}), each `key: value`.")
+        raise EdgeqError(f"{path.name} must hold sections with keys (common, {', '.join(sections)}), each `key: value`, or "
+                         "`section: false` to leave a technique out.")
+    left_out = {section for section, part in content.items() if part is False}
     content = {section: dict(part or {}) for section, part in content.items()}
     _merge(content, overrides or {}, sections)
     for section in content:
@@ -124,6 +127,8 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
             raise EdgeqError(f"{path.name}: no notebook knows common.{key}{_near(key, everywhere)}.")
     stages = {}
     for notebook in known:
+        if notebook.section in left_out:
+            continue
         common = {key: value for key, value in content.get("common", {}).items() if key in notebook.fields}
         given = {**common, **content.get(notebook.section, {})}
         stages[notebook.stage] = {**_validate(notebook, given, path), "study": path.stem}

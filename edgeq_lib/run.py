@@ -53,6 +53,8 @@ def run_study(name: str, *, only: str = "", start: str = "", before: str = "", f
     with _locked(file.name, command):
         for notebook in parameters.notebooks():
             stage = notebook.stage
+            if stage not in file.stages:  # left out: what it made before counts no more
+                (runs() / file.name / "stages" / f"{stage}.json").unlink(missing_ok=True)
             chosen = stage in stages and (not only or stage == _full_name(only, stages))
             if not chosen or (start and stage < _full_name(start, stages)):
                 continue

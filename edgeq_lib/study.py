@@ -154,8 +154,9 @@ class Study:
             self._reads[key] = state_of(path)
 
     def note_write(self, path: Path) -> None:
-        """Remember what this stage wrote: reading that again is no dependency."""
+        """Remember what this stage wrote: reading that, before or after, is no dependency."""
         self._written.add(self._relative(path))
+        self._reads.pop(self._relative(path), None)
 
     def read(self, record: str) -> dict:
         """A record of the study. Raises EdgeqError when no stage has written it."""

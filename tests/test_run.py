@@ -86,6 +86,16 @@ def test_a_stage_gets_common_and_own_parameters_flat(place):
     assert stages["90_last"] == {"study": "demo", "bound": None}, "it declares no seed, so it gets none"
 
 
+def test_a_technique_can_be_left_out(place):
+    went()
+    study_file(place, "second: false", "demo")
+    assert "02_second" not in parameters.load("demo").stages
+    with pytest.raises(EdgeqError, match="did you mean 'second'"):
+        parameters.load(study_file(place, "secnd: false"))
+    assert went()[-1] == "90_last"
+    assert Study("demo", "90_last").variants() == [], "its variants are off the shelf"
+
+
 def test_paths_are_relative_to_the_study_file(place, tmp_path):
     own = tmp_path / "elsewhere"
     own.mkdir()

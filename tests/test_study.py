@@ -70,6 +70,7 @@ def test_reads_are_noted_and_own_writes_are_not(study):
     study.shelve("float32", b"0", **FACTS)
     study.finish({})
     later = Study("sample", "80_edge_benchmark")
+    assert later.variant("float32").read("cost") is None, "looked for before it is written: no dependency either"
     later.variant("float32").model()
     later.variant("float32").write("cost", {"bytes": 1})
     later.variant("float32").read("cost")

@@ -121,7 +121,7 @@ def _check_layers(model: keras.Model) -> None:
         else:
             continue
         raise EdgeqError(f"Layer {layer.name!r} cannot be trained quantization-aware ({why}); write the network with "
-                         "plain Keras layers, or take int8 post-training quantization, which needs none.")
+                         "plain Keras layers, or set `qat: false` in the study and take int8 post-training quantization.")
 
 
 def _fused(model: keras.Model, layer: Any) -> bool:
@@ -254,8 +254,12 @@ def quantize_aware_selective(model: keras.Model) -> keras.Model:
             copy = keras_graph.rebuild(model, lambda layer: None)
             return tfmot.quantize_apply(keras.models.clone_model(copy, clone_function=annotate))
     except (ValueError, RuntimeError, TypeError) as error:
-        raise EdgeqError(f"tfmot refuses model {model.name!r} ({str(error).splitlines()[0][:200]}); take "
-                         "`quantize_aware`, or int8 post-training quantization.") from None
+        raise EdgeqError(f"tfmot refuses model {model.name!r} ({_reason(error)}); set `qat.selective: false`, the "
+                         "full recipe does without.") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300]
 
 
 def export_selective(model: keras.Model, calibration_images: np.ndarray) -> bytes:
