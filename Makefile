@@ -1,5 +1,6 @@
 # make help lists the targets. Everything runs in .venv, which is made from requirements.lock.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 STUDY ?= quickstart
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
+	@$(or $(PYTHON),false) -c '$(FITS)' 2>/dev/null || \
 	  { echo "edgeq needs Python 3.11 or 3.12: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Creating the environment from requirements.lock (once, about two minutes) …"
 	@$(PYTHON) -m venv $(VENV)
