@@ -1,6 +1,6 @@
 """Figures: one style, one colour and one marker a technique, colour-blind safe (Okabe & Ito, then Tol).
 
-Each function returns a matplotlib Figure. `rows` are the variants of results.json (DESIGN's schema), the baseline
+Each function returns a matplotlib Figure. `rows` are the variants of results.json, the baseline
 among them. Figures are made outside pyplot, so that a notebook shows them once and nothing has to be closed.
 """
 

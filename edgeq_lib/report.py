@@ -72,7 +72,7 @@ def as_row(variant: Any, quality: dict | None, cost: dict | None, base_bytes: in
 def collect(study: Study, command: str, criteria: Sequence[Mapping[str, Any]],
             answers: Mapping[str, Any] | None = None, versions: Mapping[str, str] | None = None,
             machine: Mapping[str, Any] | None = None) -> dict:
-    """Everything that is published about a study, from its shelf: DESIGN's results.json.
+    """Everything that is published about a study, from its shelf, as results.json holds it.
 
     `criteria` is a list of {"name", "bound"}, `answers` what the decision flow is told; `versions` and `machine` add to
     what the benchmark noted. Beside the schema it holds `answers`, `validation` (what the recommendation was made on)
