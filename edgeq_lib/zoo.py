@@ -131,14 +131,17 @@ def _without_input_scaling(model: keras.Model) -> keras.Model:
 
 
 def obtain(name: str, weights: str, input_shape: tuple[int, int, int], classes: int, *, alpha: float = 1.0,
-           preprocessing: str | dict | None = None, trusted: bool = False) -> tuple[keras.Model, Preprocessing, list[str]]:
+           preprocessing: str | dict | None = None, trusted: bool = False,
+           seed: int = 0) -> tuple[keras.Model, Preprocessing, list[str]]:
     """The float model of a study: (flat model, its preprocessing, a line for each layer whose weights were not loaded).
 
     `name` is a zoo name or a Keras file; `weights` is `imagenet`, `none` or a weights file (zoo names only);
-    `preprocessing` is a name of `PREPROCESSING` or {mean, std, bgr}, by default the zoo's own. Raises EdgeqError when
+    `preprocessing` is a name of `PREPROCESSING` or {mean, std, bgr}, by default the zoo's own; `seed` decides the initial
+    weights. Raises EdgeqError when
     the model is nested, of Keras 3, holds NaN, or does not fit the images or the number of classes.
     """
     if name in ZOO:
+        keras.utils.set_random_seed(seed)
         model = build(name, input_shape, classes, alpha)
         missing = []
         if weights != "none":

@@ -69,7 +69,7 @@ zoom: NonNegativeFloat = 0.08  # augmentation: ± share
 shelf = open_study(study, stage="02_baseline", needs="01_data")
 images = datasets.load(shelf)
 net, preprocess, not_loaded = zoo.obtain(model, weights, images.train.images.shape[1:], len(images.classes), alpha=alpha,
-                                         preprocessing=preprocessing, trusted=trusted)
+                                         preprocessing=preprocessing, trusted=trusted, seed=seed)
 
 # %% tags=["nbval-check-output"]
 print(f"{net.count_params():,} parameters; pixels become (x - {preprocess.mean}) / {preprocess.std}; "

@@ -32,6 +32,11 @@ def test_efficientnetb0_loses_its_scaling_but_not_its_function():
     assert np.allclose(whole(pixels), bare(inside), atol=1e-5)
 
 
+def test_initial_weights_follow_the_seed():
+    one, same, other = (zoo.obtain("resnet8", "none", (8, 8, 3), 4, seed=seed)[0].get_weights()[0] for seed in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
 def test_wrong_requests_are_one_sentence():
     for name, size, alpha, says in (("resnet9", 32, 1.0, "no model 'resnet9' in the zoo"),
                                     ("inceptionv3", 64, 1.0, "at least 75 pixels"), ("resnet50", 64, 0.5, "one width only")):
