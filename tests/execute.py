@@ -22,7 +22,8 @@ def main() -> None:
         for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
             print(path.name, flush=True)
             notebook = nbformat.read(path, 4)
-            nbclient.NotebookClient(notebook, timeout=1800, record_timing=False, extra_arguments=["--IPKernelApp.log_level=50"],
+            nbclient.NotebookClient(notebook, timeout=1800, record_timing=False,
+                                    extra_arguments=["--IPKernelApp.log_level=50"],
                                     resources={"metadata": {"path": str(path.parent)}}).execute()
             for number, cell in enumerate(notebook.cells):
                 cell["id"] = f"cell-{number:02d}"

@@ -164,7 +164,7 @@ def convert_quantized(model: Any, spec: Scheme, images: np.ndarray) -> bytes:
     """
     from edgeq_lib.quiet_tensorflow import tf
     if not spec.converter:
-        raise EdgeqError(f"TensorFlow's converter cannot make {spec.scheme} with these bits; take it out of converter_schemes.")
+        raise EdgeqError(f"TensorFlow's converter cannot make {spec.scheme} so; take it out of converter_schemes.")
 
     def configure(converter: Any) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
