@@ -229,7 +229,10 @@ def _struck(boxes: np.ndarray, segments: np.ndarray) -> np.ndarray:
 
 @_styled
 def pareto(rows: Sequence[Row], x: str = "bytes") -> Figure:
-    """Accuracy against `bytes` (log) or `latency_ratio`: the front as a step line, dominated variants as ×."""
+    """Accuracy against `bytes` (log) or `latency_ratio`: the front as a step line, dominated variants as ×.
+
+    The band is the baseline's interval, always in view, so that a difference of one image looks like what it is.
+    """
     rows = [row for row in rows if row["value"] is not None and row[x] is not None]
     figure, axes = _figure(4.9)
     best = max((row["value"] for row in rows), default=100.0)
@@ -240,7 +243,12 @@ def pareto(rows: Sequence[Row], x: str = "bytes") -> Figure:
     beaten = dominated([{**row, "technique": "", "drop": -row["value"]} for row in rows], (0, field))
     front = sorted((row for row in rows if row["name"] not in beaten), key=lambda row: row[x])
     seen = min((row["value"] for row in rows if floor is None or row["value"] >= floor), default=0.0)
-    bottom = seen - 0.14 * max(best - seen, 0.5)
+    bottom, top = seen - 0.14 * max(best - seen, 0.5), best + 0.14 * max(best - seen, 0.5)
+    base = _baseline(rows)
+    if base and base["low"] is not None:
+        margin = 0.08 * (base["high"] - base["low"])
+        bottom, top = min(bottom, base["low"] - margin), max(top, base["high"] + margin)
+        axes.axhspan(base["low"], base["high"], color="#333333", alpha=0.07, linewidth=0)
     points = np.array([(row[x], max(row["value"], bottom)) for row in rows]).reshape(-1, 2)
     for row, (across, up) in zip(rows, points, strict=True):
         off, cross = row["value"] < bottom, row["name"] in beaten
@@ -258,7 +266,7 @@ def pareto(rows: Sequence[Row], x: str = "bytes") -> Figure:
         axes.xaxis.set_major_formatter(EngFormatter(unit="B", sep=" ") if x == "bytes" else FormatStrFormatter("%g"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim((low / 1.35, high * 1.35) if log else (max(0, low - 0.12 * high), high * 1.12))
-    axes.set_ylim(bottom, best + 0.14 * max(best - bottom, 0.5))
+    axes.set_ylim(bottom, top)
     steady = [(row[x], row["value"]) for row in front if row["value"] >= bottom]
     ends = [*steady[1:], (axes.get_xlim()[1], steady[-1][1])] if steady else []
     line = [corner for here, there in zip(steady, ends, strict=True) for corner in (here, (there[0], here[1]))]
@@ -268,6 +276,8 @@ def pareto(rows: Sequence[Row], x: str = "bytes") -> Figure:
              title=f"Accuracy × {'bytes' if x == 'bytes' else 'latency'}")
     axes.yaxis.set_major_locator(MaxNLocator(6, min_n_ticks=3))
     extra = [Line2D([], [], color="#555555", linewidth=1, label="front")]
+    if base:
+        extra.append(Line2D([], [], color="#333333", alpha=0.12, linewidth=6, label="95 % interval of float32"))
     if beaten:
         extra.append(Line2D([], [], color="#555555", marker="x", linestyle="", markeredgewidth=1.6, label="dominated"))
     _legend(axes, rows, extra)
