@@ -27,7 +27,7 @@ run: $(STAMP)  ## run a study: make run [STUDY=name or path.yaml]
 test: $(STAMP)  ## unit tests, then every notebook by nbval
 	@$(BIN)/python -m pytest
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
-	  EDGEQ_RUNS="$$runs" $(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env \
+	  EDGEQ_RUNS="$$runs" EDGEQ_PROGRESS=/dev/null $(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout 600 notebooks
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
