@@ -5,14 +5,13 @@ import statistics
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 os.environ["EDGEQ_PROGRESS"] = os.devnull
 os.environ["EDGEQ_RUNS"] = tempfile.mkdtemp()
 
 import numpy as np  # noqa: E402
 
-from edgeq_lib import datasets, evaluate, litert, zoo  # noqa: E402
+from edgeq_lib import benchmark, datasets, evaluate, litert, zoo  # noqa: E402
 from edgeq_lib.compress import ptq  # noqa: E402
 from edgeq_lib.study import Study  # noqa: E402
 
@@ -80,6 +79,6 @@ def decoding() -> None:
 
 
 if __name__ == "__main__":
-    print(f"edgeq's own speed ({Path(sys.executable).resolve().parent.name}, {os.cpu_count()} cores)")
+    print(f"edgeq's own speed on {benchmark.machine()}")
     decoding()
     evaluating(making_variants())
