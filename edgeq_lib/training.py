@@ -62,7 +62,8 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
 
     Images are uint8 (n, H, W, C), labels int64 (n,). `schedule` is constant or cosine (arXiv 1608.03983). With a
     `teacher`, its logits are the target (knowledge distillation, arXiv 1503.02531) and labels only score. Epochs are
-    chosen by validation accuracy, never by test. Returns a record an epoch: loss, accuracy, val_accuracy, seconds.
+    chosen by validation accuracy, never by test. Returns a record an epoch: loss, accuracy, val_loss (against the
+    labels), val_accuracy and seconds.
 
     Raises EdgeqError when the loss stops being a number.
     """
@@ -110,10 +111,11 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
                 raise EdgeqError(f"The loss of {model.name} became {losses[-1][0]} in epoch {epoch}; lower learning_rate, and "
                                  "look for NaN in images and weights.")
         loss, accuracy = np.mean(losses, axis=0)
-        score = float(np.mean(predict(model, validation[0], preprocess).argmax(-1) == validation[1]))
+        outputs = predict(model, validation[0], preprocess)
+        score = float(np.mean(outputs.argmax(-1) == validation[1]))
         best = not history or score > max(past["val_accuracy"] for past in history)
         history.append({"epoch": epoch, "loss": float(loss), "accuracy": float(accuracy), "val_accuracy": score,
-                        "seconds": round(time.time() - started, 1)})
+                        "val_loss": float(crossentropy(validation[1], outputs)), "seconds": round(time.time() - started, 1)})
         folder.mkdir(parents=True, exist_ok=True)
         state.write(str(folder / f"epoch{epoch}"))
         if best:
