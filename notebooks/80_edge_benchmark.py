@@ -71,7 +71,8 @@ pd.Series({**first["machine"], **first["runtime"]}, name="measured on").to_frame
 # ## 2 · Latency
 #
 # Median, 90th and 99th percentile in milliseconds at one thread, and the ratio to float32 of the same round with its spread.
-# A ratio above 1 is slower than float32.
+# A ratio above 1 is slower than float32. LiteRT has no fast kernels for 16-bit activations and for 4-bit convolutions: `int16x8`,
+# `w4` and `w4a8` show the speed of its reference kernels, not of the arithmetic.
 
 # %%
 latency = pd.DataFrame({name: {**(cost["latency_ms"] or {}).get("1", {}), "ratio": cost["latency_ratio"],
