@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from typing import Any
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgeqError as error:
         print(f"edgeq: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `edgeq show NAME | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("\nedgeq: stopped; finished stages and training epochs are kept, the same command goes on from there.",
               file=sys.stderr)
