@@ -31,9 +31,11 @@ def train_only_head(model: keras.Model, only: bool) -> None:
     head.trainable = True
 
 
-def augmentation(flip: bool, rotation: float, zoom: float) -> keras.Sequential | None:
-    """Random horizontal flip, rotation (± turns) and zoom (± share), as layers on uint8 or float images; None for none."""
+def augmentation(flip: bool, rotation: float, zoom: float, shift: float = 0.0) -> keras.Sequential | None:
+    """Random horizontal flip, shift (± share, mirrored at the border), rotation (± turns) and zoom (± share), as layers on
+    uint8 or float images; None for none."""
     steps = [keras.layers.RandomFlip("horizontal")] if flip else []
+    steps += [keras.layers.RandomTranslation(shift, shift, fill_mode="reflect")] if shift else []
     steps += [keras.layers.RandomRotation(rotation, fill_mode="nearest")] if rotation else []
     steps += [keras.layers.RandomZoom(zoom, fill_mode="nearest")] if zoom else []
     return keras.Sequential(steps) if steps else None
@@ -57,11 +59,14 @@ def batches(images: np.ndarray, labels: np.ndarray, preprocess: Callable[[np.nda
 def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Callable[[np.ndarray], np.ndarray], *,
         epochs: int, learning_rate: float, optimizer: str, batch: int, seed: int, folder: Path, key: Any,
         schedule: str = "constant", patience: int | None = None, augment: keras.Sequential | None = None,
-        teacher: keras.Model | None = None) -> list[dict[str, float]]:
+        teacher: keras.Model | None = None, label_smoothing: float = 0.0,
+        weight_decay: float = 0.0) -> list[dict[str, float]]:
     """Train in place, resuming where an earlier run of the same `key` stopped; the model ends at its best epoch.
 
     Images are uint8 (n, H, W, C), labels int64 (n,). `schedule` is constant or cosine (arXiv 1608.03983). With a
-    `teacher`, its logits are the target (knowledge distillation, arXiv 1503.02531) and labels only score. Epochs are
+    `teacher`, its logits are the target (knowledge distillation, arXiv 1503.02531) and labels only score. With
+    `label_smoothing` (arXiv 1512.00567) that share of the target is spread over all classes; `weight_decay` is
+    decoupled from the gradient (arXiv 1711.05101). Epochs are
     chosen by validation accuracy, never by test. Returns a record an epoch: loss, accuracy, val_loss (against the
     labels), val_accuracy and seconds.
 
@@ -77,7 +82,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     keras.utils.set_random_seed(seed)
     steps = -(-len(train[1]) // batch)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps) if schedule == "cosine" else learning_rate
-    opt = OPTIMIZERS[optimizer](learning_rate=rate)
+    opt = OPTIMIZERS[optimizer](learning_rate=rate, weight_decay=weight_decay or None)
     opt.build(model.trainable_variables)
     state = tf.train.Checkpoint(model=model, optimizer=opt)
     if history:
@@ -85,6 +90,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
 
     probabilities = ends_in_softmax(model)
     crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)
+    smooth = keras.losses.CategoricalCrossentropy(from_logits=not probabilities, label_smoothing=label_smoothing)
     soft = keras.losses.KLDivergence()
 
     @tf.function
@@ -93,7 +99,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
             if teacher is None:
-                loss = crossentropy(y, outputs)
+                loss = crossentropy(y, outputs) if not label_smoothing else smooth(tf.one_hot(y, outputs.shape[-1]), outputs)
             else:
                 as_probabilities = (lambda z: z) if probabilities else tf.nn.softmax
                 loss = soft(as_probabilities(teacher(x, training=False)), as_probabilities(outputs))

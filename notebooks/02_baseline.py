@@ -31,7 +31,7 @@ from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib import datasets, evaluate, keras_files, keras_graph, litert, plots, tables, training, zoo
-from edgeq_lib.parameters import NameOrPath
+from edgeq_lib.parameters import Fraction, NameOrPath
 from edgeq_lib.run import open_study
 
 # %% [markdown]
@@ -55,7 +55,10 @@ optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # of both phases
 schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate
 batch: PositiveInt = 64  # images a step
 patience: PositiveInt | None = None  # epochs without improvement on validation after which training stops
+weight_decay: NonNegativeFloat = 0.0  # decoupled from the gradient
+label_smoothing: Fraction = 0.0  # share of the target that is spread over all classes
 flip: bool = False  # augmentation: mirror images left to right (not digits!)
+shift: NonNegativeFloat = 0.0  # augmentation: ± share, up and sideways
 rotation: NonNegativeFloat = 0.02  # augmentation: ± turns
 zoom: NonNegativeFloat = 0.08  # augmentation: ± share
 
@@ -83,11 +86,11 @@ pd.Series(keras_graph.layer_census(net), name="layers").to_frame().T
 # goes on where it was, and editing other code never throws training away. The best epoch **on validation** is kept.
 
 # %%
-augment = training.augmentation(flip, rotation, zoom)
+augment = training.augmentation(flip, rotation, zoom, shift)
 recipe = {"data": images.manifest["fingerprint"], "model": [model, weights, alpha, preprocess.record()], "batch": batch,
-          "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom]}
+          "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom, shift], "regularize": [weight_decay, label_smoothing]}
 shared = {"learning_rate": learning_rate, "optimizer": optimizer, "batch": batch, "seed": seed, "augment": augment,
-          "folder": shelf.folder / "training"}
+          "weight_decay": weight_decay, "label_smoothing": label_smoothing, "folder": shelf.folder / "training"}
 
 # %% [markdown]
 # A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained.
