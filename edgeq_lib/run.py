@@ -22,7 +22,7 @@ from edgeq_lib import parameters
 from edgeq_lib.study import EdgeqError, Study, digest, home, read_json, runs, shelf_state, state_of, write_json
 
 _PACKAGE = Path(__file__).resolve().parent
-_NO_MATTER = {"run", "plots", "report", "progress", "parameters", "cli"}  # their source changes no result
+_NO_MATTER = {"run", "plots", "plots_layers", "report", "wording", "progress", "parameters", "cli"}  # their source changes no result
 
 
 def open_study(name: str, stage: str, needs: str = "") -> Study:
@@ -81,7 +81,7 @@ def is_current(study: Study, stage: str, key: str) -> bool:
     if record["key"] != key:
         return False
     for name, state in record["reads"].items():
-        now = shelf_state(study.variants(), record["made"]) if name == "variants" else state_of(study.folder / name)
+        now = shelf_state(study.on_shelf(), record["made"]) if name == "variants" else state_of(study.folder / name)
         if now != state:
             return False
     return all(state_of(study.folder / name) == state for name, state in record["written"].items())

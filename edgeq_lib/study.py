@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -174,12 +175,31 @@ class Study:
         write_json(path, content)
 
     def variants(self) -> list[Variant]:
-        """All variants, the baseline first, then in the order of the stages and of their making."""
-        found = self._on_shelf()
+        """All variants and peers, the baseline first, then in the order of the stages and of their making."""
+        found = self.on_shelf()
         self._reads.setdefault("variants", shelf_state(found, self._made))
-        return found
+        return [variant for variant in found if variant.facts["kind"] != "repeat"]
 
-    def _on_shelf(self) -> list[Variant]:
+    def repeats(self) -> list[Variant]:
+        """The variants that were made again with another seed, in the same order; each names in its facts which one it
+        `repeats`."""
+        found = self.on_shelf()
+        self._reads.setdefault("variants", shelf_state(found, self._made))
+        return [variant for variant in found if variant.facts["kind"] == "repeat"]
+
+    def figure(self, name: str, figure: Any, caption: str) -> Any:
+        """Keep a matplotlib figure of this stage for the report, and return it to be shown."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+        for suffix, content in ((".png", buffer.getvalue()),
+                                (".json", json.dumps({"caption": caption, "stage": self.stage}).encode())):
+            path = self.folder / "extra_figures" / (name + suffix)
+            self.note_write(path)
+            write_bytes(path, content)
+        return figure
+
+    def on_shelf(self) -> list[Variant]:
+        """Variants, peers and repeats of the stages that are done, and of the one at work."""
         folders = [path.parent for path in (self.folder / "variants").glob("*/variant.json")]
         found = [Variant(self, folder) for folder in folders if not folder.name.startswith(".")]
         # What a stage left that broke off before its end does not count.
@@ -199,7 +219,8 @@ class Study:
     def shelve(self, name: str, model: bytes, **facts: Any) -> Variant:
         """Put a variant on the shelf, whole or not at all; one of the same name and content keeps its measurements.
 
-        `facts` must hold technique, scheme, engine and seconds (to make); parent and seed where there are any.
+        `facts` must hold technique, scheme, engine and seconds (to make); parent and seed where there are any; `kind` is
+        variant unless it is a peer or a repeat.
         """
         folder = self.folder / "variants" / name
         facts = {"kind": "variant", "parent": None, "seed": None, **facts, "stage": self.stage,
@@ -228,7 +249,7 @@ class Study:
 
         The runner takes a stage as done only when this record exists.
         """
-        for variant in self._on_shelf():
+        for variant in self.on_shelf():
             if variant.facts["stage"] == self.stage and variant.name not in self._made:
                 shutil.rmtree(variant.folder)
         write_json(self.folder / "stages" / f"{self.stage}.json", {

@@ -95,3 +95,22 @@ def test_arrays_come_back_as_they_went(study):
     assert variant.arrays() == {}
     variant.write_arrays(test=np.arange(6, dtype=np.int8).reshape(2, 3))
     assert variant.arrays()["test"].dtype == np.int8 and variant.arrays()["test"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_repeats_stand_apart_and_still_make_the_reader_stale(study):
+    study.shelve("int8", b"1", **FACTS)
+    study.shelve("int8_seed1", b"2", **FACTS, kind="repeat", repeats="int8")
+    study.shelve("google", b"3", **FACTS, kind="peer")
+    assert [variant.name for variant in study.variants()] == ["int8", "google"]
+    assert [variant.name for variant in study.repeats()] == ["int8_seed1"]
+    everything = [module.shelf_state(study.on_shelf(), made) for made in ([], ["int8_seed1"])]
+    assert everything[0] != everything[1]
+
+
+def test_a_figure_is_kept_with_its_caption(study):
+    from matplotlib.figure import Figure
+
+    assert isinstance(study.figure("ladder", Figure(), "What each rung wins."), Figure)
+    assert module.read_json(study.folder / "extra_figures" / "ladder.json") == {
+        "caption": "What each rung wins.", "stage": "03_ptq"}
+    assert (study.folder / "extra_figures" / "ladder.png").read_bytes().startswith(b"\x89PNG")
