@@ -64,11 +64,12 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     """Train in place, resuming where an earlier run of the same `key` stopped; the model ends at its best epoch.
 
     Images are uint8 (n, H, W, C), labels int64 (n,). `schedule` is constant or cosine (arXiv 1608.03983). With a
-    `teacher`, its logits are the target (knowledge distillation, arXiv 1503.02531) and labels only score. With
+    `teacher`, its outputs are the target and labels only score: the squared distance of logits (Ba and Caruana, arXiv
+    1312.6184), which sees the small ones too, or the divergence of probabilities (Hinton et al., arXiv 1503.02531). With
     `label_smoothing` (arXiv 1512.00567) that share of the target is spread over all classes; `weight_decay` is
-    decoupled from the gradient (arXiv 1711.05101). Epochs are
-    chosen by validation accuracy, never by test. Returns a record an epoch: loss, accuracy, val_loss (against the
-    labels), val_accuracy and seconds.
+    decoupled from the gradient (arXiv 1711.05101). Epochs are chosen by validation accuracy (with a teacher, by agreement
+    with it), never by test. Returns a record an epoch: loss, accuracy, val_loss (against the labels), val_accuracy,
+    val_agreement (with a teacher) and seconds.
 
     Raises EdgeqError when the loss stops being a number.
     """
@@ -91,22 +92,25 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     probabilities = ends_in_softmax(model)
     crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)
     smooth = keras.losses.CategoricalCrossentropy(from_logits=not probabilities, label_smoothing=label_smoothing)
-    soft = keras.losses.KLDivergence()
+    repeated = keras.losses.KLDivergence() if probabilities else _logit_distance
 
     @tf.function
     def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = augment(x, training=True) if augment is not None else x
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
-            if teacher is None:
-                loss = crossentropy(y, outputs) if not label_smoothing else smooth(tf.one_hot(y, outputs.shape[-1]), outputs)
+            if teacher is not None:
+                loss = repeated(teacher(x, training=False), outputs)
+            elif label_smoothing:
+                loss = smooth(tf.one_hot(y, outputs.shape[-1]), outputs)
             else:
-                as_probabilities = (lambda z: z) if probabilities else tf.nn.softmax
-                loss = soft(as_probabilities(teacher(x, training=False)), as_probabilities(outputs))
+                loss = crossentropy(y, outputs)
             total = loss + (tf.add_n(model.losses) if model.losses else 0.0)
         opt.apply_gradients(zip(tape.gradient(total, model.trainable_variables), model.trainable_variables, strict=True))
         return loss, tf.reduce_mean(tf.cast(tf.argmax(outputs, -1) == y, tf.float32))
 
+    judge = "val_accuracy" if teacher is None else "val_agreement"
+    taught = None if teacher is None or len(history) == epochs else predict(teacher, validation[0], preprocess).argmax(-1)
     for epoch in range(len(history) + 1, epochs + 1):
         started = time.time()
         order = np.random.default_rng([seed, epoch]).permutation(len(train[1]))
@@ -118,18 +122,20 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
                                  "look for NaN in images and weights.")
         loss, accuracy = np.mean(losses, axis=0)
         outputs = predict(model, validation[0], preprocess)
-        score = float(np.mean(outputs.argmax(-1) == validation[1]))
-        best = not history or score > max(past["val_accuracy"] for past in history)
-        history.append({"epoch": epoch, "loss": float(loss), "accuracy": float(accuracy), "val_accuracy": score,
+        history.append({"epoch": epoch, "loss": float(loss), "accuracy": float(accuracy),
+                        "val_accuracy": float(np.mean(outputs.argmax(-1) == validation[1])),
                         "val_loss": float(crossentropy(validation[1], outputs)), "seconds": round(time.time() - started, 1)})
+        if teacher is not None:
+            history[-1][judge] = float(np.mean(outputs.argmax(-1) == taught))
+        scores = [past[judge] for past in history]
         folder.mkdir(parents=True, exist_ok=True)
         state.write(str(folder / f"epoch{epoch}"))
-        if best:
+        if scores[-1] > max(scores[:-1], default=-1):
             model.save_weights(folder / "best", save_format="tf")
         write_json(log, history)  # last: an epoch counts once all that belongs to it is on disk
         for old in folder.glob(f"epoch{epoch - 1}.*"):
             old.unlink()
-        since_best = epoch - 1 - int(np.argmax([past["val_accuracy"] for past in history]))
+        since_best = epoch - 1 - int(np.argmax(scores))
         if patience is not None and since_best >= patience:
             break
     if history:
@@ -138,6 +144,12 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         for old in folder.glob("epoch*"):
             old.unlink()
     return history
+
+
+def _logit_distance(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Mean squared difference of logits (n, classes); what is added to all classes alike changes no probability."""
+    difference = outputs - target
+    return tf.reduce_mean(tf.square(difference - tf.reduce_mean(difference, axis=-1, keepdims=True)))
 
 
 def predict(model: keras.Model, images: np.ndarray, preprocess: Callable[[np.ndarray], np.ndarray],

@@ -49,6 +49,7 @@ seed: NonNegativeInt = 0  # recorded with each variant; the calibration set was 
 schemes: list[str] = ["float16", "dynamic_int8", "weight_only_int8", "int8", "int8_uint8_io", "int8_float_io", "int16x8", "int8_per_tensor", "w4", "w4a8"]  # rows of the table below  # noqa: E501
 converter_schemes: list[str] = ["dynamic_int8", "int8"]  # made by TensorFlow's converter as well
 activation_ranges: Literal["covering", "min_max", "moving_average"] = "covering"  # how calibration sums up what it sees
+repeats: list[int] = []  # further seeds: int8 is made again from other calibration images
 
 # %% [markdown]
 # ## 1 · What there is to choose from
@@ -105,16 +106,35 @@ for name in progress(converter_schemes, "TensorFlow's converter"):
                              parent="float32", seed=seed, seconds=round(time.time() - started, 2)))
 
 # %% [markdown]
+# A calibration set is one draw of many. For each further seed in `repeats` another is drawn from train and `int8` is made
+# again, so that the spread between draws can stand beside the differences claimed.
+
+# %%
+again = []
+for other in progress(repeats, "other calibration sets"):
+    drawn, started = datasets.draw_calibration(images.train.labels, len(images.calibration), other), time.time()
+    redone = ptq.calibrate(float32.model(), preprocess(images.train.images[drawn]), preprocess.range, summary=activation_ranges)
+    again.append(shelf.shelve(f"int8_seed{other}", ptq.quantize(float32.model(), ptq.scheme("int8"), redone), kind="repeat",
+                              repeats="int8", technique="ptq", scheme="int8", engine="litert-quantizer", parent="float32",
+                              seed=other, seconds=round(time.time() - started, 2)))
+
+# %% [markdown]
 # ## 4 · What does it cost?
 #
 # Each variant predicts the same images as float32, so drops are **paired**: what counts is on which images they differ.
 # Shown here is validation; a drop whose interval spans 0 is one that these images cannot tell from nothing.
 
 # %%
-for variant in progress(made, "evaluation"):
+for variant in progress([*made, *again], "evaluation"):
     evaluate.score(shelf, variant, images, preprocess)
 table = tables.variants([float32, *made])
 table
+
+# %% [markdown]
+# The same scheme from other calibration images, seed by seed (nothing when `repeats` is empty):
+
+# %%
+tables.variants([shelf.variant("int8"), *again]) if again else Markdown("*No repeats were asked for.*")
 
 # %% [markdown]
 # ## 5 · See it

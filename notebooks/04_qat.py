@@ -50,6 +50,8 @@ learning_rate: PositiveFloat = 1e-5  # of the optimizer
 optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # of the fine-tuning
 batch: PositiveInt = 32  # images a step
 distil: bool = False  # learn from the float model's outputs, not from labels
+limit_train: PositiveInt | None = None  # use only so many training images, class-balanced
+repeats: list[int] = []  # further seeds: other calibration images, another order, the same float model
 selective: bool = True  # also make the published selective recipe, to show what it costs
 
 # %% [markdown]
@@ -72,17 +74,22 @@ print(f"{len(float_model.layers)} layers in the float model, {len(model.layers)}
 # %% [markdown]
 # ## 2 · Fine-tune
 #
-# Resumable, a checkpoint an epoch, the best epoch on validation kept. With `distil`, the float model's outputs are the
-# target and labels are not needed.
+# Resumable, a checkpoint an epoch, the best epoch on validation kept, the learning rate falling to zero along a cosine.
+# Images are augmented as in the float training. With `distil`, the float model's logits are the target and labels are not
+# needed: it then repairs the float model's own answers.
 
 # %%
+chosen = datasets.draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
+train = datasets.Split(np.asarray(images.train.images[chosen]), images.train.labels[chosen]) if limit_train else images.train
 recipe = {"data": images.manifest["fingerprint"], "parent": shelf.variant("float32").facts["sha256"], "epochs": epochs,
-          "settings": [learning_rate, optimizer, batch, seed, distil], "calibration": images.manifest["calibration"]["indices"]}
-settings = {"epochs": epochs, "learning_rate": learning_rate, "optimizer": optimizer, "batch": batch, "seed": seed,
-            "teacher": float_model if distil else None, "folder": shelf.folder / "training"}
+          "settings": [learning_rate, optimizer, batch, "logits" if distil else "labels", limit_train, baseline["augmentation"]]}
+settings = {"epochs": epochs, "learning_rate": learning_rate, "optimizer": optimizer, "batch": batch, "schedule": "cosine",
+            "augment": training.augmentation(**baseline["augmentation"]), "teacher": float_model if distil else None,
+            "folder": shelf.folder / "training"}
 
 # %%
-history = training.fit(model, images.train, images.validation, preprocess, key={**recipe, "graph": "full"}, **settings)
+history = training.fit(model, train, images.validation, preprocess, seed=seed, **settings,
+                       key={**recipe, "graph": "full", "seed": seed, "calibration": images.calibration.tolist()})
 plots.learning_curves(history)
 
 # %% [markdown]
@@ -114,12 +121,30 @@ pd.Series(agreement, name="training graph against flatbuffer").to_frame()
 # %%
 if selective:
     usual = qat.quantize_aware_selective(float_model)
-    trained = training.fit(usual, images.train, images.validation, preprocess, key={**recipe, "graph": "selective"}, **settings)
+    trained = training.fit(usual, train, images.validation, preprocess, seed=seed, **settings,
+                           key={**recipe, "graph": "selective", "seed": seed})
     made.append(shelf.shelve("qat_selective", qat.export_selective(usual, calibration_set), technique="qat", scheme="int8",
                              engine="converter", parent="float32", seed=seed, seconds=sum(e["seconds"] for e in trained)))
 
 # %% [markdown]
-# ## 5 · Same operations as the PTQ file?
+# ## 5 · The same with other seeds
+#
+# Training has its own chance: the calibration images, the order of the images. Each seed in `repeats` does it all again from
+# the same float model, so that the spread can stand beside the differences claimed.
+
+# %%
+again = []
+for other in repeats:
+    drawn = datasets.draw_calibration(images.train.labels, len(images.calibration), other)
+    redone = qat.quantize_aware(float_model, preprocess(images.train.images[drawn]))
+    past = training.fit(redone, train, images.validation, preprocess, seed=other, **settings,
+                        key={**recipe, "graph": "full", "seed": other, "calibration": drawn.tolist()})
+    again.append(shelf.shelve(f"qat_int8_seed{other}", qat.export(redone, preprocess(images.train.images[drawn])),
+                              kind="repeat", repeats="qat_int8", technique="qat", scheme="int8", engine="litert-quantizer",
+                              parent="float32", seed=other, seconds=sum(epoch["seconds"] for epoch in past)))
+
+# %% [markdown]
+# ## 6 · Same operations as the PTQ file?
 #
 # The number of each operation in the files. A file done right adds nothing; QUANTIZE, DEQUANTIZE, MUL or ADD beyond the
 # PTQ file's are the price of ranges that are missing and batch norms that did not fold.
@@ -130,18 +155,24 @@ operations = pd.DataFrame({each.name: flatbuffer.report(each.model())["ops"] for
 operations.fillna(0).astype(int)
 
 # %% [markdown]
-# ## 6 · What does it buy?
+# ## 7 · What does it buy?
 #
 # On validation, paired with float32. The int8 PTQ file stands beside, since that is what QAT must beat.
 
 # %%
-for each in made:
+for each in [*made, *again]:
     evaluate.score(shelf, each, images, preprocess)
 table = tables.variants([shelf.variant("float32"), *reference, *made])
 table
 
 # %%
 plots.drop_bars(tables.rows([shelf.variant("float32"), *reference, *made]))
+
+# %% [markdown]
+# Seed by seed (nothing when `repeats` is empty):
+
+# %%
+tables.variants([variant, *again]) if again else Markdown("*No repeats were asked for.*")
 
 # %% [markdown]
 # ## What we know now

@@ -82,11 +82,18 @@ def test_distillation_learns_from_the_teacher_not_the_labels(pictures, tmp_path)
     teacher, _ = train(pictures, tmp_path / "teacher", epochs=6)
     (images, labels), validation = split(pictures)
     student = fresh()
-    training.fit(student, (images, np.zeros_like(labels)), validation, zoo.SIGNED, epochs=6, folder=tmp_path / "student",
-                 key="s", teacher=teacher, **BASE)
+    history = training.fit(student, (images, np.zeros_like(labels)), validation, zoo.SIGNED, epochs=6,
+                           folder=tmp_path / "student", key="s", teacher=teacher, **BASE)
     agree = training.predict(student, validation[0], zoo.SIGNED).argmax(-1) == training.predict(
         teacher, validation[0], zoo.SIGNED).argmax(-1)
     assert agree.mean() > 0.6
+    assert agree.mean() == max(epoch["val_agreement"] for epoch in history), "the epoch that agrees most is kept"
+
+
+def test_logits_that_differ_by_a_constant_are_the_same_answer():
+    logits = training.tf.constant([[1.0, 2.0, 4.0]])
+    assert float(training._logit_distance(logits, logits + 5)) == 0
+    assert float(training._logit_distance(logits, logits * 2)) > 0
 
 
 def test_only_the_head_moves_when_the_body_is_frozen(pictures, tmp_path):

@@ -52,6 +52,8 @@ def quantize_aware(model: keras.Model, calibration_images: np.ndarray) -> keras.
 
     def replace(layer: Any) -> Any:
         output = quantizers.get(layer.name)
+        if isinstance(layer, layers.Dropout | layers.SpatialDropout2D):
+            return keras_graph.identity  # a network that is to keep its answers needs no noise
         if isinstance(layer, layers.InputLayer):
             return tfmot.QuantizeWrapperV2(layers.Activation("linear", name=layer.name), LayerConfig(output))
         if output is None and kernel_name(layer) is None:
