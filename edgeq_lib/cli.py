@@ -1,11 +1,11 @@
-"""The command line: `edgeq run|list|show|publish`. It imports nothing heavy, so that `--help` answers at once."""
+"""The command line `edgeq`. It imports nothing heavy, so that `--help` answers at once."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -28,9 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("list", help="the studies, and how far each has come")
     for name, text in (("show", "print a study's table of variants"), ("publish", "copy a study's report to figures/")):
         commands.add_parser(name, help=text).add_argument("study")
+    _peer_and_board_commands(commands)
     given = parser.parse_args(arguments)
     try:
-        {"run": _run, "list": _list, "show": _show, "publish": _publish}[given.command](given)
+        {"run": _run, "list": _list, "show": _show, "publish": _publish, "add-peer": _add_peer,
+         "export-bench": _export_bench, "import-bench": _import_bench}[given.command](given)
     except EdgeqError as error:
         print(f"edgeq: {error}", file=sys.stderr)
         return 1
@@ -41,6 +43,26 @@ def main(arguments: list[str] | None = None) -> int:
               file=sys.stderr)
         return 130
     return 0
+
+
+def _peer_and_board_commands(commands: Any) -> None:
+    peer = commands.add_parser("add-peer", help="add someone else's .tflite to a study, to be measured beside its variants")
+    peer.add_argument("study", help="a name in studies/, or the path of your own YAML file")
+    peer.add_argument("file", help="the .tflite file")
+    peer.add_argument("--preprocessing", required=True, metavar="NAME",
+                      help="how it wants its pixels: raw (0 to 255 into an integer input), signed, unit, none, torch or caffe")
+    peer.add_argument("--image-size", type=int, metavar="PIXELS", help="height and width; what the file asks for by default")
+    peer.add_argument("--class-offset", type=int, default=0, metavar="N",
+                      help="leading outputs that are no class: 1 where class 0 is background")
+    peer.add_argument("--name", help="its row in the tables; by default the name of the file")
+    peer.add_argument("--source", help="where it comes from")
+    peer.add_argument("--licence", help="under which licence it was published")
+    out = commands.add_parser("export-bench", help="write a folder that measures a study's variants on another machine")
+    out.add_argument("study")
+    out.add_argument("folder", help="a new folder; copy it to the machine and run `python benchmark.py` there")
+    back = commands.add_parser("import-bench", help="take in what another machine measured")
+    back.add_argument("study")
+    back.add_argument("file", help="the cost.MACHINE.json that benchmark.py wrote")
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -89,13 +111,31 @@ def _show(given: argparse.Namespace) -> None:
     _print(given.study)
 
 
+def _add_peer(given: argparse.Namespace) -> None:
+    from edgeq_lib import add_peer
+    fields = ("file", "name", "preprocessing", "image_size", "class_offset", "source", "licence")
+    name = add_peer.add(given.study, {field: value for field in fields if (value := getattr(given, field)) is not None})
+    print(f"Peer '{name}' is in the study now; `edgeq run {given.study}` measures it.")
+
+
+def _export_bench(given: argparse.Namespace) -> None:
+    from edgeq_lib import boards
+    count = boards.export(given.study, Path(given.folder))
+    print(f"{count} files in {given.folder}. Copy the folder to the other machine and run there\n"
+          f"  pip install numpy ai-edge-litert\n  python benchmark.py\n"
+          f"then here: edgeq import-bench {given.study} cost.MACHINE.json")
+
+
+def _import_bench(given: argparse.Namespace) -> None:
+    from edgeq_lib import boards
+    machine = boards.take_in(given.study, Path(given.file))
+    print(f"Measurements of '{machine}' are on the shelf; `edgeq run {given.study}` puts them into the report.")
+
+
 def _publish(given: argparse.Namespace) -> None:
-    source = runs() / given.study / "report"
-    if not (source / "results.json").exists():
-        raise EdgeqError(f"Study '{given.study}' has no report yet; `edgeq run {given.study}` makes it.")
-    target = home() / "figures" / given.study
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target)
+    from edgeq_lib.publish import publish
+    for line in publish(given.study):
+        print(line)
     print(f"Published in figures/{given.study}; commit it.")
 
 

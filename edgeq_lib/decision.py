@@ -27,13 +27,13 @@ FLOW: dict[str, dict[str, Any]] = {
                 "next": {"any": "data", "integer": "data", "int8": "data"}},
     "data": {"at": (1, 1), "text": "Are images of\nthe task at hand?",
              "next": {"yes": "ptq_enough", "no": "data_free"}},
-    "ptq_enough": {"at": (1, 2), "text": "Does PTQ meet\nevery criterion?",
+    "ptq_enough": {"at": (1, 2), "text": "Is PTQ\nenough?",
                    "next": {"yes": "ptq", "no": "repair_enough"}},
-    "repair_enough": {"at": (1, 3), "text": "Does a repair\nwithout training?",
+    "repair_enough": {"at": (1, 3), "text": "Is a repair without\ntraining enough?",
                       "next": {"yes": "repair", "no": "retraining"}},
     "retraining": {"at": (1, 4), "text": "Can the network\nbe trained again?",
                    "next": {"yes": "training_enough", "no": "nearest"}},
-    "training_enough": {"at": (1, 5), "text": "Does training meet\nevery criterion?",
+    "training_enough": {"at": (1, 5), "text": "Is training\nenough?",
                         "next": {"yes": "training", "no": "nearest"}},
     "data_free": {"at": (2, 1), "text": "Data-free\nquantization"},
     "ptq": {"at": (2, 2), "text": "Post-training\nquantization (PTQ)"},
@@ -41,6 +41,7 @@ FLOW: dict[str, dict[str, Any]] = {
     "training": {"at": (2, 5), "text": "Quantization-aware\ntraining (QAT)"},
     "nearest": {"at": (0, 4.5), "text": "Nothing meets all:\ntake the nearest"},
 }
+TELL = 1.96  # standard errors that validation needs to tell two files apart, at 95 %
 ANSWERS = {"training_data": (True, False), "retraining": (True, False), "kernels": ("any", "integer", "int8")}
 KERNELS = {"any": "float and integers", "integer": "integers only", "int8": "8-bit integers only"}
 
@@ -163,32 +164,44 @@ def misses(row: Row, criteria: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def _choose(pool: list[Row], criteria: Sequence[Mapping[str, Any]], reasons: list[str]) -> tuple[Row, dict[str, str]]:
-    """The smallest of those that validation cannot tell from the most accurate, or that meet max_drop without reserve.
+def _alike(pool: Sequence[Row], errors: float) -> list[Row]:
+    """The most accurate of a pool, and those whose drop is at most so many standard errors (their own) above its drop."""
+    best = min(pool, key=_accurate)
+    return [row for row in pool if row is best or _figures(row)[0] - errors * _error(row) <= _figures(best)[0]]
 
-    Two files are told apart when the better one's drop is outside the worse one's interval.
+
+def _accurate(row: Row) -> tuple[Any, ...]:
+    return *_figures(row), row["name"]
+
+
+def _error(row: Row) -> float:
+    """The standard error of a drop, in percent points, from its 95 % interval."""
+    return 0.0 if row["drop_low"] is None else (row["drop_high"] - row["drop_low"]) / (2 * TELL)
+
+
+def _choose(pool: list[Row], reasons: list[str]) -> tuple[Row, dict[str, str]]:
+    """The smallest of those within one standard error of the most accurate, then the fastest.
+
+    This is the one-standard-error rule of Breiman et al. (Classification and Regression Trees, 1984).
     """
     by = dominated(pool)
     rejected = {name: f"{other} is as accurate, as small and as fast, and better in one of these"
                 for name, other in by.items()}
     front = [row for row in pool if row["name"] not in by]
-    best = min(front, key=lambda row: (*_figures(row), row["name"]))
-    alike = [row for row in front if row is best or (row["drop_low"] or 0) <= _figures(best)[0]]
-    sound = [row for row in front if row in alike or status(row, criteria).get("max_drop") == "met"]
-    chosen = min(sound, key=lambda row: (*_figures(row)[1:], row["name"]))
+    best, alike = min(front, key=_accurate), _alike(front, 1)
+    chosen = min(alike, key=lambda row: (*_figures(row)[1:], row["name"]))
     others = [row for row in alike if row is not chosen]
-    if chosen not in alike:
-        reasons.append(f"On validation {best['name']} is more accurate (drop {best['drop']:.2f} against "
-                       f"{chosen['drop']:.2f} points), but the whole interval of {chosen['name']} is below the "
-                       "bound, and it is smaller.")
-    elif others:
-        reasons.append(f"The {chosen['n']} validation images cannot tell {chosen['name']} from {_names(others)}, so "
-                       "the fewest bytes decide.")
+    if others:
+        reasons.append(f"On {chosen['n']} validation images {chosen['name']} lies within one standard error of the most "
+                       f"accurate ({best['name']}), as {'does' if len(others) < 2 else 'do'} {_names(others)}; the fewest "
+                       "bytes decide." if best is not chosen else
+                       f"{chosen['name']} is the most accurate on validation, and the smallest of those that come within "
+                       f"one standard error of it ({_names(others)}).")
     for row in front:
         if row is not chosen:
             rejected[row["name"]] = (f"meets the criteria, but {chosen['name']} is smaller, or as small and faster"
-                                     if row in sound else
-                                     f"validation can tell that {best['name']} is more accurate")
+                                     if row in alike else "meets the criteria, but is more than one standard error "
+                                     f"less accurate on validation than {best['name']}")
     return chosen, rejected
 
 
@@ -232,23 +245,33 @@ def _sort_out(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[list[Row
 
 
 def _walk(meeting: list[Row], answers: Mapping[str, Any], reasons: list[str]) -> tuple[list[Row], list[list[Any]]]:
-    """The variants at the leaf that the flow ends in, and the way there as pairs of node and answer."""
+    """The variants at the leaf that the flow ends in, and the way there as pairs of node and answer.
+
+    A step is enough when one of its variants meets every criterion and validation cannot tell, at 95 %, that a costlier one
+    is more accurate.
+    """
     path: list[list[Any]] = [["kernels", answers["kernels"]], ["data", "yes" if answers["training_data"] else "no"]]
     if not answers["training_data"]:
         reasons.append("There are no images of the task, so only techniques that need none are left.")
         return meeting, [*path, ["data_free", None]]
+    alike = _alike(meeting, TELL) if meeting else []
     for step, what in (("ptq", "Post-training quantization"), ("repair", "A repair without training"),
                        ("training", "Training")):
         if step == "training":
             path.append(["retraining", "yes" if answers["retraining"] else "no"])
-            reasons.append("No variant made without training meets every criterion on validation.")
             if not answers["retraining"]:
                 break
-        pool = [row for row in meeting if _step(row) == step]
-        path.append([f"{step}_enough", "yes" if pool else "no"])
-        if pool:
-            reasons.append(f"{what} meets every criterion on validation ({_names(pool)}); nothing costlier is needed.")
+        pool, enough = ([row for row in rows if _step(row) == step] for rows in (meeting, alike))
+        path.append([f"{step}_enough", "yes" if enough else "no"])
+        if enough:
+            reasons.append(f"{what} meets every criterion on validation ({_names(pool)}), and validation cannot "
+                           "tell that anything costlier is more accurate." if step != "training" else
+                           f"{what} meets every criterion on validation ({_names(pool)}).")
             return pool, [*path, [step, None]]
+        reasons.append(f"{what} meets every criterion ({_names(pool)}), but validation can tell that a costlier technique "
+                       "is more accurate." if pool else
+                       f"{what} {'has no variant that meets' if step != 'ptq' else 'does not meet'} every criterion on "
+                       "validation.")
     return [], [*path, ["nearest", None]]
 
 
@@ -276,13 +299,14 @@ def recommend(rows: Sequence[Row], criteria: Sequence[Mapping[str, Any]],
     meeting = [row for row in usable if all(passed(row, criteria).values())]
     rejected |= {row["name"]: "misses " + " and ".join(misses(row, criteria)) for row in usable if row not in meeting}
     compressed = [row for row in meeting if row["technique"] != "baseline"]
-    rejected |= {row["name"]: "meets the criteria, but a simpler technique does too" for row in compressed}
+    rejected |= {row["name"]: "meets the criteria, but so does a simpler technique, or a more accurate one"
+                 for row in compressed}
     rejected |= {row["name"]: "the uncompressed network, what the others are compared with" for row in meeting
                  if row not in compressed}
     pool, path = _walk(compressed, answers, reasons)
     chosen = None
     if pool:
-        chosen, why = _choose(pool, criteria, reasons)
+        chosen, why = _choose(pool, reasons)
         rejected |= why
     elif meeting:
         chosen = meeting[0]

@@ -1,7 +1,7 @@
 """Three renderers of a report: Markdown, one self-contained HTML page, and PDF.
 
-A report is a list of blocks (kind, content…), the same for all three: title, lead, heading, text, facts, list, table
-and figure. Text may hold `code`.
+A report is a list of blocks (kind, content…), the same for all three: title, lead, heading, subheading, text, facts, list,
+table and figure. Text may hold `code` and **bold**.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ def markdown(content: Sequence[Block]) -> str:
         elif kind == "figure":
             parts.append(f"![{rest[1]}]({rest[0]}.png)\n\n*{rest[1]}*")
         else:
-            parts.append({"title": "# {}", "heading": "## {}", "lead": "**{}**", "text": "{}"}[kind].format(rest[0]))
+            parts.append({"title": "# {}", "heading": "## {}", "subheading": "### {}", "lead": "**{}**",
+                          "text": "{}"}[kind].format(rest[0]))
     return "\n\n".join(parts) + "\n"
 
 
 def _marked(text: str, code: str = "<code>{}</code>") -> str:
-    return re.sub(r"`([^`]+)`", lambda found: code.format(found[1]), html.escape(str(text)))
+    text = re.sub(r"`([^`]+)`", lambda found: code.format(found[1]), html.escape(str(text)))
+    return re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", text)
 
 
 CSS = """:root { color-scheme: light dark; --ink: #1c1f23; --soft: #5d646b; --line: #dfe3e7; --page: #fff;
@@ -51,6 +53,7 @@ body { margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; background: 
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0 1rem }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--line) }
+h3 { font-size: 1.02rem; margin: 1.8rem 0 .5rem }
 .lead { font-size: 1.1rem; padding: .8rem 1rem; background: var(--tint); border-left: 4px solid var(--mark);
   border-radius: 4px; overflow-wrap: anywhere }
 .wide { overflow-x: auto; margin: 1rem 0 }
@@ -91,8 +94,8 @@ def page(content: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
                          f"<figcaption>{_marked(rest[1])}</figcaption></figure>")
         else:
             title = rest[0] if kind == "title" else title
-            parts.append({"title": "<h1>{}</h1>", "heading": "<h2>{}</h2>", "lead": '<p class="lead">{}</p>',
-                          "text": "<p>{}</p>"}[kind].format(_marked(rest[0])))
+            parts.append({"title": "<h1>{}</h1>", "heading": "<h2>{}</h2>", "subheading": "<h3>{}</h3>",
+                          "lead": '<p class="lead">{}</p>', "text": "<p>{}</p>"}[kind].format(_marked(rest[0])))
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
             f'content="width=device-width,initial-scale=1"><title>{html.escape(title)}</title>\n<style>{CSS}</style>'
             "</head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n")
@@ -104,7 +107,7 @@ def pdf(content: Sequence[Block], pictures: Mapping[str, bytes]) -> bytes:
     from reportlab.lib import colors, pagesizes, styles, units
     from reportlab.lib.utils import ImageReader
     from reportlab.pdfbase import pdfmetrics, ttfonts
-    from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
+    from reportlab.platypus import CondPageBreak, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
 
     for font in ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono"):  # matplotlib ships them: no font of our own
         pdfmetrics.registerFont(ttfonts.TTFont(font, f"{matplotlib.get_data_path()}/fonts/ttf/{font}.ttf"))
@@ -113,7 +116,8 @@ def pdf(content: Sequence[Block], pictures: Mapping[str, bytes]) -> bytes:
         return styles.ParagraphStyle("", fontName=f"DejaVuSans{'-Bold' if bold else ''}", fontSize=size,
                                      leading=size * 1.38, **more)
 
-    looks = {"title": style(17, True, spaceAfter=10), "heading": style(11.5, True, spaceBefore=14, spaceAfter=5),
+    looks = {"title": style(17, True, spaceAfter=10), "heading": style(12.5, True, spaceBefore=14, spaceAfter=5),
+             "subheading": style(10, True, spaceBefore=11, spaceAfter=4),
              "text": style(9, spaceAfter=5), "item": style(9, spaceAfter=3, leftIndent=11), "cell": style(6.5),
              "head": style(6.5, True), "note": style(7.6, textColor=colors.HexColor("#5d646b"), spaceAfter=4),
              "lead": style(10, backColor=colors.HexColor("#e8f2f9"), borderPadding=7, spaceBefore=6, spaceAfter=14)}
@@ -146,23 +150,27 @@ def pdf(content: Sequence[Block], pictures: Mapping[str, bytes]) -> bytes:
     for kind, *rest in content:
         if kind == "table":
             rows = [rest[1], *rest[2]]
-            story += [paragraph(rest[0], "note"), grid(rows, "head", None if rest[3] is None else rest[3] + 1,
-                                                       natural(rows)), Spacer(1, 8)]
+            mark = None if rest[3] is None else rest[3] + 1
+            story += [CondPageBreak(40 * units.mm), paragraph(rest[0], "note"), grid(rows, "head", mark, natural(rows)),
+                      Spacer(1, 8)]
         elif kind == "facts":
             story.append(grid(rest[0], "cell", None, (26 * units.mm, full - 26 * units.mm)))
         elif kind == "list":
             story += [paragraph(item, "item", "•") for item in rest[0]]
         elif kind == "figure":
             across, down = ImageReader(io.BytesIO(pictures[rest[0]])).getSize()
-            tall = 190 if down > across else 94  # mm; what is wider than tall must fit under a text
+            tall = 110 if down > across else 94  # mm; what is wider than tall must fit under a text
             width = min(full * 0.86, tall * units.mm * across / down)
             story.append(KeepTogether([Image(io.BytesIO(pictures[rest[0]]), width, width * down / across),
                                        paragraph(rest[1], "note"), Spacer(1, 6)]))
         else:
             story.append(paragraph(rest[0], kind))
-    for place in range(len(story) - 2, -1, -1):  # a heading stays with what it heads
-        if isinstance(story[place], Paragraph) and story[place].style is looks["heading"]:
-            story[place].keepWithNext = True
+    for place in range(len(story) - 2, -1, -1):  # a heading stays with what it heads, of a table with its first rows
+        if isinstance(story[place], Paragraph) and story[place].style in (looks["heading"], looks["subheading"]):
+            if isinstance(story[place + 1], CondPageBreak):
+                story[place:place + 2] = story[place + 1], story[place]
+            else:
+                story[place].keepWithNext = True
     file = io.BytesIO()
     SimpleDocTemplate(file, pagesize=pagesizes.A4, leftMargin=18 * units.mm, rightMargin=18 * units.mm, invariant=1,
                       topMargin=16 * units.mm, bottomMargin=16 * units.mm, title=content[0][1],

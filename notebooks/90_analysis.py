@@ -25,13 +25,13 @@ if "google.colab" in sys.modules:
 
 # %%
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
 
-from edgeq_lib import decision, plots, report
+from edgeq_lib import decision, deploy, plots, report
 from edgeq_lib.run import open_study
 
 # %% [markdown]
@@ -49,6 +49,8 @@ device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "mi
 training_data: bool = True  # images of the task are at hand
 retraining: bool = True  # the network can be trained again
 kernels: Literal["any", "integer", "int8"] = "int8"  # what the target can run
+question: str = ""  # what this study asks beyond which file to ship; opens the report
+reference: list[dict[str, Any]] = []  # what others published: {what, value, source}, shown apart from our figures
 
 # %% [markdown]
 # ## 1 · Collect the records
@@ -61,7 +63,7 @@ answers = {"training_data": training_data, "retraining": retraining, "kernels": 
 
 # %%
 command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
-results = report.collect(shelf, command, criteria, answers)
+results = report.collect(shelf, command, criteria, answers, question, reference)
 rows = results["variants"]
 
 # %% [markdown]
@@ -77,13 +79,20 @@ columns = {"name": "variant", "value": "top-1 %", "low": "from", "high": "to", "
 pd.DataFrame(rows)[list(columns)].rename(columns=columns).set_index("variant").round(3)
 
 # %% [markdown]
-# What that means, a sentence a variant:
+# What that means:
 
 # %%
 Markdown("\n".join(f"- {sentence}" for sentence in report.claims(results)))
 
 # %% [markdown]
-# And what these test images cannot say:
+# Differences between variants should exceed the spread between seeds, where any technique was repeated with others:
+
+# %%
+pd.DataFrame([{"variant": each["name"], "seed": run["seed"], "drop": run["drop"], "agrees %": run["agreement"]}
+              for each in results["seeds"] for run in each["runs"]]).round(3)
+
+# %% [markdown]
+# And what we do not know:
 
 # %%
 Markdown("\n".join(f"- {sentence}" for sentence in report.limits(results)))
@@ -130,7 +139,7 @@ pd.DataFrame({row["name"]: decision.status(row, criteria) for row in rows}).T
 # ## 6 · The decision
 #
 # The flow asks what is available and what the target runs, and takes the simplest technique that meets every criterion **on
-# validation**. The path taken is highlighted.
+# validation**, unless validation can tell that a costlier one is more accurate. The path taken is highlighted.
 
 # %%
 choice = results["recommendation"]
@@ -143,11 +152,19 @@ Markdown(f"**{report.sentence(results)}**\n\n" + "\n".join(f"- {reason}" for rea
 # %% [markdown]
 # ## 7 · Publish
 #
-# `results.json` and `.csv` for programs, `report.md`, `.html` (one self-contained file) and `.pdf` for people.
+# `results.json` and `.csv` for programs, `report.md`, `.html` (one self-contained file) and `.pdf` for people: a short paper,
+# with the figures that other notebooks kept for it in its appendix.
 
 # %%
-report.publish(results, figures, shelf.folder / "report")
-sorted(path.name for path in (shelf.folder / "report").iterdir())
+names = report.publish(results, figures, shelf.folder / "report", report.extra_figures(shelf))
+print(", ".join(names))
+
+# %% [markdown]
+# To take away: the recommended file with its labels, its preprocessing and a `predict.py` that needs numpy, Pillow and
+# ai-edge-litert alone.
+
+# %%
+print(", ".join(deploy.write(shelf, results)) or "nothing to ship yet")
 
 # %% [markdown]
 # ## What we know now

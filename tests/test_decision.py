@@ -77,14 +77,40 @@ def test_kernels_of_the_target_are_respected():
 def test_what_validation_cannot_tell_apart_goes_by_bytes_then_latency():
     found = recommend(row("a", 0.0, 100), row("b", 0.2, 90, 0.5), row("c", 0.2, 90, 0.45))
     assert found["variant"] == "c"
-    assert any("cannot tell c from a" in reason for reason in found["reasons"])
+    assert any("c lies within one standard error of the most accurate (a)" in reason for reason in found["reasons"])
     assert found["rejected"]["b"].startswith("c is as accurate")
 
 
-def test_a_worse_file_is_taken_only_when_its_whole_interval_is_below_the_bound():
-    clear = row("small", 0.4, 90, half=0.2)
-    assert recommend(row("best", 0.0), clear)["variant"] == "small"
-    assert recommend(row("best", 0.0), row("small", 0.9, 90, half=0.2))["variant"] == "best"
+def test_passing_max_drop_does_not_make_a_small_file_better_than_an_accurate_one():
+    assert recommend(row("best", 0.0), row("small", 0.4, 90, half=0.2))["variant"] == "best"
+    found = recommend(row("best", 0.0), row("small", 0.9, 50, half=0.9))
+    assert found["variant"] == "best" and "more than one standard error" in found["rejected"]["small"]
+    assert recommend(row("best", 0.0), row("small", 0.4, 90, half=0.9))["variant"] == "small"
+
+
+def test_a_costlier_technique_is_taken_only_when_validation_can_tell_that_it_is_better():
+    rows = row("int8", 0.9, half=0.4), row("int8_repaired", 0.1, technique="ptq_repair", half=0.3)
+    found = recommend(*rows, row("qat_int8", 0.0, technique="qat", half=0.3))
+    assert found["variant"] == "int8_repaired" and found["met"]
+    assert found["path"][-3:] == [["ptq_enough", "no"], ["repair_enough", "yes"], ["repair", None]]
+    assert any("validation can tell that a costlier technique is more accurate" in reason for reason in found["reasons"])
+    assert recommend(row("int8", 0.4, half=0.6), rows[1])["variant"] == "int8"
+
+
+def test_a_shelf_like_efficientnetv2b0():
+    """Plain int8 collapses, float activations are too slow or too large, QAT and repair come back."""
+    criteria = [{"name": "max_drop", "bound": 0.5}, {"name": "min_ratio", "bound": 3.25},
+                {"name": "max_latency_ratio", "bound": 0.4}]
+    rows = [row("float16", 0.0, 200, 1.02), row("dynamic_int8", 0.05, 110, 0.6, scheme="dynamic_int8"),
+            row("int8", 2.4, 118, 0.35, half=0.9), row("int8_per_tensor", 2.3, 102, 0.35, half=0.9),
+            row("int16x8", 0.1, 117, 30.0), row("w4a8", 3.0, 70, 1.1, bits=4),
+            row("qat_selective", 0.4, 119, 0.6, technique="qat"), row("google", -5.0, 50, 0.1, technique="peer", kind="peer")]
+    qat = row("qat_int8", 0.1, 118, 0.35, technique="qat", half=0.8)
+    repaired = row("int8_repaired", 0.2, 118, 0.35, technique="ptq_repair", half=0.8)
+    assert recommend(*rows, qat, criteria=criteria)["variant"] == "qat_int8"
+    found = recommend(*rows, qat, repaired, criteria=criteria)
+    assert found["variant"] == "int8_repaired" and len(found["reasons"]) <= 7
+    assert max(map(len, found["reasons"])) < 250
 
 
 def test_without_a_bound_on_the_drop_accuracy_is_not_given_away():

@@ -76,6 +76,16 @@ def test_dominated_variants_are_crosses(x):
     assert figure.axes[0].get_xscale() == ("log" if x == "bytes" else "linear")
 
 
+def test_peers_are_drawn_apart_from_the_front():
+    rows = [row("float32", "baseline", 99.2, 320_000, 1.0), row("a", "ptq", 99.0, 100_000, 0.5),
+            {**row("google", "peer", 99.9, 50_000, 0.1), "kind": "peer"}]
+    for x in ("bytes", "latency_ratio"):
+        figure = plots.pareto(rows, x)
+        assert len(marked(figure, "front")) == 2 and len(marked(figure, "dominated")) == 0
+        assert [line.get_marker() for line in marked(figure, "peer")] == ["*"]
+        assert max(marked(figure, "front line")[0].get_ydata()) < 99.5, "the line of the front does not touch the peer"
+
+
 def test_a_file_dominated_in_bytes_may_lead_in_latency():
     rows = [row("float32", "baseline", 99.2, 320_000, 1.0), row("a", "ptq", 99.2, 100_000, 0.5),
             row("b", "ptq", 99.2, 110_000, 0.4)]

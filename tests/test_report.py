@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from edgeq_lib import plots, report, stats
+from edgeq_lib import pages, paper, plots, report, stats
 from edgeq_lib.study import EdgeqError, Study
 
 CRITERIA = [{"name": "max_drop", "bound": 2.0}, {"name": "min_ratio", "bound": 3.0}]
@@ -44,6 +44,9 @@ def study(tmp_path, monkeypatch):
     split = {"n": N, "fingerprint": "x", "per_class": np.bincount(labels).tolist()}
     study.write("data", {"name": "tiny", "form": "made here", "classes": CLASSES, "fingerprint": "f" * 64,
                          "image_size": [8, 8], "splits": {name: split for name in ("train", "validation", "test")}})
+    study.write("baseline", {"model": "resnet8", "weights": "/a/path/w.h5", "alpha": 1.0, "parameters": 1234, "history": [
+        {"epoch": 1, "val_accuracy": 0.5, "seconds": 60.0}, {"epoch": 2, "val_accuracy": 0.4, "seconds": 60.0}],
+        "preprocessing": {"mean": [127.5], "std": [127.5], "bgr": False}, "checkpoint_bytes": 12000})
     base = outputs(labels, 4)
     for name, technique, size, latency, validation, test in (
             ("float32", "baseline", 4000, 1.0, 4, 4), ("int8", "ptq", 1000, 0.5, 4, 5),
@@ -104,7 +107,7 @@ def test_variants_without_records_are_null_with_reasons(study):
     assert row["value"] is None and row["why"]["value"] == "not evaluated"
     assert row["bytes"] is None and row["why"]["bytes"] == "not benchmarked"
     assert "new" in found["recommendation"]["rejected"]
-    report.table(found), report.markdown(report.blocks(found, []))
+    report.table(found), pages.markdown(paper.blocks(found, []))
 
 
 def test_a_shelf_without_a_baseline_is_an_error(study):
@@ -155,13 +158,13 @@ def test_html_is_self_contained_and_escaped(published):
     text = (published[0] / "report.html").read_text()
     assert not re.search(r"https?://|<script|<link|@import|url\(", text)
     assert not re.search(r'src="(?!data:image/png;base64,)', text)
-    assert "a &lt;fast&gt; one" in text and "<fast>" not in text and "<b>" not in text
+    assert "a &lt;fast&gt; one" in text and "<fast>" not in text and "dog <b>" not in text
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
-    assert text.count("<img") == 1 and text.count('class=\'chosen\'') == 2
+    assert text.count("<img") == 1 and text.count('class=\'chosen\'') == 3
 
 
 def test_a_strange_study_name_is_escaped(results):
-    text = report.page(report.blocks({**results, "study": "</title><i>"}, []), {})
+    text = pages.page(paper.blocks({**results, "study": "</title><i>"}, []), {})
     assert "<i>" not in text and text.count("</title>") == 1
 
 
@@ -178,17 +181,24 @@ def test_sentences_are_computed(results):
     assert said.startswith("Ship int8 (post-training quantization): 4.00 × smaller than float32, 0.50 × its latency, "
                            "0.50 points less accurate on 200 test images")
     claims = report.claims(results)
-    assert len(claims) == 3 and "cannot be told from float32 on 200 images" in claims[0]
-    assert f"above {results['variants'][1]['detectable_drop']:.2f} points" in claims[0]
-    assert "`w4` is less accurate" in claims[1]
+    assert "(drop 0.50 [" in claims[0] and "not distinguishable from float32 on 200 test images" in claims[0]
+    assert f"above {results['variants'][1]['detectable_drop']:.2f} points would have been seen" in claims[0]
+    assert claims[1].startswith("`qat|1` is likewise not distinguishable from float32 on 200 images (drop 0.00)")
+    assert claims[2].startswith("Less accurate than float32 beyond chance (p < 0.001") and "`w4` 20.00 [" in claims[2]
+    assert "4.00 × smaller than the float32 file" in claims[4] and "12.00 ×" in claims[4]
     limits = " ".join(report.limits(results))
-    assert "cannot tell float32 from `int8`, `qat|1`" in limits and "`qat|1` and float32 name the same class" in limits
+    assert "the 2 files not distinguishable" in limits and "`qat|1` and `float32` name the same class" in limits
+
+
+def test_fifteen_alike_variants_make_one_sentence(results):
+    results["variants"] += [{**results["variants"][3], "name": f"v{index}"} for index in range(15)]
+    assert len(report.claims(results)) == 5 and "and `v14` are likewise" in report.claims(results)[1]
 
 
 def test_a_difference_that_only_the_adjustment_takes_away_is_called_that(results):
     results["variants"][1] |= {"drop": 1.7, "drop_low": 0.2, "drop_high": 3.2, "p_value": 0.2}
-    assert "differs from float32 when looked at alone" in report.claims(results)[0]
-    assert "`int8`" not in report.limits(results)[0]
+    assert "different from float32 when looked at alone" in report.claims(results)[0]
+    assert "the one file" in report.limits(results)[0]
 
 
 def test_a_missed_criterion_is_said_plainly(study):
@@ -204,7 +214,7 @@ def test_no_runnable_variant_has_a_sentence_too(study):
         variant.write("cost", record)
     found = report.collect(study, "x", CRITERIA, {"kernels": "integer"})
     assert "no variant" in report.sentence(found) and "→" not in report.table(found)
-    assert report.pdf(report.blocks(found, []), {}).startswith(b"%PDF")
+    assert pages.pdf(paper.blocks(found, []), {}).startswith(b"%PDF")
 
 
 def test_the_terminal_table_is_narrow(results):
@@ -222,3 +232,107 @@ def test_the_command_line_can_print_without_heavy_imports():
     code = "import edgeq_lib.report, sys; sys.exit(any(m in sys.modules for m in " \
            "('tensorflow', 'matplotlib', 'scipy', 'statsmodels', 'reportlab', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=report.Path(report.__file__).parents[1]).returncode == 0
+
+
+# --- what real studies add ---
+@pytest.fixture
+def rich(study):
+    """The shelf with a peer, two repeats, a figure of a technique and finished stages."""
+    labels = np.arange(N) % len(CLASSES)
+    base = outputs(labels, 4)
+    for name, kind, facts in (("google", "peer", {"technique": "peer", "source": "a zoo", "licence": "Apache-2.0",
+                                                  "image_size": 224, "class_offset": 1, "preprocessing": "raw"}),
+                              ("int8_seed1", "repeat", {"technique": "ptq", "repeats": "int8", "seed": 1}),
+                              ("int8_seed2", "repeat", {"technique": "ptq", "repeats": "int8", "seed": 2})):
+        lost = {"google": 2, "int8_seed1": 4, "int8_seed2": 7}[name]
+        variant = study.shelve(name, name.encode(), kind=kind, scheme="int8", engine="x", seconds=600, **facts)
+        variant.write("quality", {part: stats.quality(outputs(labels, lost), labels, CLASSES, base)
+                                  for part in ("validation", "test")})
+        variant.write("cost", cost(500, 0.2, True))
+    study.figure("ladder", plots.accuracy_bars([]), "From naive int8 to QAT.")
+    study.finish({})
+    unfinished = Study("tiny", "10_ptq_repair")
+    unfinished.figure("half", plots.accuracy_bars([]), "A stage that broke off.")
+    return Study("tiny", "90_analysis")
+
+
+def test_seeds_stand_beside_the_differences(rich):
+    found = report.collect(rich, "x", CRITERIA)
+    assert [row["name"] for row in found["variants"]][-1] == "google" and len(found["variants"]) == 5
+    seeds, = found["seeds"]
+    assert seeds["name"] == "int8" and [run["seed"] for run in seeds["runs"]] == [None, 1, 2]
+    assert [run["drop"] for run in seeds["runs"]] == pytest.approx([0.5, 0.0, 1.5])
+    assert seeds["drop_mean"] == pytest.approx(2 / 3) and seeds["drop_sd"] == pytest.approx(np.std([0.5, 0, 1.5], ddof=1))
+    said = " ".join(report.claims(found))
+    assert "`int8` made with 3 seeds loses 0.67 ± 0.76 points" in said and "spread between seeds, 1.50 points here" in said
+    text = pages.markdown(paper.blocks(found, []))
+    assert "0.50, 0.00, 1.50" in text and "Each variant was made once" not in text
+
+
+def test_peers_are_shown_last_and_never_recommended(rich):
+    found = report.collect(rich, "x", CRITERIA)
+    assert found["recommendation"]["variant"] != "google" and "google" in found["recommendation"]["rejected"]
+    assert found["peers"] == [{"name": "google", "source": "a zoo", "licence": "Apache-2.0", "preprocessing": "raw",
+                               "image_size": 224, "class_offset": 1}]
+    text = pages.markdown(paper.blocks(found, []))
+    assert "`google` (peer)" in text and "a zoo" in text and "trained by others" in text
+    assert found["variants"][-1]["checkpoint_ratio"] is None and found["variants"][1]["checkpoint_ratio"] == 12.0
+
+
+def test_minutes_add_up_and_count_what_an_earlier_run_trained(rich):
+    path = rich.folder / "stages" / "03_ptq.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 30.0}))
+    found = report.collect(rich, "x", CRITERIA)
+    assert found["minutes"] == [{"stage": "03_ptq", "seconds": 30.0, "training_seconds": 2}]
+    assert "Total, the larger of both: 0.5 minutes" in pages.markdown(paper.blocks(found, []))
+
+
+def test_figures_of_finished_stages_are_in_the_report(rich, tmp_path):
+    found = report.collect(rich, "x", CRITERIA)
+    extra = report.extra_figures(rich)
+    assert [figure["name"] for figure in extra] == ["ladder"]
+    report.publish(found, {}, tmp_path / "out", extra)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "![From naive int8 to QAT.](ladder.png)" in text and (tmp_path / "out" / "ladder.png").exists()
+    report.publish(found, {}, tmp_path / "out")
+    assert not (tmp_path / "out" / "ladder.png").exists()
+
+
+def test_boards_stand_side_by_side(results):
+    results["boards"] = [{"machine": {"name": "pi"}, "versions": {}, "variants": {
+        "int8": {"latency_ratio": 0.6, "latency_ms": {"1": {"p50": 12.34}}}}}]
+    text = pages.markdown(paper.blocks(results, []))
+    assert "| Here: a <fast> one | pi |" in text and "0.60 (12.3 ms)" in text
+    assert "Latency of `int8` against float32 on other machines: 0.60 on pi." in report.claims(results)
+    assert "one machine" not in " ".join(report.limits(results))
+
+
+def test_question_and_reference_are_the_studys_own(study):
+    reference = [{"what": "int8", "value": "77.20", "source": "a blog"}]
+    found = report.collect(study, "x", CRITERIA, question="Is QAT worth it?", reference=reference)
+    text = pages.markdown(paper.blocks(found, []))
+    assert "same machine. Is QAT worth it?" in text and "| int8 | 77.20 | a blog |" in text
+    assert "77.20" not in json.dumps(found["variants"])
+    with pytest.raises(EdgeqError, match="what, value and source"):
+        report.collect(study, "x", CRITERIA, reference=[{"what": "int8"}])
+
+
+def test_the_setup_is_computed_and_names_no_folder(results):
+    text = pages.markdown(paper.blocks(results, []))
+    assert "`resnet8`, 1,234 parameters, from the weights `w.h5`." in text and "/a/path" not in text
+    assert "Trained for 2 epochs (2 min; best on validation: epoch 1)" in text
+
+
+def test_the_paper_has_its_sections_in_order(results):
+    heads = [block[1] for block in paper.blocks(results, []) if block[0] == "heading"]
+    assert heads == ["Question", "Setup", "Results", "What we conclude", "What we do not know", "Appendix"]
+
+
+def test_the_table_of_published_studies(results, tmp_path):
+    for name, choice in (("b", "int8"), ("a", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(
+            {**results, "study": name, "recommendation": {**results["recommendation"], "variant": choice}}))
+    lines = report.results_table(tmp_path).splitlines()
+    assert lines[2].startswith("| [a](figures/a/report.md) | tiny (made here), 200 |") and "nothing yet" in lines[2]
+    assert "`int8` | 0.50 [" in lines[3] and "| 4.00 | 0.50 [0.45, 0.55] |" in lines[3]
