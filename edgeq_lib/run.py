@@ -22,7 +22,8 @@ from edgeq_lib import parameters
 from edgeq_lib.study import EdgeqError, Study, digest, home, read_json, runs, shelf_state, state_of, write_json
 
 _PACKAGE = Path(__file__).resolve().parent
-_NO_MATTER = {"run", "plots", "plots_layers", "report", "wording", "progress", "parameters", "cli"}  # their source changes no result
+# Their source changes no result.
+_NO_MATTER = {"run", "plots", "plots_layers", "report", "wording", "progress", "parameters", "cli"}
 
 
 def open_study(name: str, stage: str, needs: str = "") -> Study:

@@ -3,6 +3,7 @@ import pytest
 
 from edgeq_lib import flatbuffer, litert, zoo
 from edgeq_lib.compress import ptq
+from edgeq_lib.compress.constants import scales
 from edgeq_lib.study import EdgeqError
 
 
@@ -97,3 +98,42 @@ def test_bad_calibration_sets(small_net, images, says):
 def test_an_unknown_scheme_lists_the_known():
     with pytest.raises(EdgeqError, match="no scheme 'int7'; take some of float16, dynamic_int8"):
         ptq.scheme("int7")
+
+
+@pytest.fixture(scope="module")
+def with_dead_channel():
+    """A convolution one of whose channels is all bias, and images for it."""
+    keras = zoo.keras
+    layer = keras.layers.Conv2D(4, 3)
+    model = keras.Sequential([keras.Input((8, 8, 3)), layer, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
+    kernel, _ = layer.get_weights()
+    kernel[..., 2] = 1e-12
+    layer.set_weights([kernel, np.float32([0.1, 0.2, 3.0, 0.3])])
+    return litert.convert(model), np.random.default_rng(0).uniform(-1, 1, (24, 8, 8, 3)).astype(np.float32)
+
+
+def test_a_dead_channel_keeps_its_bias(with_dead_channel):
+    flat, images = with_dead_channel
+    ranges = ptq.calibrate(flat, images, (-1.0, 1.0), "min_max")
+    exact = outputs(flat, images)
+    clipped, cured = (np.abs(outputs(ptq.quantize(flat, ptq.scheme("int8"), ranges, cure_dead=cure), images) - exact).max()
+                      for cure in (False, True))
+    assert cured < 0.05 * np.ptp(exact) < clipped
+    mended = ptq.with_fitting_biases(flat, ranges)
+    assert np.abs(outputs(mended, images) - exact).max() < 1e-3 and mended != flat
+    assert ptq.with_fitting_biases(mended, ranges) == mended, "nothing is raised twice"
+
+
+def test_live_channels_are_left_alone(small_net, ranges):
+    assert ptq.with_fitting_biases(small_net[1], ranges) == small_net[1]
+
+
+def test_weight_ranges_differ_and_may_be_given(small_net, ranges, pictures):
+    flat, images = small_net[1], zoo.SIGNED(pictures[0][:100])
+    files = {name: ptq.quantize(flat, ptq.scheme("int8"), ranges, weight_ranges=name) for name in ptq.WEIGHT_RANGES}
+    assert len(set(files.values())) == 3 and all(agreement(flat, model, images) > 0.9 for model in files.values())
+    op = next(op for op in flatbuffer.read(flat).ops if op.name == "FULLY_CONNECTED")
+    kernel = flatbuffer.read(flat).tensors[op.inputs[1]]
+    given = {kernel.name: {end: np.full((kernel.shape[0], 1), value, np.float32) for end, value in (("min", -9), ("max", 9))}}
+    step = scales(ptq.quantize(flat, ptq.scheme("int8"), {**ranges, **given}))[op.inputs[1]][0]
+    assert step == pytest.approx(9 / 127)

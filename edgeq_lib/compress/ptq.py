@@ -7,21 +7,24 @@ Method: Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
-from litert_quantizer.utils import qsv_utils
+from litert_quantizer import qtyping, quantizer
 
-from edgeq_lib import uint8_io
+from edgeq_lib import flatbuffer, uint8_io
+from edgeq_lib.compress import ranges as ranges_of
+from edgeq_lib.compress.constants import open_constants
+from edgeq_lib.compress.ranges import COVERED, Ranges, integral_zero  # noqa: F401 (QAT takes them from here)
 from edgeq_lib.litert import convert, make_interpreter, quantized, quiet
-from edgeq_lib.progress import progress
 from edgeq_lib.study import EdgeqError
 
 Op = qtyping.TFLOperationName
-Ranges = dict[str, dict[str, np.ndarray]]
+KERNEL_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+WEIGHT_RANGES = {"min_max": "min_max_uniform_quantize", "mse": "MSE", "octav": "OCTAV"}  # litert-quantizer's algorithms
 _CAST, _NONE = "float_casting", "no_quantize"
 _WITH_WEIGHTS = (Op.CONV_2D, Op.DEPTHWISE_CONV_2D, Op.FULLY_CONNECTED)
 _FOUR_BIT = (Op.CONV_2D, Op.FULLY_CONNECTED)  # LiteRT has no 4-bit depthwise kernel
@@ -66,73 +69,57 @@ def scheme(name: str) -> Scheme:
     return SCHEMES[name]
 
 
-COVERED = 0.98  # share of the calibration images that a covering range holds in full
+def calibrate(model: bytes, images: np.ndarray, input_range: tuple[float, float], summary: str = "covering") -> Ranges:
+    """Activation ranges {tensor: {"min", "max"}} of a float flatbuffer over preprocessed float32 images (n, H, W, C).
 
-
-def _covering(past: Any, new: Any) -> Any:
-    """Keep what each image showed; `calibrate` takes the quantiles at the end."""
-    return {end: np.concatenate([past[end], new[end]]) if past else new[end] for end in ("min", "max")}
-
-
-SUMMARIES = {"covering": _covering, "min_max": qsv_utils.min_max_update, "moving_average": qsv_utils.moving_average_update}
-
-
-def calibrate(model: bytes, images: Iterable[np.ndarray], input_range: tuple[float, float],
-              summary: str = "covering") -> Ranges:
-    """Activation ranges {tensor: {"min", "max"}} of a float flatbuffer over preprocessed images (H, W, C).
-
-    `summary` says how the images' own minima and maxima become one range. `covering` holds `COVERED` of the images in
-    full: each has one vote, so that one freak image does not coarsen a tensor's steps for all others. `min_max` holds them
-    all. `moving_average` (factor 0.95, so dependent on the order) is the quantizer's own default and clips rare large
-    values, on which networks with squeeze-and-excite live. The input's range is known (`input_range`), not estimated. One
-    set of ranges serves every scheme. Raises EdgeqError for an empty set and for NaN images.
+    `summary` is a row of `ranges.SUMMARIES`. The input's range is known (`input_range`), not estimated. One set of ranges
+    serves every scheme. Raises EdgeqError for an empty set and for NaN images.
     """
-    signature, name = _signature(model)
-    update = SUMMARIES[summary]
-    manager = recipe_manager.RecipeManager()
-    manager.add_static_config(".*", Op.ALL_SUPPORTED, 8, 8)
-    with quiet():
-        calibration = calibrator.Calibrator(bytes(model), num_threads=1, qsv_update_func=update)
-    for image in progress(images, "calibration"):
-        if not np.isfinite(image).all():
-            raise EdgeqError("A calibration image holds NaN or infinite values; remove it from the training set.")
-        with quiet():
-            calibration.calibrate({signature: [{name: image[None]}]}, manager)
-    ranges = calibration.get_model_qsvs()
-    if not ranges:
-        raise EdgeqError("The representative set is empty; set `calibration` in the section 'data' to 16 images or more.")
-    if summary == "covering":
-        ranges = {tensor: {"min": np.quantile(seen["min"], 1 - COVERED, axis=0, keepdims=True).astype(np.float32),
-                           "max": np.quantile(seen["max"], COVERED, axis=0, keepdims=True).astype(np.float32)}
-                  for tensor, seen in ranges.items()}
-    (detail,) = make_interpreter(model).get_input_details()
-    low, high = (np.full_like(ranges[detail["name"]]["min"], end) for end in integral_zero(*input_range))
-    return {**ranges, detail["name"]: {"min": low, "max": high}}
+    return ranges_of.summarize(ranges_of.observe(model, images, histogram=summary in ranges_of.BY_VALUES), summary,
+                               input_range)
 
 
-def integral_zero(low: float, high: float) -> tuple[float, float]:
-    """The range widened until 0 lies on a step of its own accord.
+def with_fitting_biases(model: bytes, ranges: Ranges) -> bytes:
+    """The float flatbuffer with one weight raised in each channel whose bias would not fit into int32.
 
-    Pixels lie on a grid: with -1…1 each of the 256 levels falls half way between two steps, and training and LiteRT,
-    which round halves differently, would see different images.
+    A dead channel, and MobileNets have them, is all bias and no weights, so its steps are too fine for its bias, which
+    the quantizer clips without a word. The weight's effect on any input in the range stays below 1/30,000 of the bias.
     """
-    if not low < 0 < high:
-        return low, high
-    below = int(255 * -low / (high - low))
-    step = max(-low / max(below, 1), high / (255 - below))
-    return -below * step, (255 - below) * step
+    mended = bytearray(model)
+    graph, constants = flatbuffer.read(model), open_constants(mended)
+    for op in graph.ops:
+        if op.name in KERNEL_OPS and len(op.inputs) > 2 and {op.inputs[1], op.inputs[2]} <= constants.keys():
+            ends = ranges[graph.tensors[op.inputs[0]].name]
+            span = max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
+            raise_dead(by_channel(op.name, constants[op.inputs[1]]), constants[op.inputs[2]], span)
+    return bytes(mended)
 
 
-def _signature(model: bytes) -> tuple[str, str]:
-    (signature, tensors), = make_interpreter(model).get_signature_list().items()
-    return signature, tensors["inputs"][0]
+def by_channel(op: str, kernel: np.ndarray) -> np.ndarray:
+    """A view (weights, channels) of a flatbuffer's kernel: a depthwise one has its channels last, others first."""
+    return kernel.reshape(-1, kernel.shape[-1]) if op == "DEPTHWISE_CONV_2D" else kernel.reshape(len(kernel), -1).T
 
 
-def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None) -> bytes:
+def raise_dead(kernel: np.ndarray, bias: np.ndarray, span: float) -> np.ndarray:
+    """Raise, in place, one weight of each channel of `kernel` (weights, channels) just enough that `bias` (channels,)
+    fits into int32 when the input spans `span`; returns which channels needed it."""
+    least = np.abs(bias) * 127 * 255 / (max(span, 1e-9) * 2 ** 30)
+    dead = np.abs(kernel).max(axis=0) < least
+    kernel[0, dead] = least[dead]
+    return dead
+
+
+def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None, *, weight_ranges: str = "min_max",
+             left_float: Collection[str] = (), per_tensor: Collection[str] = (), cure_dead: bool = True) -> bytes:
     """Quantize a float flatbuffer by `litert-quantizer`; static schemes need `ranges` from `calibrate`.
 
-    The result is loaded and invoked once: some combinations convert and then fail to run.
+    For static schemes: `weight_ranges` is a row of `WEIGHT_RANGES` (a kernel that `ranges` names has the range given there,
+    unless OCTAV or MSE choose it); `left_float` names the outputs of ops that stay
+    float32; `per_tensor` names kinds of ops whose weights have one scale; `cure_dead` is `with_fitting_biases`. The result
+    is loaded and invoked once: some combinations convert and then fail to run.
     """
+    if spec.calibrated and cure_dead:
+        model = with_fitting_biases(model, ranges)
     work = quantizer.Quantizer(bytearray(model))
     granularity = qtyping.QuantGranularity.CHANNELWISE if spec.per_channel else qtyping.QuantGranularity.TENSORWISE
     if spec.weights == 16:
@@ -148,13 +135,28 @@ def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None) -> bytes:
         work.add_static_config(".*", Op.ALL_SUPPORTED, spec.activations, 8, granularity)
         for op in _FOUR_BIT if spec.weights < 8 else ():
             work.add_static_config(".*", op, spec.activations, spec.weights, granularity)
+        for op in _WITH_WEIGHTS if weight_ranges != "min_max" or per_tensor else ():
+            work.add_static_config(".*", op, spec.activations, spec.weights if op in _FOUR_BIT else 8,
+                                   qtyping.QuantGranularity.TENSORWISE if op.value in per_tensor else granularity,
+                                   WEIGHT_RANGES[weight_ranges])
+        _leave_float(work, left_float, spec)
         for end in (Op.INPUT, Op.OUTPUT) if spec.io == "float" else ():
-            work.update_quantization_recipe(".*", end, algorithm_key=_NONE)
+            work.update_quantization_recipe("((.*))", end, algorithm_key=_NONE)
     with quiet():
         result = work.quantize(ranges if spec.calibrated else None, enable_progress_bar=False,
                                enable_progress_report=False).quantized_model
     result = bytes(result)
     return _proven(uint8_io.with_uint8_io(result) if spec.io == "uint8" else result)
+
+
+def _leave_float(work: quantizer.Quantizer, names: Collection[str], spec: Scheme) -> None:
+    """Later rules win: none for the ops of these outputs, then the input and output as they were, which go by the names
+    of the tensors that they touch."""
+    if names:
+        work.update_quantization_recipe(f"^({'|'.join(map(re.escape, sorted(names)))});?$", Op.ALL_SUPPORTED,
+                                        algorithm_key=_NONE)
+        for end in (Op.INPUT, Op.OUTPUT):
+            work.add_static_config("(.*)", end, spec.activations, 8)
 
 
 def convert_quantized(model: Any, spec: Scheme, images: np.ndarray) -> bytes:

@@ -1,0 +1,40 @@
+"""The constants of a flatbuffer as arrays that can be written, so that a file is mended without making it again."""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+_TYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32,
+          schema.TensorType.INT64: np.int64}
+
+
+def open_constants(model: bytearray) -> dict[int, np.ndarray]:
+    """Tensor index → the values of each constant of the main subgraph (float32, int8, int32 or int64), in its shape.
+
+    The arrays are views: what is written into them is written into `model`. Tensors that share a buffer share it here.
+    """
+    content = schema.Model.GetRootAs(model)
+    graph, found = content.Subgraphs(0), {}
+    for index in range(graph.TensorsLength()):
+        tensor = graph.Tensors(index)
+        data = _data(model, content.Buffers(tensor.Buffer()))
+        if data is not None and tensor.Type() in _TYPES and tensor.Sparsity() is None:
+            shape = tensor.ShapeAsNumpy() if tensor.ShapeLength() else ()
+            found[index] = data.view(_TYPES[tensor.Type()]).reshape(shape)
+    return found
+
+
+def _data(model: bytearray, buffer: schema.Buffer) -> np.ndarray | None:
+    """A buffer's bytes, which lie inside the flatbuffer or, in files from litert-quantizer, behind it."""
+    if buffer.Offset() > 1:
+        return np.frombuffer(model, np.uint8, buffer.Size(), buffer.Offset())
+    return buffer.DataAsNumpy() if buffer.DataLength() else None
+
+
+def scales(model: bytes) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Tensor index → (scales, zero points) of each quantized tensor of the main subgraph."""
+    graph = schema.Model.GetRootAs(model).Subgraphs(0)
+    tables = {index: graph.Tensors(index).Quantization() for index in range(graph.TensorsLength())}
+    return {index: (table.ScaleAsNumpy(), table.ZeroPointAsNumpy()) for index, table in tables.items()
+            if table is not None and table.ScaleLength()}
