@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab benchmark lint notebooks publish lock clean
+.PHONY: help run test lab benchmark stand-ins lint notebooks publish lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(or $(PYTHON),false) -c '$(FITS)' 2>/dev/null || \
@@ -35,6 +35,9 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 
 benchmark: $(STAMP)  ## the workbook's own speed, as ratios measured in one run
 	@$(BIN)/python tests/speed.py
+
+stand-ins: $(STAMP)  ## the studies that need a network, to their end on stand-ins (long)
+	@$(BIN)/python tests/stand_ins.py
 
 lint: $(STAMP)  ## ruff over library and tests
 	@$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -24,8 +24,8 @@ import PIL
 from edgeq_lib import images
 from edgeq_lib.downloads import guard_disk, replace_folder
 from edgeq_lib.progress import progress
-from edgeq_lib.sources import SPLITS, Item, Source, count, find, some
-from edgeq_lib.study import EdgeqError, Study, digest, read_json, write_bytes, write_json
+from edgeq_lib.sources import SOURCES, SPLITS, Item, Source, count, find, some
+from edgeq_lib.study import EdgeqError, Study, digest, home, read_json, write_bytes, write_json
 
 
 class Split(NamedTuple):
@@ -95,6 +95,9 @@ def prepare(study: Study, data: str, image_size: int | Sequence[int], channels: 
     for path in _arrays(folder):
         study.note_write(path)
     study.write("data", manifest)
+    named = data if data in SOURCES else os.path.relpath(home() / Path(data).expanduser(), home())
+    study.write("data_request", {"data": named, "splits": splits, "validation": validation, "test": test,
+                                 "limit_train": limit_train, "seed": seed})
     return manifest
 
 
@@ -112,6 +115,31 @@ def load(study: Study) -> Data:
         study.note_read(path)
     indices = np.array(manifest["calibration"]["indices"], np.int64)
     return Data(**parts, classes=manifest["classes"], calibration=indices, manifest=manifest)
+
+
+def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> Data:
+    """The same data with validation and test decoded at another size, (height, width), from where they came from.
+
+    The very same images in the same order: each is decoded at the study's size too, and its pixels and label must be the
+    next ones stored, so that what was left out there (unreadable, copies) is left out here. Decoded once a size, in the
+    study's folder `data_at`. Train and calibration stay as they are. Raises EdgeqError when the images have changed since.
+    """
+    manifest = data.manifest
+    own, wanted = (*manifest["image_size"], manifest["channels"]), (*size, channels)
+    if own == wanted:
+        return data
+    folder = study.folder / "data_at" / "x".join(map(str, wanted))
+    paths = {split: folder / f"{split}_images.npy" for split in ("validation", "test")}
+    key = digest([manifest["fingerprint"], digest(Path(images.__file__).read_bytes()), PIL.__version__])
+    whole = (folder / "manifest.json").exists() and all(path.exists() for path in paths.values())
+    if not whole or read_json(folder / "manifest.json")["key"] != key:
+        _decode_again(study, data, folder, own, wanted, key)
+        for path in paths.values():
+            study.note_write(path)
+    for path in paths.values():
+        study.note_read(path)
+    return replace(data, **{split: Split(np.load(path, mmap_mode="r"), getattr(data, split).labels)
+                            for split, path in paths.items()})
 
 
 def prove_disjoint(data: Data) -> dict[str, int]:
@@ -231,6 +259,41 @@ def _decoded(items: list[Item], decode: Callable, executor: Executor) -> Iterato
             yield from under_way.popleft()
     for rest in under_way:
         yield from rest
+
+
+def _decode_again(study: Study, data: Data, folder: Path, own: tuple[int, ...], wanted: tuple[int, ...], key: str) -> None:
+    request, staging = study.read("data_request"), folder.with_name(f".{folder.name}")
+    name = request["data"]
+    source = find(name if name in SOURCES else os.path.normpath(home() / name), request["splits"])
+    chosen = _make_splits(source, request["validation"], request["test"], request["limit_train"], request["seed"])
+    decode = partial(_decode_twice, own=own, wanted=wanted, aspect=data.manifest["aspect"])
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        with guard_disk("the decoded images"), ThreadPoolExecutor(os.cpu_count()) as pool:
+            staging.mkdir(parents=True)
+            for split in ("validation", "test"):
+                stored, row = getattr(data, split), 0
+                with open(staging / f"{split}_images.npy", "wb") as file:
+                    _write_header(file, (len(stored.labels), *wanted))
+                    for item, (mark, pixels) in progress(_decoded(chosen[split], decode, pool), f"decode {split} again",
+                                                         len(chosen[split])):
+                        if row < len(stored.labels) and (mark, item.label) == (_mark(stored.images[row]),
+                                                                               stored.labels[row]):
+                            file.write(pixels.tobytes())
+                            row += 1
+                if row != len(stored.labels):
+                    raise EdgeqError(f"The {split} images of {source.name} are not those that study '{study.name}' was "
+                                     f"prepared from; run `edgeq run {study.name} --force --only 01_data`.")
+            write_json(staging / "manifest.json", {"key": key})
+            replace_folder(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _decode_twice(content: Any, own: tuple[int, ...], wanted: tuple[int, ...], aspect: str) -> tuple[bytes, Any]:
+    """The mark of an image as the study has it, and its pixels at the size wanted."""
+    (first, _), (second, _) = (_decode_item(content, size, channels, aspect) for *size, channels in (own, wanted))
+    return b"" if first is None else _mark(first), second
 
 
 def _mark(pixels: np.ndarray) -> bytes:

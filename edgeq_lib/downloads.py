@@ -24,7 +24,7 @@ from typing import BinaryIO
 from filelock import FileLock
 
 from edgeq_lib.progress import progress
-from edgeq_lib.study import EdgeqError
+from edgeq_lib.study import EdgeqError, write_bytes
 
 CHUNK = 1 << 20  # bytes, so that progress counts in MiB
 
@@ -59,18 +59,22 @@ def asset(name: str) -> Path | None:
 
 
 def fetch(name: str, url: str, checksum: str | None, folder: Path) -> Path:
-    """The file `name`: from `EDGEQ_ASSETS`, from `folder`, or downloaded from `url` into `folder`.
+    """The file `name`: from `EDGEQ_ASSETS`, from `folder`, or downloaded into `folder` from `url` (or `EDGEQ_MIRROR`).
 
-    `checksum` is the official MD5 (32 hexadecimal digits) or SHA-256 (64), None where the publisher states none;
-    wherever the file comes from, it is checked.
+    `checksum` is the official MD5 (32 hexadecimal digits) or SHA-256 (64); wherever the file comes from, it is checked.
+    None where the publisher states none: then the SHA-256 of what came first is kept beside it (`NAME.sha256`) and is
+    in force from then on ("trust on first use").
     A download that broke off is resumed from its `.part` file, and only a checked file gets its final name.
     Raises EdgeqError when the checksum is wrong, when the network fails and when the disk is full.
     """
-    target = folder / name
+    target, first_use = folder / name, folder / f"{name}.sha256"
+    if checksum is None and first_use.exists():
+        checksum = first_use.read_text().strip()
     have = asset(name) or (target if target.exists() else None)
     if have:
         _check(have, checksum, f"delete {have} or replace it")
         return have
+    url = mirrored(name, url)
     with guard_disk(name):
         folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
@@ -82,16 +86,34 @@ def fetch(name: str, url: str, checksum: str | None, folder: Path) -> Path:
             except EdgeqError:
                 part.unlink()
                 raise
+            if checksum is None:
+                write_bytes(first_use, (_sum(part, "sha256") + "\n").encode())
             os.replace(part, target)
     return target
+
+
+def mirrored(name: str, url: str) -> str:
+    """Where to download `name`: `url`, or the file of that name under the address in `EDGEQ_MIRROR`.
+
+    A mirror holds all files side by side under their own names; checksums stay in force.
+    """
+    mirror = os.environ.get("EDGEQ_MIRROR", "").rstrip("/")
+    if mirror and not mirror.startswith(("http://", "https://")):
+        raise EdgeqError(f"EDGEQ_MIRROR is '{mirror}', which is no address; give one that starts with http:// or https://, or "
+                         "unset it.")
+    return f"{mirror}/{name}" if mirror else url
+
+
+def _sum(path: Path, algorithm: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _check(path: Path, checksum: str | None, cure: str) -> None:
     if checksum is None:
         return
     algorithm = {32: "md5", 64: "sha256"}[len(checksum)]
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
+    found = _sum(path, algorithm)
     if found != checksum.lower():
         raise EdgeqError(f"The file {path.name.removesuffix('.part')} is damaged or another version "
                          f"(expected {algorithm} {checksum}, found {found}); {cure}.")

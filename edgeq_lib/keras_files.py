@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from edgeq_lib.downloads import fetch
+from edgeq_lib.downloads import fetch, guard_disk
 from edgeq_lib.study import EdgeqError, Study, home
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _EFFICIENTNET = "https://storage.googleapis.com/keras-applications"
-# Name → (address, MD5 as tf_keras 2.19 states it; MobileNet and MobileNetV2 have none there).
+# Name → (address, MD5 as tf_keras 2.19 states it). MobileNet and MobileNetV2 have none there: the file that comes first is
+# trusted, and its SHA-256 kept beside it.
 IMAGENET = {
     "mobilenet": (_KERAS + "/mobilenet/mobilenet_{width}_{size}_tf.h5", None),
     "mobilenetv2": (_KERAS + "/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}.h5", None),
@@ -46,15 +48,18 @@ def imagenet_weights(name: str, image_size: int, alpha: float = 1.0) -> Path:
     return fetch(url.rsplit("/", 1)[1], url, hashes[alpha] if hashes else None, home() / "data" / "weights")
 
 
-def copy_weights(model: Any, path: Path) -> list[str]:
-    """Copy weights by layer name from a `.h5` or `.weights.h5` file; returns a line for each layer not loaded.
+def copy_weights(model: Any, path: Path, complete: bool = False) -> list[str]:
+    """Copy weights from a `.h5` or `.weights.h5` file into a model; returns a line for each layer not loaded.
 
-    A layer is loaded when all of its arrays have the shapes that the model wants; a head for another number of classes
-    is not, and is reported. Raises EdgeqError when fewer than half of the model's layers with weights were found: then
-    the file belongs to another network.
+    Layers are paired by name, and a layer is loaded when all of its arrays have the shapes that the model wants. A file
+    of the older layout whose names differ (Keras once counted `conv2d` from 1) is paired in the order of its layers, as
+    Keras itself does, when all shapes but the head's agree. A head for another number of classes is not loaded, and is
+    reported. Raises EdgeqError when fewer than half of the model's layers with weights were found, for then the file
+    belongs to another network, and with `complete` when any was not.
     """
     stored = _stored_weights(model, path)
     wanted = [layer for layer in model.layers if layer.get_weights()]
+    stored = _in_order(stored, wanted) or stored
     missing = []
     for layer in wanted:
         have, want = stored.get(layer.name), [array.shape for array in layer.get_weights()]
@@ -64,7 +69,7 @@ def copy_weights(model: Any, path: Path) -> list[str]:
             missing.append(f"{layer.name}: the file has {[a.shape for a in have]}, the model wants {want}")
         else:
             layer.set_weights(have)
-    if len(missing) * 2 > len(wanted):
+    if len(missing) * 2 > len(wanted) or (complete and missing):
         raise EdgeqError(f"The weights in {path.name} are not this network's: {len(missing)} of {len(wanted)} layers do not "
                          f"fit (first, {missing[0]}); check model, alpha and the path.")
     for layer in wanted:
@@ -74,14 +79,33 @@ def copy_weights(model: Any, path: Path) -> list[str]:
     return missing
 
 
+def _in_order(stored: dict[str, list[np.ndarray]], wanted: list[Any]) -> dict[str, list[np.ndarray]] | None:
+    """The stored arrays under the model's names, paired in order; None when names decide or the shapes speak against it.
+
+    The model's last layer is its head: in the file it may have another shape or another name (`probs`), or be missing.
+    """
+    *body, head = wanted
+    names = {layer.name for layer in body}
+    if names <= stored.keys():
+        last = next(reversed(stored))
+        return {**stored, head.name: stored[last]} if head.name not in stored and last not in names else None
+    if len(stored) not in (len(wanted), len(body)):
+        return None
+    pairs = list(zip(wanted, stored.values(), strict=False))
+    fits = all([array.shape for array in have] == [array.shape for array in layer.get_weights()]
+               for layer, have in pairs[:len(body)])
+    return {layer.name: have for layer, have in pairs} if fits else None
+
+
 def _stored_weights(model: Any, path: Path) -> dict[str, list[np.ndarray]]:
-    """Layer name → arrays, from either of Keras's two HDF5 layouts."""
+    """Layer name → arrays, in the file's order, from either of Keras's two HDF5 layouts."""
     try:
         with h5py.File(path) as file:
             if "layers" not in file:  # the older layout names its layers
                 root = file["model_weights"] if "model_weights" in file else file
+                names = [os.fsdecode(name) for name in root.attrs.get("layer_names", list(root))]
                 return {name: [np.asarray(root[name][weight]) for weight in root[name].attrs["weight_names"]]
-                        for name in root if "weight_names" in root[name].attrs}
+                        for name in names if len(root[name].attrs.get("weight_names", ()))}
             # The newer one counts layers of a class in the order of the model: conv2d, conv2d_1, …
             found, seen = {}, {}
             for layer in model.layers:
@@ -95,6 +119,22 @@ def _stored_weights(model: Any, path: Path) -> dict[str, list[np.ndarray]]:
     except (OSError, KeyError) as error:
         raise EdgeqError(f"{path.name} cannot be read as Keras weights ({str(error)[:80]}); save them again with "
                          "`model.save_weights('NAME.weights.h5')`.") from None
+
+
+def checkpoint_bytes(model: Any) -> int:
+    """Bytes of the file that `model.save()` writes of a model in training: `.keras`, with the state of Adam.
+
+    Published ratios are often taken to this file, which holds three numbers a weight; `model` itself is not changed.
+    """
+    from edgeq_lib.quiet_tensorflow import keras
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    twin.compile(optimizer=keras.optimizers.Adam())
+    twin.optimizer.build(twin.trainable_variables)
+    with tempfile.TemporaryDirectory() as folder, guard_disk("a training checkpoint, to be weighed,"):
+        path = Path(folder) / "checkpoint.keras"
+        twin.save(path)
+        return path.stat().st_size
 
 
 def _snake(name: str) -> str:

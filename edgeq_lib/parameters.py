@@ -7,6 +7,7 @@ So a new notebook needs no change here, and what the YAML may say and what the n
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import json
 import os
@@ -35,10 +36,35 @@ def _existing(value: str, info: pydantic.ValidationInfo) -> str:
     raise ValueError(f"names {value}, which does not exist; correct the path (relative to the study's file)")
 
 
+def _first(value: Any, info: pydantic.ValidationInfo) -> Any:
+    """Of a list the first entry that is there; the last one stands for itself, so that its absence is an error."""
+    if not isinstance(value, list):
+        return value
+    if not value or not all(isinstance(each, str) for each in value):
+        raise ValueError("must be a name, a path, or a list of such from which the first that is there is taken")
+    for each in value[:-1]:
+        with contextlib.suppress(ValueError):
+            return _existing(each, info)
+    return value[-1]
+
+
+def _if_there(value: str | None, info: pydantic.ValidationInfo) -> str | None:
+    """A path that is not there, or whose environment variable is not set, is None."""
+    try:
+        found = None if value is None else _existing(value, info)
+    except ValueError:
+        return None
+    if found is not None and not Path(found).is_file():
+        raise ValueError(f"names {value}, which is no file; give the path of a weights file")
+    return found
+
+
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 NameOrPath = Annotated[str, pydantic.AfterValidator(_existing)]
-_TYPES = {"Fraction": Fraction, "NameOrPath": NameOrPath, "Any": Any, "Literal": typing.Literal,
-          **{name: getattr(pydantic, name) for name in
+FirstOf = Annotated[str, pydantic.BeforeValidator(_first), pydantic.AfterValidator(_existing)]
+IfThere = Annotated[str | None, pydantic.AfterValidator(_if_there)]
+_TYPES = {"Fraction": Fraction, "NameOrPath": NameOrPath, "FirstOf": FirstOf, "IfThere": IfThere,
+          "Any": Any, "Literal": typing.Literal, **{name: getattr(pydantic, name) for name in
              ("PositiveInt", "NonNegativeInt", "PositiveFloat", "NonNegativeFloat")}}
 
 

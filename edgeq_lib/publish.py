@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgeq_lib import report
 from edgeq_lib.downloads import replace_folder
+from edgeq_lib.sources import STAND_IN
 from edgeq_lib.study import EdgeqError, home, read_json, runs, write_bytes
 
 LARGEST = 5_000_000  # bytes of one file in figures/
@@ -29,6 +30,9 @@ def publish(name: str) -> list[str]:
     source, target = runs() / name / "report", home() / "figures" / name
     if not (source / "results.json").exists():
         raise EdgeqError(f"Study '{name}' has no report yet; `edgeq run {name}` makes it.")
+    if read_json(source / "results.json")["data"]["form"].startswith(STAND_IN):
+        raise EdgeqError(f"Study '{name}' was made on {STAND_IN} data, which prove the way and nothing else; run it on the "
+                         "real data to publish it.")
     staging = target.with_name(f".{name}")
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(source, staging)

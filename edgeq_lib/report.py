@@ -113,6 +113,7 @@ def _setup(data: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict:
         "epochs": len(history), "best_epoch": best.get("epoch"),
         "training_seconds": round(sum(epoch.get("seconds") or 0 for epoch in history), 1),
         "n_calibration": (data.get("calibration") or {}).get("n"), "seed": data.get("seed")}
+    setup["weights"] = baseline.get("trained") or setup["weights"]
     for field in ("model", "weights"):  # where a file lay on this machine is nobody's business
         setup[field] = Path(str(setup[field])).name
     return setup

@@ -22,6 +22,7 @@ from edgeq_lib.downloads import asset, fetch, unpack
 from edgeq_lib.study import EdgeqError, digest, home, read_json
 
 SPLITS = ("train", "validation", "test")
+STAND_IN = "STAND-IN"  # begins the form of data that only prove the way; no study of them may be published
 # File name, address, and the checksum that its publisher or (all but CIFAR-10) its widely used loaders state.
 DOWNLOADS = {
     "cifar10": ("cifar-10-python.tar.gz", "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -166,8 +167,8 @@ def _assets(key: str, *names: str) -> list[Path]:
     """Files that only `EDGEQ_ASSETS` can bring; archives among them are unpacked, and their folders returned."""
     missing = [name for name in names if asset(name) is None]
     if missing:
-        raise EdgeqError(f"The data set '{key}' needs {', '.join(missing)}, which no public address offers; set "
-                         "EDGEQ_ASSETS to a folder that holds it.")
+        raise EdgeqError(f"The data set '{key}' needs {', '.join(missing)}, which no public address offers in "
+                         "this form (data/README.md names the sources); set EDGEQ_ASSETS to a folder that holds it.")
     return [unpack(path, home() / "data" / key / path.stem) if path.suffix == ".tar" else path
             for path in map(asset, names)]
 

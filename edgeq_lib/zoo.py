@@ -74,10 +74,11 @@ def resnet8(input_shape: tuple[int, int, int], classes: int, alpha: float = 1.0)
 
 @dataclass(frozen=True)
 class Entry:
-    """One architecture of the zoo."""
+    """One architecture of the zoo; `imagenet` is the preprocessing of its official weights where that is another one."""
 
     build: Callable[..., keras.Model]
     preprocessing: Preprocessing
+    imagenet: Preprocessing | None = None
     smallest: int = 32
     scales: bool = False
     pretrained: bool = True
@@ -91,7 +92,7 @@ ZOO = {
     "mobilenetv2": Entry(_apps.MobileNetV2, SIGNED, scales=True),
     "mobilenetv3small": Entry(_apps.MobileNetV3Small, SIGNED, scales=True, options=(("include_preprocessing", False),)),
     "efficientnetb0": Entry(_apps.EfficientNetB0, TORCH),
-    "efficientnetv2b0": Entry(_apps.EfficientNetV2B0, SIGNED, options=(("include_preprocessing", False),)),
+    "efficientnetv2b0": Entry(_apps.EfficientNetV2B0, SIGNED, imagenet=TORCH, options=(("include_preprocessing", False),)),
     "resnet50": Entry(_apps.ResNet50, CAFFE),
     "inceptionv3": Entry(_apps.InceptionV3, SIGNED, smallest=75),
 }
@@ -131,20 +132,21 @@ def _without_input_scaling(model: keras.Model) -> keras.Model:
 
 
 def obtain(name: str, weights: str, input_shape: tuple[int, int, int], classes: int, *, alpha: float = 1.0,
-           preprocessing: str | dict | None = None, trusted: bool = False,
-           seed: int = 0) -> tuple[keras.Model, Preprocessing, list[str]]:
+           preprocessing: str | dict | None = None, trusted: bool = False, seed: int = 0,
+           trained: str | None = None) -> tuple[keras.Model, Preprocessing, list[str]]:
     """The float model of a study: (flat model, its preprocessing, a line for each layer whose weights were not loaded).
 
     `name` is a zoo name or a Keras file; `weights` is `imagenet`, `none` or a weights file (zoo names only);
     `preprocessing` is a name of `PREPROCESSING` or {mean, std, bgr}, by default the zoo's own; `seed` decides the initial
-    weights. Raises EdgeqError when
-    the model is nested, of Keras 3, holds NaN, or does not fit the images or the number of classes.
+    weights. `trained` is a weights file that an earlier training of this model gave: it stands in for `weights`, and must
+    hold every layer. Raises EdgeqError when the model is nested, of Keras 3, holds NaN, or does not fit the images or the
+    number of classes.
     """
     if name in ZOO:
         keras.utils.set_random_seed(seed)
         model = build(name, input_shape, classes, alpha)
         missing = []
-        if weights != "none":
+        if weights != "none" and not trained:
             path = keras_files.imagenet_weights(name, input_shape[0], alpha) if weights == "imagenet" else Path(weights)
             missing = keras_files.copy_weights(model, path)
     else:
@@ -161,7 +163,14 @@ def obtain(name: str, weights: str, input_shape: tuple[int, int, int], classes: 
     if model.output_shape[-1] != classes:
         raise EdgeqError(f"The model has {model.output_shape[-1]} outputs and the data have {classes} classes; take a model "
                          "with as many, or correct the class folders.")
-    return model, _preprocessing(preprocessing) or (ZOO[name].preprocessing if name in ZOO else SIGNED), missing
+    if trained:
+        missing = keras_files.copy_weights(model, Path(trained), complete=True)
+    return model, _preprocessing(preprocessing) or _usual_preprocessing(name, weights), missing
+
+
+def _usual_preprocessing(name: str, weights: str) -> Preprocessing:
+    entry = ZOO.get(name)
+    return SIGNED if entry is None else (entry.imagenet if weights == "imagenet" else None) or entry.preprocessing
 
 
 def _preprocessing(given: str | dict | None) -> Preprocessing | None:

@@ -31,20 +31,22 @@ from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib import datasets, evaluate, keras_files, keras_graph, litert, plots, tables, training, zoo
-from edgeq_lib.parameters import Fraction, NameOrPath
+from edgeq_lib.parameters import FirstOf, Fraction, IfThere, NameOrPath
 from edgeq_lib.run import open_study
 
 # %% [markdown]
 # ## Parameters
 #
 # `model` is a name of the zoo or a Keras file of your own (`.keras`, `.h5`, SavedModel). `epochs: 0` takes the weights as
-# they are.
+# they are. Of a list of `weights` the first that is there is taken, so that a study runs with a file of yours or with the
+# official download. `trained` names the weights that this very recipe gave once: without the file, the recipe is trained.
 
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to fill: runs/<study>
 seed: NonNegativeInt = 0  # decides initial weights and the order of images
 model: NameOrPath = "resnet8"  # a zoo name, or a Keras file
-weights: NameOrPath = "none"  # imagenet, none, or a weights file
+weights: FirstOf = "none"  # imagenet, none, a weights file, or a list of these: the first that is there
+trained: IfThere = None  # weights that this recipe gave once; where the file is there, training is skipped
 alpha: PositiveFloat = 1.0  # width of the network, where it has one
 preprocessing: str | dict[str, Any] | None = None  # signed, unit, none, torch, caffe or {mean, std}; default: the model's
 trusted: bool = False  # allow Lambda layers and SavedModels: they run code
@@ -72,7 +74,7 @@ zoom: NonNegativeFloat = 0.08  # augmentation: ± share
 shelf = open_study(study, stage="02_baseline", needs="01_data")
 images = datasets.load(shelf)
 net, preprocess, not_loaded = zoo.obtain(model, weights, images.train.images.shape[1:], len(images.classes), alpha=alpha,
-                                         preprocessing=preprocessing, trusted=trusted, seed=seed)
+                                         preprocessing=preprocessing, trusted=trusted, seed=seed, trained=trained)
 
 # %% tags=["nbval-check-output"]
 print(f"{net.count_params():,} parameters; pixels become (x - {preprocess.mean}) / {preprocess.std}; "
@@ -93,11 +95,12 @@ shared = {"learning_rate": learning_rate, "optimizer": optimizer, "batch": batch
           "weight_decay": weight_decay, "label_smoothing": label_smoothing, "folder": shelf.folder / "training"}
 
 # %% [markdown]
-# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained.
+# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained. With `trained` weights
+# both phases are skipped.
 
 # %%
 history = []
-for phase, count in (("head", head_epochs), ("all", epochs)):
+for phase, count in () if trained else (("head", head_epochs), ("all", epochs)):
     recipe |= {phase: [count, learning_rate, schedule, patience]}
     training.train_only_head(net, phase == "head")
     history += training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
@@ -108,7 +111,7 @@ seconds = sum(epoch["seconds"] for epoch in history)
 # Curves that still rise mean that training was too short, and that every later comparison is made with a weak baseline.
 
 # %%
-plots.learning_curves(history) if history else Markdown("*No training was asked for: the weights are used as they came.*")
+plots.learning_curves(history) if history else Markdown("*Nothing was trained here: the weights are used as they came.*")
 
 # %% [markdown]
 # ## 3 · The float flatbuffer, once
@@ -120,6 +123,14 @@ keras_files.shelve_model(shelf, net)
 flatbuffer = litert.convert(net)
 float32 = shelf.shelve("float32", flatbuffer, technique="baseline", scheme="float32", engine="converter", seed=seed,
                        seconds=round(seconds, 1))
+
+# %% [markdown]
+# The float flatbuffer is what sizes are compared with. Published ratios are often taken to the training checkpoint, which
+# holds the optimizer's state as well: three numbers a weight instead of one. This is how large that file is here.
+
+# %% tags=["nbval-check-output"]
+checkpoint = keras_files.checkpoint_bytes(net)
+print(f"checkpoint with Adam's state {checkpoint / 1e3:,.0f} kB: {checkpoint / len(flatbuffer):.1f} × the float flatbuffer")
 
 # %% [markdown]
 # Is it the same function? Keras and the flatbuffer on the same real images: they must agree on every top-1, up to rounding.
@@ -154,6 +165,11 @@ Markdown(f"""The float model **{net.name}** has {net.count_params():,} parameter
 and agrees with Keras on {parity['top-1 agreement %']:.1f} % of {parity['images']} images.""")
 
 # %%
-shelf.write("baseline", {"model": model, "weights": weights, "alpha": alpha, "parameters": net.count_params(), "history": history,
-                         "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity})
+shelf.write("baseline", {"model": model, "weights": weights, "trained": trained, "alpha": alpha, "history": history,
+                         "parameters": net.count_params(), "checkpoint_bytes": checkpoint,
+                         "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity,
+                         "recipe": {"optimizer": optimizer, "learning rate": learning_rate, "schedule": schedule, "batch": batch,
+                                    "head epochs": head_epochs, "epochs": epochs, "weight decay": weight_decay,
+                                    "label smoothing": label_smoothing} if history else {},
+                         "augmentation": {"flip": flip, "rotation": rotation, "zoom": zoom, "shift": shift}})
 shelf.finish({"parameters": net.count_params(), "validation": now["top1"]})

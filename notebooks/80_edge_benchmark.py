@@ -10,7 +10,8 @@
 # **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → device classes →
 # what an NPU compiler says.
 #
-# *What this notebook is not:* a measurement on your device. It ranks variants; run them there before you promise anything.
+# *What this notebook is not:* a measurement on your device. It ranks variants; run them there before you promise anything
+# (section 7 says how).
 
 # %% [markdown]
 # On Colab, fetch the workbook first; anywhere else this cell does nothing.
@@ -30,8 +31,9 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat
 
-from edgeq_lib import benchmark, datasets, devices, evaluate, plots, tables, zoo
+from edgeq_lib import benchmark, boards, datasets, devices, evaluate, peers, plots, tables, zoo
 from edgeq_lib.run import open_study
+from edgeq_lib.study import Study
 
 # %% [markdown]
 # ## Parameters
@@ -44,19 +46,19 @@ accelerator: str = "ethos-u55-128"  # the Ethos-U that the compiler Vela estimat
 # %% [markdown]
 # ## 1 · Measure everything on the shelf
 #
-# A real image is the input. Latency at one thread and at all threads; variants whose kernels are very slow get fewer
+# A real image is the input, for each file as it wants its pixels. Latency at one thread and at all threads; variants whose kernels are very slow get fewer
 # invocations, so that none eats the budget of the others.
 
 # %%
 shelf = open_study(study, stage="80_edge_benchmark", needs="04_qat")
 variants = {variant.name: variant for variant in shelf.variants() if variant.model()}
 preprocess = zoo.Preprocessing(**shelf.read("baseline")["preprocessing"])
-image = preprocess(datasets.load(shelf).validation.images[:1])
+images = peers.first_images(shelf, list(variants.values()), datasets.load(shelf), preprocess)
 
 # %%
 threads = sorted({1, benchmark.cores()})
 costs = benchmark.measure({name: variant.path for name, variant in variants.items()}, threads, budget_seconds,
-                          image=image, accelerator=accelerator)
+                          images=images, accelerator=accelerator)
 for name, cost in costs.items():
     variants[name].write("cost", cost)
 
@@ -148,15 +150,29 @@ pd.Series({name: cost["why"]["vela"] for name, cost in costs.items() if "vela" i
           dtype=object).to_frame()
 
 # %% [markdown]
+# ## 7 · On other machines
+#
+# `edgeq export-bench STUDY DIR` writes a folder that measures these files in the same way on a Raspberry Pi or any board with
+# Python, numpy and ai-edge-litert; `edgeq import-bench STUDY FILE` takes the result back. Shown are the ratio to float32 on the
+# same machine and the median in milliseconds, one thread. An import does not measure this machine anew: what came in after
+# this notebook ran is in the report alone.
+
+# %%
+elsewhere = boards.read(Study(study))  # not through `shelf`, which would note it as an input of this stage
+side_by_side = pd.DataFrame(boards.side_by_side(elsewhere, costs, list(variants.values()))).set_index("variant")
+side_by_side if elsewhere else Markdown("*None yet: `edgeq export-bench`, then `edgeq import-bench`.*")
+
+# %% [markdown]
 # ## What we know now
 
 # %%
-measured = latency[latency["ratio"].notna()]
-fastest, smallest = measured["ratio"].idxmin(), min(costs, key=lambda name: costs[name]["bytes"])
-Markdown(f"""The fastest variant is **{fastest}** at {measured['ratio'][fastest]:.2f} × float32's latency
+ours = [name for name, variant in variants.items() if variant.facts["kind"] == "variant"]
+measured = latency.loc[ours].dropna(subset="ratio")
+fastest, smallest = measured["ratio"].astype(float).idxmin(), min(ours, key=lambda name: costs[name]["bytes"])
+Markdown(f"""Peers apart, the fastest variant is **{fastest}** at {measured['ratio'][fastest]:.2f} × float32's latency
 ({measured['low'][fastest]:.2f} … {measured['high'][fastest]:.2f}); the smallest is **{smallest}** with
 {costs[smallest]['bytes'] / 1000:,.1f} kB, {costs['float32']['bytes'] / costs[smallest]['bytes']:.2f} × smaller than float32.
-{int(fits['microcontroller'].sum())} of {len(fits)} variants fit the microcontroller class.""")
+{int(fits['microcontroller'][ours].sum())} of {len(ours)} variants fit the microcontroller class.""")
 
 # %%
 shelf.finish({"variants": list(costs), "fastest": fastest, "smallest": smallest})

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from test_flatbuffer import tiny_files
 
-from edgeq_lib import benchmark, flatbuffer, isolated
+from edgeq_lib import benchmark, flatbuffer
+from edgeq_lib.board import benchmark as board
 from edgeq_lib.study import EdgeqError
 
 
@@ -29,7 +30,7 @@ def test_the_baseline_is_its_own_measure(shelf):
     for spent in latency.values():
         assert 0 < spent["p50"] <= spent["p90"] <= spent["p99"]
         assert 0 < spent["ratio_low"] <= spent["ratio"] <= spent["ratio_high"]
-        assert spent["rounds"] == benchmark.ROUNDS and spent["invocations"] >= benchmark.ROUNDS
+        assert spent["rounds"] == board.ROUNDS and spent["invocations"] >= board.ROUNDS
 
 
 def test_ratios_pair_the_turns_of_one_round(shelf, monkeypatch):
@@ -43,7 +44,7 @@ def test_ratios_pair_the_turns_of_one_round(shelf, monkeypatch):
         turns[name] += 1
         return [speed[name] * 1.5 ** turns[name]] * times
 
-    monkeypatch.setattr(benchmark, "_turn", turn)
+    monkeypatch.setattr(board, "_turn", turn)
     latency = benchmark.interleaved(shelf, budget_seconds=60)
     assert latency["int8"]["ratio"] == pytest.approx(0.5) == latency["int8"]["ratio_low"]
     assert latency["float32"]["p99"] > 50 * latency["float32"]["p50"]
@@ -52,9 +53,9 @@ def test_ratios_pair_the_turns_of_one_round(shelf, monkeypatch):
 def test_slow_models_get_fewer_turns_and_the_baseline_all(shelf, monkeypatch):
     monkeypatch.setattr(benchmark, "make_interpreter", lambda path, threads: path.parent.name)
     monkeypatch.setattr(benchmark, "_fill", lambda interpreter, value: None)
-    monkeypatch.setattr(benchmark, "_turn", lambda name, times: [9000.0 if name == "int16x8" else 1.0] * times)
+    monkeypatch.setattr(board, "_turn", lambda name, times: [9000.0 if name == "int16x8" else 1.0] * times)
     latency = benchmark.interleaved(shelf, budget_seconds=30)
-    assert latency["float32"]["rounds"] == latency["int8"]["rounds"] == benchmark.ROUNDS
+    assert latency["float32"]["rounds"] == latency["int8"]["rounds"] == board.ROUNDS
     assert latency["int16x8"]["rounds"] == latency["int16x8"]["invocations"] == 5
     assert latency["int16x8"]["ratio"] == 9000
 
@@ -65,7 +66,7 @@ def test_every_round_is_shuffled_alike_each_time(shelf, monkeypatch):
         order = []
         monkeypatch.setattr(benchmark, "make_interpreter", lambda path, threads: path.parent.name)
         monkeypatch.setattr(benchmark, "_fill", lambda interpreter, value: None)
-        monkeypatch.setattr(benchmark, "_turn", lambda name, times, order=order: order.append(name) or [1.0] * times)
+        monkeypatch.setattr(board, "_turn", lambda name, times, order=order: order.append(name) or [1.0] * times)
         benchmark.interleaved(shelf, budget_seconds=1)
         orders.append(order[len(shelf):])
     assert orders[0] == orders[1]
@@ -75,9 +76,9 @@ def test_every_round_is_shuffled_alike_each_time(shelf, monkeypatch):
 
 def test_a_given_image_is_quantized_for_each_file_and_must_suit_it(shelf):
     image = np.zeros((1, 8, 8, 3), np.float32)
-    benchmark.interleaved(shelf, budget_seconds=0.1, image=image)
-    with pytest.raises(EdgeqError, match="does not suit"):
-        benchmark.interleaved(shelf, budget_seconds=0.1, image=image[:, :4])
+    benchmark.interleaved(shelf, budget_seconds=0.1, images={name: image for name in shelf})
+    with pytest.raises(EdgeqError, match="'int8' does not suit"):
+        benchmark.interleaved(shelf, budget_seconds=0.1, images={"float32": image, "int8": image[:, :4]})
 
 
 def test_a_baseline_is_needed(shelf):
@@ -87,7 +88,7 @@ def test_a_baseline_is_needed(shelf):
 
 
 def test_cold_measures_a_process_of_its_own(shelf):
-    cost = benchmark.cold(shelf["float32"])
+    cost = board.cold(shelf["float32"])
     assert cost["load_ms"] > 0 and cost["peak_memory_bytes"] > len(tiny_files()["float32"])
 
 
@@ -118,14 +119,14 @@ def test_measure_gives_whole_records(shelf):
 
 
 def test_a_variant_that_litert_cannot_run_costs_only_its_own_figures(shelf, monkeypatch):
-    real = isolated.run_alone
+    real = board.run_alone
 
     def crash(path, timeout=60):
         if path == shelf["int16x8"]:
-            raise EdgeqError("int16x8/model.tflite brings LiteRT down (SIGSEGV); make it again.")
+            raise board.Refused("brings LiteRT down (SIGSEGV)")
         return real(path, timeout)
 
-    monkeypatch.setattr(isolated, "run_alone", crash)
+    monkeypatch.setattr(board, "run_alone", crash)
     costs = benchmark.measure(shelf, [1], budget_seconds=0.3)
     assert costs["int8"]["latency_ratio"] > 0 and "latency_ms" not in costs["int8"]["why"]
     broken = costs["int16x8"]
@@ -135,7 +136,7 @@ def test_a_variant_that_litert_cannot_run_costs_only_its_own_figures(shelf, monk
 
 
 def test_a_garbled_variant_is_named_before_anything_is_measured(shelf, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "cold", lambda path: pytest.fail("measured"))
+    monkeypatch.setattr(board, "cold", lambda path: pytest.fail("measured"))
     path = tmp_path / "model.tflite"
     path.write_bytes(tiny_files()["int8"][:500])
     with pytest.raises(EdgeqError, match="Variant 'broken'"):

@@ -212,12 +212,12 @@ def test_what_is_read_and_written_is_noted(tmp_path, study):
     study.finish({})
     written = json.loads((study.folder / "stages" / "01_data.json").read_text())["written"]
     arrays = {f"data/{split}_{kind}.npy" for split in datasets.SPLITS for kind in ("images", "labels")}
-    assert written.keys() == arrays | {"records/data.json"} and all(written.values())
+    assert written.keys() == arrays | {"records/data.json", "records/data_request.json"} and all(written.values())
     reader = Study("s", "02_baseline")
     load(reader)
     reader.finish({})
     reads = json.loads((study.folder / "stages" / "02_baseline.json").read_text())["reads"]
-    assert reads == written
+    assert reads == {name: state for name, state in written.items() if name != "records/data_request.json"}
 
 
 def test_no_machine_path_enters_the_record(tmp_path, study):
@@ -226,6 +226,48 @@ def test_no_machine_path_enters_the_record(tmp_path, study):
     prepare(study, str(root), 8, calibration=6, max_skipped=0.1)
     for path in study.folder.rglob("*.json"):
         assert str(tmp_path) not in path.read_text()
+
+
+def test_the_same_images_at_another_size(tmp_path, study):
+    root = photos(tmp_path / "p")
+    (root / "cat" / "003.png").write_bytes(b"garbled")
+    (root / "dog" / "004.png").write_bytes((root / "dog" / "005.png").read_bytes())
+    (root / "dog" / "006.png").write_bytes((root / "emu" / "005.png").read_bytes())
+    prepare(study, str(root), 8, validation=20, test=20, limit_train=15, calibration=6, max_skipped=0.1, seed=3)
+    data = load(study)
+    larger = datasets.at_size(study, data, (10, 12), 3)
+    assert larger.validation.labels is data.validation.labels and larger.train is data.train
+    by_mark = {images.decode(path, (8, 8), 3)[0].tobytes(): path for path in root.rglob("*.png") if path.stem != "003"
+               or path.parent.name != "cat"}
+    for split in ("validation", "test"):
+        small, large = getattr(data, split), getattr(larger, split)
+        assert large.images.shape == (len(small.labels), 10, 12, 3)
+        for one, other in zip(small.images, large.images, strict=True):
+            assert (images.decode(by_mark[one.tobytes()], (10, 12), 3)[0] == other).all()
+    assert datasets.at_size(study, data, (8, 8), 3) is data
+    grey = datasets.at_size(study, data, (8, 8), 1)
+    assert grey.test.images.shape == (len(data.test.labels), 8, 8, 1)
+    assert "data_at/8x8x1/test_images.npy" in study._written
+
+
+def test_decoded_again_only_when_it_must_be(tmp_path, study, monkeypatch):
+    root = photos(tmp_path / "p")
+    prepare(study, str(root), 8, calibration=6)
+    first = datasets.at_size(study, load(study), (4, 4), 3).test.images
+    monkeypatch.setattr(datasets, "_decode_again", lambda *_: pytest.fail("decoded again"))
+    reader = Study("s", "80_edge_benchmark")
+    assert (datasets.at_size(reader, load(reader), (4, 4), 3).test.images == first).all()
+    assert "data_at/4x4x3/test_images.npy" in reader._reads
+
+
+def test_other_images_than_those_prepared_are_refused(tmp_path, study):
+    root = photos(tmp_path / "p")
+    prepare(study, str(root), 8, calibration=6)
+    for path in root.rglob("*.png"):
+        path.write_bytes(png(hash(path.name) % 999 + 7777))
+    with pytest.raises(EdgeqError, match="not those that study 's' was prepared from"):
+        datasets.at_size(study, load(study), (4, 4), 3)
+    assert not (study.folder / "data_at" / "4x4x3").exists()
 
 
 def test_any_executor_decodes_the_same(tmp_path, study):

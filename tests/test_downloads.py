@@ -2,12 +2,11 @@
 
 import errno
 import hashlib
-import http.server
 import io
 import tarfile
-import threading
 import zipfile
 
+import loopback
 import pytest
 
 from edgeq_lib import downloads
@@ -20,37 +19,22 @@ CONTENT = bytes(range(256)) * 12_000  # three chunks
 @pytest.fixture(autouse=True)
 def no_assets(monkeypatch):
     monkeypatch.delenv("EDGEQ_ASSETS", raising=False)
+    monkeypatch.delenv("EDGEQ_MIRROR", raising=False)
 
 
 @pytest.fixture
-def server():
-    """Serves CONTENT; `.ranges` lists what was asked for, `.hang_up` is after how many bytes it breaks off."""
+def server(tmp_path):
+    """Serves CONTENT as file.bin."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "file.bin").write_bytes(CONTENT)
+    with loopback.serve(folder) as running:
+        running.url = f"{running.address}/file.bin"
+        yield running
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked = self.headers.get("Range")
-            running.ranges.append(asked)
-            start = int(asked[6:-1]) if asked and running.resumable else 0
-            if self.path != "/file.bin":
-                return self.send_error(404)
-            if start >= len(CONTENT):
-                return self.send_error(416)
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(CONTENT) - start))
-            self.end_headers()
-            end = start + running.hang_up if running.hang_up else len(CONTENT)
-            self.wfile.write(CONTENT[start:end])
 
-        def log_message(self, *args):
-            pass
-
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.ranges, running.hang_up, running.resumable = [], None, True
-    running.url = f"http://127.0.0.1:{running.server_address[1]}/file.bin"
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield running
-    running.shutdown()
-    running.server_close()
+def ranges(server):
+    return [asked for _, asked in server.asked]
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
@@ -58,14 +42,14 @@ def test_a_file_is_downloaded_once_and_checked(server, tmp_path, algorithm):
     checksum = hashlib.new(algorithm, CONTENT).hexdigest()
     assert fetch("file.bin", server.url, checksum, tmp_path / "new").read_bytes() == CONTENT
     fetch("file.bin", server.url, checksum, tmp_path / "new")
-    assert server.ranges == [None]
+    assert ranges(server) == [None]
     assert not list((tmp_path / "new").glob("*.part"))
 
 
 def test_a_part_is_resumed(server, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
     assert fetch("file.bin", server.url, hashlib.md5(CONTENT).hexdigest(), tmp_path).read_bytes() == CONTENT
-    assert server.ranges == ["bytes=1000-"]
+    assert ranges(server) == ["bytes=1000-"]
 
 
 def test_a_server_that_cannot_resume_is_asked_from_the_start(server, tmp_path):
@@ -82,7 +66,7 @@ def test_a_complete_part_needs_no_more_bytes(server, tmp_path):
 def test_a_broken_connection_is_taken_up_again(server, tmp_path):
     server.hang_up = 1_000_000
     assert fetch("file.bin", server.url, hashlib.md5(CONTENT).hexdigest(), tmp_path).read_bytes() == CONTENT
-    assert server.ranges == [None, "bytes=1000000-", "bytes=2000000-", "bytes=3000000-"]
+    assert ranges(server) == [None, "bytes=1000000-", "bytes=2000000-", "bytes=3000000-"]
 
 
 def test_wrong_checksum_names_file_expected_and_found(server, tmp_path):
@@ -102,7 +86,7 @@ def test_no_network_names_the_address_and_both_cures(tmp_path):
 def test_a_missing_page_is_not_asked_for_again(server, tmp_path):
     with pytest.raises(EdgeqError, match="HTTP 404"):
         fetch("file.bin", server.url.replace("file.bin", "gone"), "0" * 32, tmp_path)
-    assert len(server.ranges) == 1
+    assert len(ranges(server)) == 1
 
 
 def test_assets_serve_files_by_name_wherever_they_lie(server, tmp_path, monkeypatch):
@@ -111,10 +95,36 @@ def test_assets_serve_files_by_name_wherever_they_lie(server, tmp_path, monkeypa
     deep.write_bytes(CONTENT)
     monkeypatch.setenv("EDGEQ_ASSETS", str(tmp_path / "assets"))
     assert fetch("file.bin", server.url, hashlib.md5(CONTENT).hexdigest(), tmp_path / "new") == deep
-    assert server.ranges == [] and not (tmp_path / "new").exists()
+    assert ranges(server) == [] and not (tmp_path / "new").exists()
     with pytest.raises(EdgeqError, match="file.bin is damaged .*replace it"):
         fetch("file.bin", server.url, "0" * 32, tmp_path / "new")
     assert deep.exists() and asset("other.bin") is None
+
+
+def test_without_an_official_checksum_the_first_file_is_trusted_and_kept_to(server, tmp_path):
+    folder, served = tmp_path / "new", tmp_path / "served" / "file.bin"
+    file = fetch("file.bin", server.url, None, folder)
+    assert (folder / "file.bin.sha256").read_text() == hashlib.sha256(CONTENT).hexdigest() + "\n"
+    assert fetch("file.bin", server.url, None, folder) == file
+    file.write_bytes(b"another")
+    with pytest.raises(EdgeqError, match="file.bin is damaged or another version .*sha256"):
+        fetch("file.bin", server.url, None, folder)
+    file.unlink()
+    served.write_bytes(b"another")
+    with pytest.raises(EdgeqError, match="thrown away"):
+        fetch("file.bin", server.url, None, folder)
+    assert not file.exists()
+
+
+def test_a_mirror_stands_in_for_every_address_and_checksums_stay(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEQ_MIRROR", server.address + "/deep/")
+    official = "http://127.0.0.1:9/elsewhere/other.bin"
+    assert fetch("file.bin", official, hashlib.md5(CONTENT).hexdigest(), tmp_path / "new").read_bytes() == CONTENT
+    with pytest.raises(EdgeqError, match="damaged .*thrown away"):
+        fetch("file.bin", official, "0" * 64, tmp_path / "other")
+    monkeypatch.setenv("EDGEQ_MIRROR", "mirror.example.org")
+    with pytest.raises(EdgeqError, match="EDGEQ_MIRROR is 'mirror.example.org', which is no address"):
+        fetch("file.bin", official, "0" * 64, tmp_path / "third")
 
 
 def test_assets_must_be_a_folder(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from edgeq_lib import flatbuffer, isolated, uint8_io
+from edgeq_lib.board import benchmark as board
 from edgeq_lib.litert import make_interpreter
 from edgeq_lib.study import EdgeqError
 
@@ -201,10 +202,12 @@ def test_a_zero_point_out_of_range_is_refused_and_does_no_harm(tmp_path, files):
 def test_a_crash_of_the_child_becomes_our_error(tmp_path, files, monkeypatch):
     path = tmp_path / "model.tflite"
     path.write_bytes(files["int8"])
-    monkeypatch.setattr(isolated, "_ALONE", f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
+    script = tmp_path / "alone.py"
+    monkeypatch.setattr(board, "__file__", str(script))
+    script.write_text(f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
     with pytest.raises(EdgeqError, match="SIGSEGV"):
         isolated.check_loads(path)
-    monkeypatch.setattr(isolated, "_ALONE", "import time; time.sleep(60)")
+    script.write_text("import time; time.sleep(60)")
     with pytest.raises(EdgeqError, match="within 0.2 s"):
         isolated.check_loads(path, timeout=0.2)
 

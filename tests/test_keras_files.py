@@ -5,6 +5,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+import stand_ins
 import tf_keras as keras
 
 from edgeq_lib import keras_files, zoo
@@ -35,6 +36,33 @@ def test_what_was_not_loaded_is_reported(tmp_path):
     missing = keras_files.copy_weights(other_head, tmp_path / "net.weights.h5")
     assert len(missing) == 1 and missing[0].startswith("logits: the file has [(64, 10)")
     assert np.array_equal(before, other_head.get_layer("logits").get_weights()[0])
+
+
+def test_weights_of_a_finished_training_must_hold_every_layer(tmp_path):
+    source = zoo.resnet8((8, 8, 3), 10)
+    source.save_weights(tmp_path / "net.weights.h5")
+    trained = str(tmp_path / "net.weights.h5")
+    net, preprocess, missing = zoo.obtain("resnet8", "imagenet", (8, 8, 3), 10, trained=trained)  # which has none to load
+    assert missing == [] and preprocess == zoo.SIGNED
+    assert all(map(np.array_equal, net.get_weights(), source.get_weights()))
+    with pytest.raises(EdgeqError, match="not this network's: 1 of 17 layers"):
+        zoo.obtain("resnet8", "none", (8, 8, 3), 4, trained=trained)
+
+
+def test_a_checkpoint_holds_the_state_of_its_optimizer():
+    net = zoo.resnet8((8, 8, 3), 10)
+    before, weights = net.get_weights(), sum(np.size(array) for array in net.get_weights())
+    assert 1 < keras_files.checkpoint_bytes(net) / (3 * 4 * weights) < 1.6, "three numbers a weight, and the graph"
+    assert getattr(net, "optimizer", None) is None and all(map(np.array_equal, before, net.get_weights()))
+
+
+def test_a_head_of_another_name_is_still_the_head(tmp_path):
+    source, target = (zoo.resnet8((8, 8, 3), 10) for _ in range(2))
+    stand_ins.save_as_published(source, tmp_path / "net.h5", lambda name: "probs" if name == "logits" else name)
+    assert keras_files.copy_weights(target, tmp_path / "net.h5") == []
+    assert all(map(np.array_equal, source.get_weights(), target.get_weights()))
+    stand_ins.save_as_published(keras.Model(source.input, source.layers[-2].output), tmp_path / "notop.h5")
+    assert keras_files.copy_weights(target, tmp_path / "notop.h5") == ["logits: not in the file"]
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

@@ -80,3 +80,12 @@ def test_without_a_report_nothing_is_touched(place):
     with pytest.raises(EdgeqError, match="edgeq run other"):
         publish.publish("other")
     assert not (place / "figures" / "other").exists()
+
+
+def test_what_was_made_on_stand_ins_is_never_published(place):
+    path = runs() / "demo" / "report" / "results.json"
+    data = {**RESULTS["data"], "form": f"{publish.STAND_IN}, no photos"}
+    path.write_text(json.dumps({**RESULTS, "data": data}))
+    with pytest.raises(EdgeqError, match="STAND-IN"):
+        publish.publish("demo")
+    assert not (place / "figures" / "demo").exists()
