@@ -420,3 +420,16 @@ def picture(figure: Figure, kind: str, dpi: float = 160) -> bytes:
         figure.savefig(file, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else {"Software": None},
                        facecolor="white")
     return file.getvalue()
+
+
+@_styled
+def ratio_by_size(table: Any) -> Figure:
+    """int8's latency as a ratio to float32 against the image size: a data frame with the index pixels and the columns ratio,
+    low and high."""
+    figure, axes = _figure(3.0)
+    errors = np.abs(table[["low", "high"]].to_numpy().T - table["ratio"].to_numpy())
+    axes.errorbar(table.index, table["ratio"], errors, fmt="o-", color=colour("ptq"), capsize=3)
+    axes.axhline(1.0, color="#888888", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="Pixels a side", ylabel="Latency, int8 / float32", title="int8's speed by image size", ylim=(0, None))
+    axes.set_xticks(list(table.index))
+    return figure

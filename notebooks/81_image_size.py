@@ -1,0 +1,101 @@
+# %% [markdown]
+# # 81 · Does int8's speed hold at other image sizes?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/81_image_size.ipynb)
+#
+# The same network costs more on larger images, and not in proportion: on small feature maps much of the time goes into
+# loading weights and calling kernels, on large ones into arithmetic, where int8 gains most. So a ratio that was measured at
+# one size is no promise for another. Here the study's network is built at further sizes with the same weights, and its
+# float32 and int8 files are timed side by side.
+#
+# **Overall flow:** build the network at each size → float32 and int8 files → time them interleaved → compare the ratios.
+#
+# *What this notebook is not:* a statement on accuracy. Nothing was trained at these sizes, so nothing is predicted.
+
+# %% [markdown]
+# On Colab, fetch the workbook first; anywhere else this cell does nothing.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+    sys.path.insert(0, "edgeq")
+
+# %% [markdown]
+# One import cell; the files are made in `edgeq_lib/image_size.py`, the timing is that of `80_edge_benchmark`.
+
+# %%
+import pandas as pd
+from IPython.display import Markdown
+from pydantic import PositiveFloat
+
+from edgeq_lib import benchmark, image_size, plots
+from edgeq_lib.progress import progress
+from edgeq_lib.run import open_study
+from edgeq_lib.study import write_bytes
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+study: str = "quickstart"  # whose network to time: runs/<study>
+sizes: list[int] = [16, 32, 64]  # pixels a side
+budget_seconds: PositiveFloat = 3.0  # what the timing takes at each size
+
+# %% [markdown]
+# ## 1 · The files
+#
+# Batch norms fold and scales are set as in `03_ptq`; only the feature maps differ. The files are kept in the run's folder and
+# are no variants: they belong to no accuracy.
+
+# %%
+shelf = open_study(study, stage="81_image_size", needs="02_baseline")
+paths = {}
+for size in progress(sizes, "image sizes"):
+    for name, file in image_size.files_at(shelf, size).items():
+        paths[size, name] = shelf.folder / "at_size" / str(size) / f"{name}.tflite"
+        write_bytes(paths[size, name], file)
+
+# %% [markdown]
+# Bytes hardly change, for weights do not depend on the size of the image:
+
+# %% tags=["nbval-check-output"]
+pd.DataFrame([{"pixels": size, **{name: round(paths[size, name].stat().st_size / 1e5) / 10 for name in ("float32", "int8")}}
+              for size in sizes]).set_index("pixels").add_suffix(", MB")
+
+# %% [markdown]
+# ## 2 · Time them
+#
+# At each size float32 and int8 take turns on one thread, in many rounds; the ratio is that of the same round.
+
+# %%
+spent = {size: benchmark.interleaved({name: paths[size, name] for name in ("float32", "int8")}, 1, budget_seconds)
+         for size in sizes}
+
+# %%
+table = pd.DataFrame([{"pixels": size, "float32 ms": each["float32"]["p50"], "int8 ms": each["int8"]["p50"],
+                       "ratio": each["int8"]["ratio"], "low": each["int8"]["ratio_low"], "high": each["int8"]["ratio_high"]}
+                      for size, each in spent.items()]).set_index("pixels")
+table.round(3)
+
+# %% [markdown]
+# ## 3 · See it
+#
+# Below 1 int8 is faster. The bar is the spread over rounds (10th to 90th percentile).
+
+# %%
+figure = plots.ratio_by_size(table)
+shelf.figure("image_size", figure, "Latency of int8 as a ratio to float32 for the same network at other image sizes, one "
+             "thread, interleaved; the bar spans the 10th to the 90th percentile of rounds.")
+
+# %% [markdown]
+# ## What we know now
+
+# %%
+shelf.write("image_size", {"sizes": {str(size): each for size, each in spent.items()}})
+Markdown("; ".join(f"at **{size}** pixels int8 takes **{row['ratio']:.2f}** × float32's time ({row['low']:.2f} … "
+                   f"{row['high']:.2f}), {row['int8 ms']:.2f} ms" for size, row in table.iterrows()) + ".")
+
+# %%
+shelf.finish({"ratio": {str(size): row["ratio"] for size, row in table.iterrows()}})

@@ -1,0 +1,29 @@
+import pytest
+from small_study import int8_of, make_study
+
+from edgeq_lib import flatbuffer, image_size, keras_files, litert, zoo
+from edgeq_lib.study import EdgeqError
+
+
+@pytest.fixture
+def sample(tmp_path, pictures, small_net):
+    model, float32 = small_net
+    study = make_study(tmp_path, pictures, float32, int8_of(float32, pictures))
+    keras_files.shelve_model(study, model)
+    study.write("baseline", {"model": "resnet8", "alpha": 0.25, "preprocessing": zoo.SIGNED.record()})
+    return study
+
+
+def test_the_same_weights_at_another_size(sample, small_net):
+    files = image_size.files_at(sample, 24)
+    for name, compute in (("float32", "float32"), ("int8", "integer")):
+        shape = litert.make_interpreter(files[name]).get_input_details()[0]["shape"]
+        assert shape.tolist() == [1, 24, 24, 3]
+        assert flatbuffer.report(files[name])["compute"] == compute
+    assert abs(len(files["float32"]) / len(small_net[1]) - 1) < 0.05, "weights do not grow with the image"
+
+
+def test_a_network_of_the_users_own_is_refused_with_the_cure(sample):
+    sample.write("baseline", {"model": "/somewhere/mine.keras", "alpha": 1.0, "preprocessing": zoo.SIGNED.record()})
+    with pytest.raises(EdgeqError, match="image_size: false"):
+        image_size.files_at(sample, 24)
