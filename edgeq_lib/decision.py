@@ -11,7 +11,8 @@ from typing import Any
 from edgeq_lib.study import EdgeqError
 
 Row = Mapping[str, Any]
-FIELDS = {"max_drop": "drop", "min_ratio": "ratio", "max_latency_ratio": "latency_ratio", "device": "fits"}
+FIELDS = {"max_drop": "drop", "min_agreement": "agreement", "min_ratio": "ratio", "max_latency_ratio": "latency_ratio",
+          "device": "fits"}
 HIGH = {"max_drop": "drop_high", "max_latency_ratio": "latency_ratio_high"}
 
 TECHNIQUES = {"baseline": "float32 baseline", "ptq": "post-training quantization", "ptq_repair": "repaired "
@@ -59,8 +60,8 @@ def check(criteria: Iterable[Mapping[str, Any]], answers: Mapping[str, Any] | No
 
 
 def _value(row: Row, name: str) -> Any:
-    if row["technique"] == "baseline" and name == "max_drop":
-        return 0.0
+    if row["technique"] == "baseline" and name in ("max_drop", "min_agreement"):
+        return 0.0 if name == "max_drop" else 100.0
     return row.get(FIELDS[name])
 
 
@@ -70,7 +71,7 @@ def _met(row: Row, criterion: Mapping[str, Any]) -> bool | None:
         return (value or {}).get(bound)
     if value is None:
         return None
-    return value >= bound if name == "min_ratio" else value <= bound
+    return value >= bound if name.startswith("min_") else value <= bound
 
 
 def passed(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, bool | None]:
@@ -125,6 +126,8 @@ def _excess(row: Row, criteria: Sequence[Mapping[str, Any]]) -> float:
             total += 1.0
         elif name == "min_ratio":
             total += bound / max(value, 1e-9) - 1
+        elif name == "min_agreement":
+            total += (bound - value) / max(100 - bound, 1.0)
         else:  # a bound below one point or one tenth would make any distance look endless
             total += (value - bound) / max(abs(bound), 1.0 if name == "max_drop" else 0.1)
     return total
@@ -215,6 +218,9 @@ def _judge(row: Row, criteria: Sequence[Mapping[str, Any]]) -> list[str]:
         verb, mark = "loses" if row["drop"] >= 0 else "gains", marks.get("max_drop", "")
         said.append(f"{row['name']} {verb} {abs(row['drop']):.2f} points of accuracy on {row['n']} validation images; "
                     f"95 % interval of the drop {row['drop_low']:.2f} to {row['drop_high']:.2f}{mark}.")
+    if row["agreement"] is not None:
+        said.append(f"It names the class that float32 names on {row['agreement']:.1f} % of them"
+                    f"{marks.get('min_agreement', '')}.")
     if row["ratio"] is not None:
         said.append(f"Its file is {row['ratio']:.2f} times smaller than float32's{marks.get('min_ratio', '')}.")
     if row["latency_ratio"] is not None:

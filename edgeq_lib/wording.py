@@ -9,7 +9,8 @@ from edgeq_lib import decision
 
 Row = Mapping[str, Any]
 SIGNIFICANT = 0.05
-SHORT = {"max_drop": "drop", "min_ratio": "size", "max_latency_ratio": "speed"}  # criteria, where room is scarce
+# Criteria, where room is scarce.
+SHORT = {"max_drop": "drop", "min_agreement": "agreement", "min_ratio": "size", "max_latency_ratio": "speed"}
 
 
 # --- numbers as text ---

@@ -43,6 +43,7 @@ from edgeq_lib.run import open_study
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to judge: runs/<study>
 max_drop: float | None = 1.0  # points of top-1 that may be lost against float32
+min_agreement: PositiveFloat | None = None  # percent of images on which float32's class, right or wrong, must be named
 min_ratio: PositiveFloat | None = 3.0  # times smaller than float32
 max_latency_ratio: PositiveFloat | None = 1.0  # latency as a ratio to float32, one thread
 device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "microcontroller"  # a class it must fit
@@ -57,7 +58,8 @@ reference: list[dict[str, Any]] = []  # what others published: {what, value, sou
 
 # %%
 shelf = open_study(study, stage="90_analysis", needs="80_edge_benchmark")
-bounds = {"max_drop": max_drop, "min_ratio": min_ratio, "max_latency_ratio": max_latency_ratio, "device": device}
+bounds = {"max_drop": max_drop, "min_agreement": min_agreement, "min_ratio": min_ratio,
+          "max_latency_ratio": max_latency_ratio, "device": device}
 criteria = [{"name": name, "bound": bound} for name, bound in bounds.items() if bound is not None]
 answers = {"training_data": training_data, "retraining": retraining, "kernels": kernels}
 

@@ -16,7 +16,8 @@ def row(name, drop=0.0, kilobytes=100, latency=0.4, technique="ptq", scheme="int
     baseline = technique == "baseline"
     return {"name": name, "kind": "variant", "technique": technique, "scheme": scheme, "value": 90 - drop, "n": 500,
             "drop": None if baseline else drop, "drop_low": None if baseline else drop - half,
-            "drop_high": None if baseline else drop + half, "bytes": kilobytes * 1000, "ratio": 400 / kilobytes,
+            "drop_high": None if baseline else drop + half, "agreement": None if baseline else 95.0,
+            "bytes": kilobytes * 1000, "ratio": 400 / kilobytes,
             "latency_ratio": latency, "latency_ratio_low": latency * 0.9, "latency_ratio_high": latency * 1.1,
             "integer_only": integer, "weight_bits_share": {str(bits): 1.0}, "activation_bits": 8 if integer else 32,
             "fits": {"microcontroller": kilobytes < 150, "phone": True}, **more}
@@ -187,3 +188,11 @@ def test_the_flow_is_whole_and_every_path_is_in_it():
         for (node, answer), (following, _) in itertools.pairwise(path):
             assert decision.FLOW[node]["next"][answer] == following
         assert "next" not in decision.FLOW[path[-1][0]]
+
+
+def test_agreement_can_be_asked_for_where_accuracy_on_few_images_says_little():
+    rows = row("int8", drop=-0.3, agreement=94.0), row("int8_repaired", technique="ptq_repair", drop=0.3, agreement=97.5)
+    choice = recommend(*rows, criteria=[{"name": "min_agreement", "bound": 96.0}])
+    assert choice["variant"] == "int8_repaired" and choice["met"]
+    assert "min_agreement (94, bound 96)" in choice["rejected"]["int8"]
+    assert any("97.5 %" in reason for reason in choice["reasons"])
