@@ -40,18 +40,18 @@ from edgeq_lib.study import write_bytes
 
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose network to time: runs/<study>
-sizes: list[int] = [16, 32, 64]  # pixels a side
+scales: list[float] = [1, 2]  # image sizes, as multiples of the study's
 budget_seconds: PositiveFloat = 3.0  # what the timing takes at each size
 
 # %% [markdown]
 # ## 1 · The files
 #
 # Batch norms fold and scales are set as in `03_ptq`; only the feature maps differ. The files are kept in the run's folder and
-# are no variants: they belong to no accuracy.
+# are no variants: they belong to no accuracy. A network of your own is known at one size only, and nothing is timed.
 
 # %%
 shelf = open_study(study, stage="81_image_size", needs="02_baseline")
-paths = {}
+sizes, paths = image_size.sizes(shelf, scales), {}
 for size in progress(sizes, "image sizes"):
     for name, file in image_size.files_at(shelf, size).items():
         paths[size, name] = shelf.folder / "at_size" / str(size) / f"{name}.tflite"
@@ -62,7 +62,7 @@ for size in progress(sizes, "image sizes"):
 
 # %% tags=["nbval-check-output"]
 pd.DataFrame([{"pixels": size, **{name: round(paths[size, name].stat().st_size / 1e5) / 10 for name in ("float32", "int8")}}
-              for size in sizes]).set_index("pixels").add_suffix(", MB")
+              for size in sizes], columns=["pixels", "float32", "int8"]).set_index("pixels").add_suffix(", MB")
 
 # %% [markdown]
 # ## 2 · Time them
@@ -74,9 +74,10 @@ spent = {size: benchmark.interleaved({name: paths[size, name] for name in ("floa
          for size in sizes}
 
 # %%
-table = pd.DataFrame([{"pixels": size, "float32 ms": each["float32"]["p50"], "int8 ms": each["int8"]["p50"],
-                       "ratio": each["int8"]["ratio"], "low": each["int8"]["ratio_low"], "high": each["int8"]["ratio_high"]}
-                      for size, each in spent.items()]).set_index("pixels")
+columns = ["pixels", "float32 ms", "int8 ms", "ratio", "low", "high"]
+table = pd.DataFrame([[size, each["float32"]["p50"], each["int8"]["p50"],
+                       *(each["int8"][key] for key in ("ratio", "ratio_low", "ratio_high"))]
+                      for size, each in spent.items()], columns=columns).set_index("pixels")
 table.round(3)
 
 # %% [markdown]
@@ -91,9 +92,9 @@ table[["float32 ms", "int8 ms"]].div(table.index.to_series() ** 2, axis=0).mul(1
 # Below 1 int8 is faster. The bar is the spread over rounds (10th to 90th percentile).
 
 # %%
-figure = plots.ratio_by_size(table)
-shelf.figure("image_size", figure, "Latency of int8 as a ratio to float32 for the same network at other image sizes, one "
-             "thread, interleaved; the bar spans the 10th to the 90th percentile of rounds.")
+caption = ("Latency of int8 as a ratio to float32 for the same network at other image sizes, one thread, interleaved; the "
+           "bar spans the 10th to the 90th percentile of rounds.")
+shelf.figure("image_size", plots.ratio_by_size(table), caption) if sizes else Markdown("*Nothing was timed.*")
 
 # %% [markdown]
 # ## What we know now
@@ -101,7 +102,7 @@ shelf.figure("image_size", figure, "Latency of int8 as a ratio to float32 for th
 # %%
 shelf.write("image_size", {"sizes": {str(size): each for size, each in spent.items()}})
 Markdown("; ".join(f"at **{size}** pixels int8 takes **{row['ratio']:.2f}** × float32's time ({row['low']:.2f} … "
-                   f"{row['high']:.2f}), {row['int8 ms']:.2f} ms" for size, row in table.iterrows()) + ".")
+                   f"{row['high']:.2f}), {row['int8 ms']:.2f} ms" for size, row in table.iterrows()) or "nothing was timed")
 
 # %%
 shelf.finish({"ratio": {str(size): row["ratio"] for size, row in table.iterrows()}})

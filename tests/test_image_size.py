@@ -23,7 +23,12 @@ def test_the_same_weights_at_another_size(sample, small_net):
     assert abs(len(files["float32"]) / len(small_net[1]) - 1) < 0.05, "weights do not grow with the image"
 
 
-def test_a_network_of_the_users_own_is_refused_with_the_cure(sample):
+def test_a_network_of_the_users_own_is_known_at_one_size_only(sample):
+    assert image_size.sizes(sample, [1, 2, 3.5]) == [8, 16, 28]
     sample.write("baseline", {"model": "/somewhere/mine.keras", "alpha": 1.0, "preprocessing": zoo.SIGNED.record()})
-    with pytest.raises(EdgeqError, match="image_size: false"):
-        image_size.files_at(sample, 24)
+    assert image_size.sizes(sample, [1, 2, 3.5]) == []
+
+
+def test_too_small_a_size_is_refused_with_the_cure(sample):
+    with pytest.raises(EdgeqError, match="at least 8 pixels"):
+        image_size.files_at(sample, 4)
