@@ -69,17 +69,10 @@ def quantize_aware(model: keras.Model, calibration_images: np.ndarray) -> keras.
 
 
 def _fitting(kernel: np.ndarray, bias: np.ndarray, low: Any, high: Any) -> list[np.ndarray]:
-    """Kernel and bias such that each bias fits into int32.
-
-    A dead channel, and MobileNets have them, is all bias and no weights, so its steps are too fine for its bias, which
-    the quantizer then clips to nothing. One weight is raised just enough to prevent that: its effect on any input in
-    the range stays below 1/30,000 of the bias.
-    """
-    flat = kernel.reshape(-1, bias.size).copy()
-    least = np.abs(bias) * 127 * 255 / (float(high - low) * 2 ** 30)
-    dead = np.abs(flat).max(axis=0) < least
-    flat[0, dead] = least[dead]
-    return [flat.reshape(kernel.shape), bias]
+    """Kernel and bias such that each bias fits into int32 (see `ptq.with_fitting_biases`)."""
+    mended = kernel.reshape(-1, bias.size).copy()
+    ptq.raise_dead(mended, bias, float(high - low))
+    return [mended.reshape(kernel.shape), bias]
 
 
 def _wrappers(model: keras.Model) -> list:
