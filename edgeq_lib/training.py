@@ -59,15 +59,16 @@ def batches(images: np.ndarray, labels: np.ndarray, preprocess: Callable[[np.nda
 def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Callable[[np.ndarray], np.ndarray], *,
         epochs: int, learning_rate: float, optimizer: str, batch: int, seed: int, folder: Path, key: Any,
         schedule: str = "constant", patience: int | None = None, augment: keras.Sequential | None = None,
-        teacher: keras.Model | None = None, label_smoothing: float = 0.0,
-        weight_decay: float = 0.0) -> list[dict[str, float]]:
+        teacher: keras.Model | None = None, label_smoothing: float = 0.0, weight_decay: float = 0.0,
+        cutmix: float = 0.0) -> list[dict[str, float]]:
     """Train in place, resuming where an earlier run of the same `key` stopped; the model ends at its best epoch.
 
     Images are uint8 (n, H, W, C), labels int64 (n,). `schedule` is constant or cosine (arXiv 1608.03983). With a
     `teacher`, its outputs are the target and labels only score: the squared distance of logits (Ba and Caruana, arXiv
     1312.6184), which sees the small ones too, or the divergence of probabilities (Hinton et al., arXiv 1503.02531). With
     `label_smoothing` (arXiv 1512.00567) that share of the target is spread over all classes; `weight_decay` is
-    decoupled from the gradient (arXiv 1711.05101). Epochs are chosen by validation accuracy (with a teacher, by agreement
+    decoupled from the gradient (arXiv 1711.05101); `cutmix` (arXiv 1905.04899) is the share of steps in which a box of each
+    image and its share of the target come from another. Epochs are chosen by validation accuracy (with a teacher, by agreement
     with it), never by test. Returns a record an epoch: loss, accuracy, val_loss (against the labels), val_accuracy,
     val_agreement (with a teacher) and seconds.
 
@@ -97,12 +98,14 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     @tf.function
     def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = augment(x, training=True) if augment is not None else x
+        x, kept = cut_and_mix(x, cutmix) if cutmix else (x, 1.0)
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
             if teacher is not None:
                 loss = repeated(teacher(x, training=False), outputs)
-            elif label_smoothing:
-                loss = smooth(tf.one_hot(y, outputs.shape[-1]), outputs)
+            elif label_smoothing or cutmix:
+                target = tf.one_hot(y, outputs.shape[-1])
+                loss = smooth(kept * target + (1 - kept) * target[::-1], outputs)
             else:
                 loss = crossentropy(y, outputs)
             total = loss + (tf.add_n(model.losses) if model.losses else 0.0)
@@ -144,6 +147,20 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         for old in folder.glob("epoch*"):
             old.unlink()
     return history
+
+
+def cut_and_mix(x: tf.Tensor, share: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """CutMix: in a `share` of calls, one random box of the images (n, H, W, C) comes from the batch in reverse order.
+
+    The box's area is uniform before it is cut off at the border. Returns the images and the share of pixels kept.
+    """
+    height, width = x.shape[1:3]
+    side = tf.sqrt(tf.random.uniform(())) * tf.cast(tf.random.uniform(()) < share, tf.float32)
+    inside = tf.ones((1, 1, 1, 1))
+    for axis, length in ((1, height), (2, width)):
+        away = tf.abs(tf.range(length, dtype=tf.float32) + 0.5 - tf.random.uniform((), 0, length))
+        inside *= tf.reshape(tf.cast(away < side * length / 2, tf.float32), [-1 if at == axis else 1 for at in range(4)])
+    return tf.where(inside > 0, x[::-1], x), 1 - tf.reduce_mean(inside)
 
 
 def _logit_distance(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:

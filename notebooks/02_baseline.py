@@ -51,6 +51,7 @@ alpha: PositiveFloat = 1.0  # width of the network, where it has one
 preprocessing: str | dict[str, Any] | None = None  # signed, unit, none, torch, caffe or {mean, std}; default: the model's
 trusted: bool = False  # allow Lambda layers and SavedModels: they run code
 head_epochs: NonNegativeInt = 0  # first train the last layer alone
+head_learning_rate: PositiveFloat = 1e-3  # of that phase, in which pretrained features cannot be spoilt
 epochs: NonNegativeInt = 20  # passes over the training images
 learning_rate: PositiveFloat = 2e-3  # of the optimizer, at the start
 optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # of both phases
@@ -63,6 +64,7 @@ flip: bool = False  # augmentation: mirror images left to right (not digits!)
 shift: NonNegativeFloat = 0.0  # augmentation: ± share, up and sideways
 rotation: NonNegativeFloat = 0.02  # augmentation: ± turns
 zoom: NonNegativeFloat = 0.08  # augmentation: ± share
+cutmix: Fraction = 0.0  # share of steps in which a box of each image, and of its label, comes from another
 
 # %% [markdown]
 # ## 1 · The model and its preprocessing
@@ -90,9 +92,9 @@ pd.Series(keras_graph.layer_census(net), name="layers").to_frame().T
 # %%
 augment = training.augmentation(flip, rotation, zoom, shift)
 recipe = {"data": images.manifest["fingerprint"], "model": [model, weights, alpha, preprocess.record()], "batch": batch,
-          "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom, shift], "regularize": [weight_decay, label_smoothing]}
-shared = {"learning_rate": learning_rate, "optimizer": optimizer, "batch": batch, "seed": seed, "augment": augment,
-          "weight_decay": weight_decay, "label_smoothing": label_smoothing, "folder": shelf.folder / "training"}
+          "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom, shift], "regularize": [weight_decay, label_smoothing, cutmix]}
+shared = {"optimizer": optimizer, "batch": batch, "seed": seed, "augment": augment,
+          "weight_decay": weight_decay, "label_smoothing": label_smoothing, "cutmix": cutmix, "folder": shelf.folder / "training"}
 
 # %% [markdown]
 # A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained. With `trained` weights
@@ -100,11 +102,11 @@ shared = {"learning_rate": learning_rate, "optimizer": optimizer, "batch": batch
 
 # %%
 history = []
-for phase, count in () if trained else (("head", head_epochs), ("all", epochs)):
-    recipe |= {phase: [count, learning_rate, schedule, patience]}
+for phase, count, rate in () if trained else (("head", head_epochs, head_learning_rate), ("all", epochs, learning_rate)):
+    recipe |= {phase: [count, rate, schedule, patience]}
     training.train_only_head(net, phase == "head")
     history += training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
-                            schedule=schedule, patience=patience, **shared)
+                            learning_rate=rate, schedule=schedule, patience=patience, **shared)
 seconds = sum(epoch["seconds"] for epoch in history)
 
 # %% [markdown]
@@ -170,6 +172,6 @@ shelf.write("baseline", {"model": model, "weights": weights, "trained": trained,
                          "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity,
                          "recipe": {"optimizer": optimizer, "learning rate": learning_rate, "schedule": schedule, "batch": batch,
                                     "head epochs": head_epochs, "epochs": epochs, "weight decay": weight_decay,
-                                    "label smoothing": label_smoothing} if history else {},
+                                    "label smoothing": label_smoothing, "cutmix": cutmix} if history else {},
                          "augmentation": {"flip": flip, "rotation": rotation, "zoom": zoom, "shift": shift}})
 shelf.finish({"parameters": net.count_params(), "validation": now["top1"]})

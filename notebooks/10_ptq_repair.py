@@ -39,7 +39,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveInt
 
-from edgeq_lib import datasets, evaluate, flatbuffer, plots_layers, tables, zoo
+from edgeq_lib import datasets, evaluate, flatbuffer, plots_layers, tables, uint8_io, zoo
 from edgeq_lib.compress import ptq_repair, ranges
 from edgeq_lib.compress.bias_correction import correct_biases
 from edgeq_lib.run import open_study
@@ -58,6 +58,7 @@ weight_ranges: list[str] = ["min_max", "mse", "octav"]  # tried: litert-quantize
 calibration_sizes: list[int] = [16, 32, 64, 128, 256, 500]  # numbers of images, as far as train has them twice
 correction_images: PositiveInt = 128  # calibration images that bias correction takes its means from
 dense: Literal["per_channel", "per_tensor"] = "per_channel"  # per_tensor for TensorFlow Lite Micro and NNAPI
+io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and output: uint8 takes a camera's pixels
 float_layers: list[int] = [1, 2, 4]  # numbers of worst layers to leave in float32, tried; [] for none
 
 # %% [markdown]
@@ -251,9 +252,12 @@ pd.DataFrame(rungs).set_index("rung")[columns].round(2)
 # %% [markdown]
 # ## 10 · To the shelf
 #
-# What was chosen on validation, measured like every other variant; all tables go into the record `ptq_repair`.
+# What was chosen on validation, measured like every other variant; all tables go into the record `ptq_repair`. With `io:
+# uint8` an op at either door moves pixels and scores by 128, so that the file takes what a camera gives; nothing else changes.
 
 # %%
+if io == "uint8":
+    files |= {rung: uint8_io.with_uint8_io(files[rung]) for rung in (chosen["rung"], "selective float") if rung in files}
 facts = {"technique": "ptq_repair", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
 made = [shelf.shelve("int8_repaired", files[chosen["rung"]], **facts, scheme="int8", seconds=round(time.time() - started, 1))]
 selective = next((rung for rung in rungs if rung["rung"] == "selective float"), None)

@@ -66,6 +66,26 @@ def test_another_key_trains_anew(pictures, tmp_path):
     assert len(train(pictures, tmp_path, epochs=2, key="other")[1]) == 2
 
 
+def test_cutmix_keeps_the_share_of_pixels_that_it_says():
+    training.keras.utils.set_random_seed(0)
+    images = np.broadcast_to(np.arange(2, dtype=np.float32)[:, None, None, None], (2, 12, 20, 3))
+    shares = []
+    for _ in range(40):
+        mixed, kept = training.cut_and_mix(training.tf.constant(images), 1.0)
+        assert float(kept) == pytest.approx(1 - mixed[0].numpy().mean(), abs=1e-6), "image 1 shows in image 0 where it was cut"
+        rows = mixed[0].numpy()[..., 0]
+        assert np.array_equal(rows, np.outer(rows.any(axis=1), rows.any(axis=0))), "one box"
+        shares.append(float(kept))
+    assert min(shares) < 0.5 < max(shares) < 1.001
+    untouched, kept = training.cut_and_mix(training.tf.constant(images), 0.0)
+    assert np.array_equal(untouched, images) and float(kept) == 1
+
+
+def test_cutmix_and_smoothing_still_learn(pictures, tmp_path):
+    _, history = train(pictures, tmp_path, epochs=6, cutmix=0.5, label_smoothing=0.1)
+    assert history[-1]["val_accuracy"] > 0.5
+
+
 def test_early_stopping(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "predict", lambda model, images, preprocess: np.eye(4)[np.zeros(len(images), int)])
     assert len(train(pictures, tmp_path, epochs=9, patience=2)[1]) == 3
