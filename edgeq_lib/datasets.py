@@ -5,27 +5,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import PIL
 
 from edgeq_lib import images
-from edgeq_lib.downloads import guard_disk, replace_folder
+from edgeq_lib.decoding import decode_again, decode_all, decode_item, mark_of
 from edgeq_lib.progress import progress
-from edgeq_lib.sources import SOURCES, SPLITS, Item, Source, count, find, some
-from edgeq_lib.study import EdgeqError, Study, digest, home, read_json, write_bytes, write_json
+from edgeq_lib.sources import SOURCES, SPLITS, Source, find, some
+from edgeq_lib.splits import draw_calibration, make_splits
+from edgeq_lib.study import EdgeqError, Study, digest, home, read_json
 
 
 class Split(NamedTuple):
@@ -74,15 +71,15 @@ def prepare(study: Study, data: str, image_size: int | Sequence[int], channels: 
     if len(size) != 2 or min(size) < 1 or channels not in (1, 3) or aspect not in images.ASPECTS:
         raise EdgeqError(f"Images of size {image_size} with {channels} channels and aspect '{aspect}' cannot be made: "
                          "give one number or [height, width], 1 or 3 channels, and stretch or crop.")
-    chosen = _make_splits(source, validation, test, limit_train, seed)
+    chosen = make_splits(source, validation, test, limit_train, seed)
     folder = study.folder / "data"
     key = digest([digest(Path(images.__file__).read_bytes()), PIL.__version__, source.state, size, channels, aspect,
                   source.classes, {split: [[item.name, item.label] for item in chosen[split]] for split in SPLITS}])
     manifest = _stored(folder, key)
     if manifest is None:
-        decode = partial(_decode_item, size=size, channels=channels, aspect=aspect)
+        decode = partial(decode_item, size=size, channels=channels, aspect=aspect)
         with nullcontext(executor) if executor else ThreadPoolExecutor(os.cpu_count()) as pool:
-            manifest = _decode_all(folder, chosen, decode, pool, key, (*size, channels), source.classes)
+            manifest = decode_all(folder, chosen, decode, pool, key, (*size, channels), source.classes)
     _check_result(manifest, source, sum(map(len, chosen.values())), max_skipped)
     train = _open_split(folder, "train")
     indices = draw_calibration(train.labels, calibration, seed)
@@ -133,7 +130,15 @@ def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> D
     key = digest([manifest["fingerprint"], digest(Path(images.__file__).read_bytes()), PIL.__version__])
     whole = (folder / "manifest.json").exists() and all(path.exists() for path in paths.values())
     if not whole or read_json(folder / "manifest.json")["key"] != key:
-        _decode_again(study, data, folder, own, wanted, key)
+        request = study.read("data_request")
+        name = request["data"]
+        source = find(name if name in SOURCES else os.path.normpath(home() / name), request["splits"])
+        chosen = make_splits(source, request["validation"], request["test"], request["limit_train"], request["seed"])
+        changed = decode_again(folder, chosen, {"validation": data.validation, "test": data.test}, own, wanted,
+                               manifest["aspect"], key)
+        if changed:
+            raise EdgeqError(f"The {changed} images of {source.name} are not those that study '{study.name}' was prepared "
+                             f"from; run `edgeq run {study.name} --force --only 01_data`.")
         for path in paths.values():
             study.note_write(path)
     for path in paths.values():
@@ -147,9 +152,9 @@ def prove_disjoint(data: Data) -> dict[str, int]:
 
     Calibration lies inside train, so that pair is left out. Raises EdgeqError when any other pair shares an image.
     """
-    marks = {split: {_mark(image) for image in progress(getattr(data, split).images, f"compare {split}")}
+    marks = {split: {mark_of(image) for image in progress(getattr(data, split).images, f"compare {split}")}
              for split in SPLITS}
-    marks["calibration"] = {_mark(image) for image in data.calibration_images}
+    marks["calibration"] = {mark_of(image) for image in data.calibration_images}
     pairs = (("train", "validation"), ("train", "test"), ("validation", "test"), ("calibration", "validation"),
              ("calibration", "test"))
     shared = {f"{one} and {other}": len(marks[one] & marks[other]) for one, other in pairs}
@@ -158,19 +163,6 @@ def prove_disjoint(data: Data) -> dict[str, int]:
             raise EdgeqError(f"{pair.capitalize()} share {number} images, so that no result on them would be honest; "
                              "prepare the data again with `edgeq run STUDY --force --only 01_data`.")
     return shared
-
-
-def draw_calibration(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Indices (sorted, int64) of `n` items, the same number from each class (± 1) as far as the classes have them."""
-    if not 2 <= n <= len(labels):
-        raise EdgeqError(f"A representative set of {n} images cannot be drawn from {len(labels)} training images; set "
-                         f"`calibration` to a number from 2 to {len(labels)} (100 to 500 is usual).")
-    order = np.random.default_rng([seed, 1]).permutation(len(labels))
-    turn = np.empty(len(labels), np.int64)  # how many of its class come before an item in that order
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        turn[members] = np.arange(len(members))
-    return np.sort(order[np.argsort(turn[order], kind="stable")[:n]])
 
 
 def check_images(array: np.ndarray, what: str = "the images") -> None:
@@ -193,176 +185,6 @@ def check_calibration(array: np.ndarray) -> None:
     if (array == array[:1]).all() or (array == array[:, :1, :1]).all():
         raise EdgeqError(f"The images of the representative set are constant or all the same, so that they show no "
                          f"range; {cure}")
-
-
-# ------------------------------------------------------------------------------------------------ splits and decoding
-
-
-def _draw(labels: np.ndarray, n: int, rng: np.random.Generator, leave_one: bool) -> np.ndarray:
-    """Mask of exactly `n` items, each class with its share (± 1); `leave_one`: no class is emptied while n allows."""
-    order = rng.permutation(len(labels))
-    ranks = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        # Item k of m stands at quantile (k + u) / m: the n smallest ranks are the same share of each class.
-        ranks[members] = (np.arange(len(members)) + rng.random()) / len(members)
-        ranks[members[-1]] += leave_one
-    mask = np.zeros(len(labels), bool)
-    mask[np.argsort(ranks, kind="stable")[:n]] = True
-    return mask
-
-
-def _make_splits(source: Source, validation: float | int | None, test: float | int | None, limit_train: int | None,
-                 seed: int) -> dict[str, list[Item]]:
-    # One fixed order: any prefix is class-mixed, and a given test set looks the same in all studies.
-    pools = {split: [items[i] for i in np.random.default_rng(0).permutation(len(items))]
-             for split, items in source.pools.items()}
-    rng = np.random.default_rng([seed, 0])
-    sizes = {split: len(items) for split, items in pools.items()}
-    for split, asked, habit, pool in (("test", test, source.test, "train"),
-                                      ("validation", validation, source.validation, source.validation_from)):
-        if split in source.pools:
-            if asked is not None:
-                raise EdgeqError(f"The data set {source.name} brings its own {split} images; leave `{split}` out.")
-            continue
-        share = habit if asked is None else asked
-        n = round(share * sizes[pool]) if isinstance(share, float) else share
-        if not 0 < n < len(pools[pool]):
-            raise EdgeqError(f"{n} {split} images cannot be taken from the {len(pools[pool])} {pool} images of "
-                             f"{source.name}; change `{split}` or add images.")
-        pools[split], pools[pool] = _cut(pools[pool], n, rng, not source.sparse)
-    if limit_train is not None and limit_train < len(pools["train"]):
-        pools["train"], _ = _cut(pools["train"], limit_train, rng, False)
-    return pools
-
-
-def _cut(items: list[Item], n: int, rng: np.random.Generator, leave_one: bool) -> tuple[list[Item], list[Item]]:
-    mask = _draw(np.array([item.label for item in items], np.int64), n, rng, leave_one)
-    return ([item for item, taken in zip(items, mask, strict=True) if taken],
-            [item for item, taken in zip(items, mask, strict=True) if not taken])
-
-
-def _decode_item(content: Any, size: tuple[int, int], channels: int, aspect: str) -> tuple[np.ndarray | None, Any]:
-    try:
-        return images.decode(content, size, channels, aspect)
-    except images.Unreadable as error:
-        return None, str(error)
-
-
-def _decoded(items: list[Item], decode: Callable, executor: Executor) -> Iterator[tuple[Item, tuple]]:
-    """The items with their decoded images, in order; two batches at a time are under way, so memory stays bounded."""
-    under_way: deque = deque()
-    for start in range(0, len(items), 256):
-        batch = items[start:start + 256]
-        under_way.append(zip(batch, executor.map(decode, [item.content for item in batch], chunksize=16), strict=True))
-        if len(under_way) == 2:
-            yield from under_way.popleft()
-    for rest in under_way:
-        yield from rest
-
-
-def _decode_again(study: Study, data: Data, folder: Path, own: tuple[int, ...], wanted: tuple[int, ...], key: str) -> None:
-    request, staging = study.read("data_request"), folder.with_name(f".{folder.name}")
-    name = request["data"]
-    source = find(name if name in SOURCES else os.path.normpath(home() / name), request["splits"])
-    chosen = _make_splits(source, request["validation"], request["test"], request["limit_train"], request["seed"])
-    decode = partial(_decode_twice, own=own, wanted=wanted, aspect=data.manifest["aspect"])
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        with guard_disk("the decoded images"), ThreadPoolExecutor(os.cpu_count()) as pool:
-            staging.mkdir(parents=True)
-            for split in ("validation", "test"):
-                stored, row = getattr(data, split), 0
-                with open(staging / f"{split}_images.npy", "wb") as file:
-                    _write_header(file, (len(stored.labels), *wanted))
-                    for item, (mark, pixels) in progress(_decoded(chosen[split], decode, pool), f"decode {split} again",
-                                                         len(chosen[split])):
-                        if row < len(stored.labels) and (mark, item.label) == (_mark(stored.images[row]),
-                                                                               stored.labels[row]):
-                            file.write(pixels.tobytes())
-                            row += 1
-                if row != len(stored.labels):
-                    raise EdgeqError(f"The {split} images of {source.name} are not those that study '{study.name}' was "
-                                     f"prepared from; run `edgeq run {study.name} --force --only 01_data`.")
-            write_json(staging / "manifest.json", {"key": key})
-            replace_folder(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _decode_twice(content: Any, own: tuple[int, ...], wanted: tuple[int, ...], aspect: str) -> tuple[bytes, Any]:
-    """The mark of an image as the study has it, and its pixels at the size wanted."""
-    (first, _), (second, _) = (_decode_item(content, size, channels, aspect) for *size, channels in (own, wanted))
-    return b"" if first is None else _mark(first), second
-
-
-def _mark(pixels: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()
-
-
-def _decode_all(folder: Path, chosen: dict[str, list[Item]], decode: Callable, executor: Executor, key: str,
-                shape: tuple[int, ...], classes: list[str]) -> dict:
-    """Decode the splits into a folder beside `folder`, and put it in place whole."""
-    staging = folder.with_name(f".{folder.name}")
-    log: dict[str, Any] = {"splits": dict.fromkeys(SPLITS), "skipped": [], "converted": {},
-                           "duplicates": {"removed": {}, "inside": {}, "other_class": 0}}
-    seen: dict[bytes, tuple[str, int]] = {}
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        with guard_disk("the decoded images"):
-            staging.mkdir(parents=True)
-            for split in ("test", "validation", "train"):  # so that of two copies the one in train goes
-                decoded = progress(_decoded(chosen[split], decode, executor), f"decode {split}", len(chosen[split]))
-                log["splits"][split] = _write_split(split, decoded, staging, (len(chosen[split]), *shape),
-                                                    len(classes), seen, log)
-            log["fingerprint"] = digest([classes, {split: log["splits"][split]["fingerprint"] for split in SPLITS}])
-            write_json(staging / "manifest.json", {"key": key, "manifest": log})
-            replace_folder(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return log
-
-
-def _write_split(split: str, decoded: Iterator, folder: Path, shape: tuple[int, ...], classes: int, seen: dict,
-                 log: dict) -> dict:
-    """Write one split's arrays. By plain writes, since a full disk under a memory map kills the process."""
-    labels: list[int] = []
-    fingerprint, twice = hashlib.sha256(str(shape[1:]).encode()), log["duplicates"]
-    with open(folder / f"{split}_images.npy", "wb") as file:
-        _write_header(file, shape)
-        for item, (pixels, notes) in decoded:
-            if pixels is None:
-                log["skipped"].append({"file": item.name, "why": notes})
-                continue
-            mark = _mark(pixels)
-            other, label = seen.get(mark, (None, item.label))
-            twice["other_class"] += label != item.label
-            if other not in (None, split):
-                count(twice["removed"], f"{split}, being in {other}")
-                continue
-            if other == split:
-                count(twice["inside"], split)
-            seen[mark] = (split, item.label)
-            for note in notes:
-                count(log["converted"], note)
-            content = pixels.tobytes()
-            file.write(content)
-            fingerprint.update(content)
-            labels.append(item.label)
-        _write_header(file, (len(labels), *shape[1:]))
-    stored = np.array(labels, np.int64)
-    buffer = io.BytesIO()
-    np.save(buffer, stored)
-    write_bytes(folder / f"{split}_labels.npy", buffer.getvalue())
-    fingerprint.update(stored.tobytes())
-    return {"n": len(labels), "fingerprint": fingerprint.hexdigest(),
-            "per_class": np.bincount(stored, minlength=classes).tolist()}
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """The `.npy` header; NumPy pads it, so that it can be written again with the final number of images."""
-    file.seek(0)
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _arrays(folder: Path) -> list[Path]:

@@ -203,11 +203,15 @@ def _reference(results: Results) -> list[Block]:
 
 
 def _accuracy_table(results: Results) -> Block:
+    def worst(found: Row) -> str:  # of a handful of images of a class, none right says nothing
+        return f"{found['name']}: {found['top1']:.1f}" if found["n"] >= 10 else "–"
+
     lines = [[_name(row), technique(row["technique"]), str(row["engine"] or "–"), p_value(row["p_value"]),
               number(row["detectable_drop"]), number(row["agreement"], 1),
-              "–" if not row["worst_class"] else f"{row['worst_class']['name']}: {row['worst_class']['top1']:.1f}",
+              worst(row["worst_class"] or {"n": 0}),
               number(row["top5"]), "–" if row["ties"] is None else str(row["ties"])] for row in results["variants"]]
-    return ("table", "On the test images. Seen: the smallest drop that would have been seen, in points.",
+    return ("table", "On the test images. Seen: the smallest drop that would have been seen, in points. Worst class: left out "
+            "where it has fewer than ten images.",
             ["Variant", "Technique", "Engine", "p (Holm)", "Seen", "Agrees, %", "Worst class", "Top-5, %", "Ties"], lines,
             _marked(results, results["variants"]))
 

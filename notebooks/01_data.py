@@ -24,7 +24,6 @@ if "google.colab" in sys.modules:
 # Logic lives in `edgeq_lib`; this notebook only says what is done, in which order, and shows it.
 
 # %%
-from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown

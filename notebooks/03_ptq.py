@@ -35,7 +35,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt
 
-from edgeq_lib import datasets, evaluate, keras_files, plots, tables, zoo
+from edgeq_lib import datasets, evaluate, keras_files, plots, splits, tables, zoo
 from edgeq_lib.compress import ptq
 from edgeq_lib.progress import progress
 from edgeq_lib.run import open_study
@@ -112,7 +112,7 @@ for name in progress(converter_schemes, "TensorFlow's converter"):
 # %%
 again = []
 for other in progress(repeats, "other calibration sets"):
-    drawn, started = datasets.draw_calibration(images.train.labels, len(images.calibration), other), time.time()
+    drawn, started = splits.draw_calibration(images.train.labels, len(images.calibration), other), time.time()
     redone = ptq.calibrate(float32.model(), preprocess(images.train.images[drawn]), preprocess.range, summary=activation_ranges)
     again.append(shelf.shelve(f"int8_seed{other}", ptq.quantize(float32.model(), ptq.scheme("int8"), redone), kind="repeat",
                               repeats="int8", technique="ptq", scheme="int8", engine="litert-quantizer", parent="float32",

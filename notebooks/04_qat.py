@@ -33,8 +33,8 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, plots, tables, training, zoo
-from edgeq_lib.compress import ptq, qat
+from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, plots, splits, tables, training, zoo
+from edgeq_lib.compress import qat
 from edgeq_lib.run import open_study
 
 # %% [markdown]
@@ -79,7 +79,7 @@ print(f"{len(float_model.layers)} layers in the float model, {len(model.layers)}
 # needed: it then repairs the float model's own answers.
 
 # %%
-chosen = datasets.draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
+chosen = splits.draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
 train = datasets.Split(np.asarray(images.train.images[chosen]), images.train.labels[chosen]) if limit_train else images.train
 recipe = {"data": images.manifest["fingerprint"], "parent": shelf.variant("float32").facts["sha256"], "epochs": epochs,
           "settings": [learning_rate, optimizer, batch, "logits" if distil else "labels", limit_train, baseline["augmentation"]]}
@@ -135,7 +135,7 @@ if selective:
 # %%
 again = []
 for other in repeats:
-    drawn = datasets.draw_calibration(images.train.labels, len(images.calibration), other)
+    drawn = splits.draw_calibration(images.train.labels, len(images.calibration), other)
     redone = qat.quantize_aware(float_model, preprocess(images.train.images[drawn]))
     past = training.fit(redone, train, images.validation, preprocess, seed=other, **settings,
                         key={**recipe, "graph": "full", "seed": other, "calibration": drawn.tolist()})

@@ -29,9 +29,9 @@ if "google.colab" in sys.modules:
 # %%
 import pandas as pd
 from IPython.display import Markdown
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import PositiveFloat
 
-from edgeq_lib import benchmark, boards, datasets, devices, evaluate, peers, plots, tables, zoo
+from edgeq_lib import benchmark, boards, datasets, devices, peers, plots, tables, zoo
 from edgeq_lib.run import open_study
 from edgeq_lib.study import Study
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeq_lib import datasets, images, sources
-from edgeq_lib.datasets import check_calibration, check_images, draw_calibration, load, prepare, prove_disjoint
+from edgeq_lib import datasets, decoding, images, sources, splits
+from edgeq_lib.datasets import check_calibration, check_images, load, prepare, prove_disjoint
+from edgeq_lib.splits import draw_calibration
 from edgeq_lib.study import EdgeqError, Study
 
 ASSETS = os.environ.get("EDGEQ_ASSETS")
@@ -254,7 +255,7 @@ def test_decoded_again_only_when_it_must_be(tmp_path, study, monkeypatch):
     root = photos(tmp_path / "p")
     prepare(study, str(root), 8, calibration=6)
     first = datasets.at_size(study, load(study), (4, 4), 3).test.images
-    monkeypatch.setattr(datasets, "_decode_again", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(datasets, "decode_again", lambda *_: pytest.fail("decoded again"))
     reader = Study("s", "80_edge_benchmark")
     assert (datasets.at_size(reader, load(reader), (4, 4), 3).test.images == first).all()
     assert "data_at/4x4x3/test_images.npy" in reader._reads
@@ -306,7 +307,7 @@ def test_a_full_disk_leaves_the_old_data_and_nothing_half_done(tmp_path, study, 
                 raise OSError(errno.ENOSPC, "No space left on device")
             return self.file.write(content)
 
-    monkeypatch.setattr(datasets, "open", opened, raising=False)
+    monkeypatch.setattr(decoding, "open", opened, raising=False)
     with pytest.raises(EdgeqError, match="The disk is full"):
         prepare(study, root, 10, calibration=6)
     assert sorted(path.name for path in study.folder.iterdir()) == ["data", "records"]
@@ -315,20 +316,20 @@ def test_a_full_disk_leaves_the_old_data_and_nothing_half_done(tmp_path, study, 
 
 def test_headers_can_be_rewritten_in_place():
     file = io.BytesIO()
-    datasets._write_header(file, (1_000_000, 224, 224, 3))
+    decoding.write_header(file, (1_000_000, 224, 224, 3))
     end = file.tell()
-    datasets._write_header(file, (1, 224, 224, 3))
+    decoding.write_header(file, (1, 224, 224, 3))
     assert file.tell() == end
 
 
 def test_draws_are_stratified_exact_and_leave_no_class_empty():
     labels = np.repeat(np.arange(5), [1, 2, 10, 100, 1000])
     for n in (1, 7, 300, 1000, 1108):  # the last leaves one of each class
-        mask = datasets._draw(labels, n, np.random.default_rng(n), True)
+        mask = splits._draw(labels, n, np.random.default_rng(n), True)
         assert mask.sum() == n and np.bincount(labels[~mask], minlength=5).min() >= 1
         share = n / len(labels) * np.bincount(labels)
         assert np.abs(np.bincount(labels[mask], minlength=5) - share).max() <= (2 if n < 1108 else 4)
-    assert datasets._draw(np.arange(1000), 400, np.random.default_rng(0), False).sum() == 400
+    assert splits._draw(np.arange(1000), 400, np.random.default_rng(0), False).sum() == 400
 
 
 def test_calibration_is_balanced_as_far_as_classes_go():

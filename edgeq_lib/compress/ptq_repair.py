@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeq_lib import datasets, flatbuffer, stats
+from edgeq_lib import flatbuffer, splits, stats
 from edgeq_lib.compress import ptq, ranges
 from edgeq_lib.compress.bias_correction import pool_of, sum_over_images
 from edgeq_lib.compress.constants import open_constants
@@ -200,7 +200,7 @@ def dead_channels(model: bytes, found: ptq.Ranges) -> int:
 def two_sets(labels: np.ndarray, largest: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two disjoint calibration sets from train, shuffled, of at most `largest` images each: int64 indices. Together they
     are balanced over the classes."""
-    drawn = datasets.draw_calibration(labels, min(2 * largest, len(labels)), seed)
+    drawn = splits.draw_calibration(labels, min(2 * largest, len(labels)), seed)
     drawn = np.random.default_rng([seed, 2]).permutation(drawn)
     return drawn[:len(drawn) // 2], drawn[len(drawn) // 2:2 * (len(drawn) // 2)]
 
