@@ -29,7 +29,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveInt
 
-from edgeq_lib import datasets, plots
+from edgeq_lib import datasets, plots_data
 from edgeq_lib.parameters import Fraction, NameOrPath
 from edgeq_lib.run import open_study
 
@@ -80,7 +80,7 @@ pd.DataFrame([{"split": name, "images": part["n"], "rarest class": min(part["per
 # Balance matters for what "accuracy" means: with one frequent class, guessing it already scores its share.
 
 # %%
-plots.class_balance(manifest)
+plots_data.class_balance(manifest)
 
 # %% [markdown]
 # ## 3 · Look at them
@@ -88,7 +88,7 @@ plots.class_balance(manifest)
 # Always look. Wrong labels, wrong colours and wrong crops are seen in a second here and cost a day later.
 
 # %%
-plots.sample_grid(arrays.train.images[:24], arrays.train.labels[:24], arrays.classes)
+plots_data.sample_grid(arrays.train.images[:24], arrays.train.labels[:24], arrays.classes)
 
 # %% [markdown]
 # What was left out or converted on the way in:
@@ -113,7 +113,7 @@ print(f"{drawn['n']} of {manifest['splits']['train']['n']} training images, seed
 # Do they look like the data? A representative set of noise or of one class is a classic reason for a bad int8 model.
 
 # %%
-plots.sample_grid(arrays.calibration_images[:16], arrays.train.labels[arrays.calibration[:16]], arrays.classes)
+plots_data.sample_grid(arrays.calibration_images[:16], arrays.train.labels[arrays.calibration[:16]], arrays.classes)
 
 # %% [markdown]
 # ## 5 · Proof that nothing leaks

@@ -30,7 +30,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, keras_files, keras_graph, litert, plots, tables, training, zoo
+from edgeq_lib import datasets, evaluate, keras_files, keras_graph, litert, plots_data, tables, training, zoo
 from edgeq_lib.parameters import FirstOf, Fraction, IfThere, NameOrPath
 from edgeq_lib.run import open_study
 
@@ -113,7 +113,7 @@ seconds = sum(epoch["seconds"] for epoch in history)
 # Curves that still rise mean that training was too short, and that every later comparison is made with a weak baseline.
 
 # %%
-plots.learning_curves(history) if history else Markdown("*Nothing was trained here: the weights are used as they came.*")
+plots_data.learning_curves(history) if history else Markdown("*Nothing was trained here: the weights are used as they came.*")
 
 # %% [markdown]
 # ## 3 · The float flatbuffer, once

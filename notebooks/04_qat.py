@@ -33,7 +33,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, plots, splits, tables, training, zoo
+from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, plots, plots_data, splits, tables, training, zoo
 from edgeq_lib.compress import qat
 from edgeq_lib.run import open_study
 
@@ -90,7 +90,7 @@ settings = {"epochs": epochs, "learning_rate": learning_rate, "optimizer": optim
 # %%
 history = training.fit(model, train, images.validation, preprocess, seed=seed, **settings,
                        key={**recipe, "graph": "full", "seed": seed, "calibration": images.calibration.tolist()})
-plots.learning_curves(history)
+plots_data.learning_curves(history)
 
 # %% [markdown]
 # ## 3 · Export

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from edgeq_lib import decision, plots
+from edgeq_lib import decision, plots, plots_data
 
 TECHNIQUES = ["ptq", "ptq_repair", "qat", "data_free", "low_bit", "mixed_precision", "peer", "pruning", "unheard_of"]
 OF_ROWS = [plots.accuracy_bars, plots.drop_bars, plots.size_bars, plots.latency_bars, plots.pareto, plots.weight_bits]
@@ -159,7 +159,7 @@ def test_the_flow_highlights_its_path():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sample_grid(channels):
     images = np.random.default_rng(0).integers(0, 256, (11, 8, 8, channels), dtype=np.uint8)
-    figure = plots.sample_grid(images, np.arange(11) % 2, ["a", "a class with a very long name"])
+    figure = plots_data.sample_grid(images, np.arange(11) % 2, ["a", "a class with a very long name"])
     assert len(figure.axes) == 11
     assert {axes.get_title() for axes in figure.axes} == {"a", "a class with…"}
 
@@ -167,7 +167,7 @@ def test_sample_grid(channels):
 @pytest.mark.parametrize("classes", [2, 12, 30, 200])
 def test_class_balance(classes):
     counts = np.arange(classes).tolist()
-    figure = plots.class_balance({"classes": [f"class {index}" for index in range(classes)], "splits": {
+    figure = plots_data.class_balance({"classes": [f"class {index}" for index in range(classes)], "splits": {
         name: {"per_class": counts} for name in ("train", "validation", "test")}})
     assert len(figure.axes) == (3 if classes > 40 else 1)
     if classes <= 40:
@@ -178,7 +178,7 @@ def test_class_balance(classes):
 def test_learning_curves(epochs):
     history = [{"loss": 1 / (epoch + 1), "accuracy": 0.5, "val_loss": 2.0, "val_accuracy": epoch / 20}
                for epoch in range(epochs)]
-    figure = plots.learning_curves(history)
+    figure = plots_data.learning_curves(history)
     assert len(figure.axes) == 2
     if epochs > 1:
         assert any("best epoch (20)" in text.get_text() for text in figure.axes[0].get_legend().get_texts())

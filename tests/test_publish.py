@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
     (report / "deploy" / "labels.txt").write_text("a")
     code = nbformat.v4.new_code_cell
     cells = [code(f"print('{runs()}/x', '/somewhere/assets/w.h5')", outputs=[]),
-             code("plots.sample_grid(images)", outputs=[nbformat.v4.new_output("display_data", {"image/png": "c2VjcmV0"})]),
+             code("plots_data.sample_grid(x)", outputs=[nbformat.v4.new_output("display_data", {"image/png": "c2VjcmV0"})]),
              code("plots.drop_bars(rows)", outputs=[nbformat.v4.new_output("display_data", {"image/png": "ZmluZQ=="})])]
     (runs() / "demo" / "notebooks").mkdir()
     for name in ("01_data", "04_qat.failed"):
