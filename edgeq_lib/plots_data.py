@@ -67,10 +67,12 @@ def sample_grid(images: np.ndarray, labels: Sequence[int], classes: Sequence[str
 
 @_styled
 def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and accuracy by epoch, training dashed and validation solid; the best validation epoch is marked."""
+    """Loss and accuracy by epoch, training dashed and validation solid; the best validation epoch is marked. Epoch 0
+    is the network as it came; epochs were chosen by agreement with a teacher where there was one."""
     figure = Picture(figsize=(WIDTH, 2.9), layout="constrained")
-    epochs = np.arange(1, len(history) + 1)
-    best = max(range(len(history)), key=lambda epoch: history[epoch].get("val_accuracy") or 0.0, default=0)
+    epochs = np.arange(len(history))
+    judged = [epoch.get("val_agreement", epoch["val_accuracy"]) for epoch in history]
+    best = int(np.argmax(judged)) if judged else 0
     for axes, key, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("Loss", "Accuracy, %"), strict=True):
         scale = 100 if key == "accuracy" else 1
         for name, label, dash, shade in ((key, "train", (0, (4, 2)), FAINT), (f"val_{key}", "validation", "-", TAKEN)):
@@ -79,8 +81,8 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
                       marker="o" if len(history) < 4 else "", markersize=4)
             if name.startswith("val_") and len(history) > 1:
                 axes.plot(epochs[best], values[best], marker="o", markersize=7, markerfacecolor="white", color=shade,
-                          markeredgewidth=1.6, linestyle="", label=f"best epoch ({best + 1})")
-        axes.set(xlabel="Epoch", title=title, xlim=(0.5, max(len(history), 1) + 0.5))
+                          markeredgewidth=1.6, linestyle="", label=f"best epoch ({best})")
+        axes.set(xlabel="Epoch", title=title, xlim=(-0.5, max(len(history), 1) - 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     figure.axes[0].legend(frameon=False)
     return figure

@@ -110,7 +110,7 @@ def _setup(data: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict:
     history = baseline.get("history") or []
     best = max(history, key=lambda epoch: epoch.get("val_accuracy") or 0.0, default={})
     setup = {field: baseline.get(field) for field in OF_BASELINE} | {
-        "epochs": len(history), "best_epoch": best.get("epoch"),
+        "epochs": sum(epoch["epoch"] > 0 for epoch in history), "best_epoch": best.get("epoch"),
         "training_seconds": round(sum(epoch.get("seconds") or 0 for epoch in history), 1),
         "n_calibration": (data.get("calibration") or {}).get("n"), "seed": data.get("seed")}
     setup["weights"] = baseline.get("trained") or setup["weights"]

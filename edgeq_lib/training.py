@@ -61,7 +61,8 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         schedule: str = "constant", patience: int | None = None, augment: keras.Sequential | None = None,
         teacher: keras.Model | None = None, label_smoothing: float = 0.0, weight_decay: float = 0.0,
         cutmix: float = 0.0) -> list[dict[str, float]]:
-    """Train in place, resuming where an earlier run of the same `key` stopped; the model ends at its best epoch.
+    """Train in place, resuming where an earlier run of the same `key` stopped; the model ends at its best epoch, or as it
+    came if no epoch was better.
 
     Images are uint8 (n, H, W, C), labels int64 (n,). `schedule` is constant or cosine (arXiv 1608.03983). With a
     `teacher`, its outputs are the target and labels only score: the squared distance of logits (Ba and Caruana, arXiv
@@ -70,7 +71,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     decoupled from the gradient (arXiv 1711.05101); `cutmix` (arXiv 1905.04899) is the share of steps in which a box of each
     image and its share of the target come from another. Epochs are chosen by validation accuracy (with a teacher, by agreement
     with it), never by test. Returns a record an epoch: loss, accuracy, val_loss (against the labels), val_accuracy,
-    val_agreement (with a teacher) and seconds.
+    val_agreement (with a teacher) and seconds; the first, epoch 0, is the model as it came, without loss and accuracy.
 
     Raises EdgeqError when the loss stops being a number.
     """
@@ -88,7 +89,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     opt.build(model.trainable_variables)
     state = tf.train.Checkpoint(model=model, optimizer=opt)
     if history:
-        state.read(str(folder / f"epoch{len(history)}")).assert_existing_objects_matched()
+        state.read(str(folder / f"epoch{history[-1]['epoch']}")).assert_existing_objects_matched()
 
     probabilities = ends_in_softmax(model)
     crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)
@@ -113,23 +114,24 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         return loss, tf.reduce_mean(tf.cast(tf.argmax(outputs, -1) == y, tf.float32))
 
     judge = "val_accuracy" if teacher is None else "val_agreement"
-    taught = None if teacher is None or len(history) == epochs else predict(teacher, validation[0], preprocess).argmax(-1)
-    for epoch in range(len(history) + 1, epochs + 1):
+    taught = predict(teacher, validation[0], preprocess).argmax(-1) if teacher is not None else None
+    for epoch in range(len(history), epochs + 1 if epochs else 0):
         started = time.time()
-        order = np.random.default_rng([seed, epoch]).permutation(len(train[1]))
-        losses = []
-        for x, y in progress(batches(*train, preprocess, batch, order), f"{model.name}: epoch {epoch} of {epochs}", steps):
-            losses.append([float(value) for value in step(x, y)])
-            if not np.isfinite(losses[-1][0]):
-                raise EdgeqError(f"The loss of {model.name} became {losses[-1][0]} in epoch {epoch}; lower learning_rate, and "
-                                 "look for NaN in images and weights.")
-        loss, accuracy = np.mean(losses, axis=0)
+        record = {"epoch": epoch}
+        if epoch:
+            order = np.random.default_rng([seed, epoch]).permutation(len(train[1]))
+            losses = []
+            for x, y in progress(batches(*train, preprocess, batch, order), f"{model.name}: epoch {epoch} of {epochs}", steps):
+                losses.append([float(value) for value in step(x, y)])
+                _check_loss(model, losses[-1][0], epoch)
+            record |= dict(zip(("loss", "accuracy"), map(float, np.mean(losses, axis=0)), strict=True))
         outputs = predict(model, validation[0], preprocess)
-        history.append({"epoch": epoch, "loss": float(loss), "accuracy": float(accuracy),
-                        "val_accuracy": float(np.mean(outputs.argmax(-1) == validation[1])),
-                        "val_loss": float(crossentropy(validation[1], outputs)), "seconds": round(time.time() - started, 1)})
+        _check_loss(model, outputs.sum(), epoch)
+        record |= {"val_accuracy": float(np.mean(outputs.argmax(-1) == validation[1])),
+                   "val_loss": float(crossentropy(validation[1], outputs))}
         if teacher is not None:
-            history[-1][judge] = float(np.mean(outputs.argmax(-1) == taught))
+            record[judge] = float(np.mean(outputs.argmax(-1) == taught))
+        history.append({**record, "seconds": round(time.time() - started, 1)})
         scores = [past[judge] for past in history]
         folder.mkdir(parents=True, exist_ok=True)
         state.write(str(folder / f"epoch{epoch}"))
@@ -138,7 +140,7 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         write_json(log, history)  # last: an epoch counts once all that belongs to it is on disk
         for old in folder.glob(f"epoch{epoch - 1}.*"):
             old.unlink()
-        since_best = epoch - 1 - int(np.argmax(scores))
+        since_best = epoch - int(np.argmax(scores))
         if patience is not None and since_best >= patience:
             break
     if history:
@@ -147,6 +149,12 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         for old in folder.glob("epoch*"):
             old.unlink()
     return history
+
+
+def _check_loss(model: keras.Model, value: float, epoch: int) -> None:
+    if not np.isfinite(value):
+        raise EdgeqError(f"The loss of {model.name} became {value} in epoch {epoch}; lower learning_rate, and look for NaN in "
+                         "images and weights.")
 
 
 def cut_and_mix(x: tf.Tensor, share: float) -> tuple[tf.Tensor, tf.Tensor]:

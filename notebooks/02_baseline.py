@@ -105,8 +105,9 @@ history = []
 for phase, count, rate in () if trained else (("head", head_epochs, head_learning_rate), ("all", epochs, learning_rate)):
     recipe |= {phase: [count, rate, schedule, patience]}
     training.train_only_head(net, phase == "head")
-    history += training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
-                            learning_rate=rate, schedule=schedule, patience=patience, **shared)
+    past = training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
+                        learning_rate=rate, schedule=schedule, patience=patience, **shared)
+    history += past[bool(history):]  # a phase starts where the one before ended
 seconds = sum(epoch["seconds"] for epoch in history)
 
 # %% [markdown]

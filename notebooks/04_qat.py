@@ -74,7 +74,8 @@ print(f"{len(float_model.layers)} layers in the float model, {len(model.layers)}
 # %% [markdown]
 # ## 2 · Fine-tune
 #
-# Resumable, a checkpoint an epoch, the best epoch on validation kept, the learning rate falling to zero along a cosine.
+# Resumable, a checkpoint an epoch, the best epoch on validation kept (epoch 0 is the rounded network before any training, and
+# may win), the learning rate falling to zero along a cosine.
 # Images are augmented as in the float training. With `distil`, the float model's logits are the target and labels are not
 # needed: it then repairs the float model's own answers.
 
@@ -180,7 +181,7 @@ tables.variants([variant, *again]) if again else Markdown("*No repeats were aske
 # %%
 row = table.loc["qat_int8"]
 beside = table.loc["int8"] if reference else None
-Markdown(f"""After {len(history)} epochs **qat_int8** gets {row['top-1 %']:.2f} % on validation, a drop of {row['drop']:+.2f} points
+Markdown(f"""After {len(history) - 1} epochs **qat_int8** gets {row['top-1 %']:.2f} % on validation, a drop of {row['drop']:+.2f} points
 ({row['drop 95 %']}){f"; int8 without training dropped {beside['drop']:+.2f} ({beside['drop 95 %']})" if reference else ""}.
 Training graph and flatbuffer agree on {agreement['top-1 agreement %']:.1f} % of {agreement['images']} images;
 {agreement['within one step']} of the {agreement['disagreements']} disagreements lie within one output step.""")

@@ -181,7 +181,7 @@ def test_learning_curves(epochs):
     figure = plots_data.learning_curves(history)
     assert len(figure.axes) == 2
     if epochs > 1:
-        assert any("best epoch (20)" in text.get_text() for text in figure.axes[0].get_legend().get_texts())
+        assert any("best epoch (19)" in text.get_text() for text in figure.axes[0].get_legend().get_texts())
 
 
 def test_a_notebook_shows_a_figure_by_itself():
