@@ -16,14 +16,14 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from edgeq_lib.plots import WIDTH, Picture, _figure, _intervals, _names, _styled, colour
 
 SHADES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
-DOTS = ("o", "s", "^", "D", "v")
+DOTS = ("o", "s", "^", "D", "v", "P", "X")  # not as many as shades, so that pairs repeat late
 
 
 def _apart(order: Sequence[int], most: int) -> list[int]:
     """The first places of an order, at most so many, that are far enough from each other for a name each."""
     chosen: list[int] = []
     for place in order:
-        if len(chosen) < most and all(abs(place - other) > 0.07 * len(order) for other in chosen):
+        if len(chosen) < most and all(abs(place - other) > 0.2 * len(order) for other in chosen):
             chosen.append(int(place))
     return chosen
 
