@@ -20,7 +20,7 @@ def variants(chosen: Sequence[Variant], split: str = "validation") -> pd.DataFra
         report, quality = flatbuffer.report(variant.model()), (variant.read("quality") or {}).get(split, {})
         rows.append({
             "variant": variant.name, "engine": variant.facts["engine"], "weight bits": report["weight_bits"],
-            "activation bits": report["activation_bits"], "computes in": report["compute"],
+            "activation bits": report["activation_bits"], "computes mostly in": report["compute"],
             "kB": variant.path.stat().st_size / 1000, "× smaller": base / variant.path.stat().st_size,
             "top-1 %": quality.get("top1"), "95 %": _interval(quality, "low", "high"), "drop": quality.get("drop"),
             "drop 95 %": _interval(quality, "drop_low", "drop_high"), "agrees %": quality.get("agreement"),

@@ -4,9 +4,9 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/81_image_size.ipynb)
 #
 # The same network costs more on larger images, and not in proportion: on small feature maps much of the time goes into
-# loading weights and calling kernels, on large ones into arithmetic, where int8 gains most. So a ratio that was measured at
-# one size is no promise for another. Here the study's network is built at further sizes with the same weights, and its
-# float32 and int8 files are timed side by side.
+# loading weights and calling kernels, on large ones into arithmetic and moving activations. int8 saves in each, but not
+# alike, so a ratio that was measured at one size is no promise for another. Here the study's network is built at further
+# sizes with the same weights, and its float32 and int8 files are timed side by side.
 #
 # **Overall flow:** build the network at each size → float32 and int8 files → time them interleaved → compare the ratios.
 #
