@@ -91,28 +91,8 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     if history:
         state.read(str(folder / f"epoch{history[-1]['epoch']}")).assert_existing_objects_matched()
 
-    probabilities = ends_in_softmax(model)
-    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)
-    smooth = keras.losses.CategoricalCrossentropy(from_logits=not probabilities, label_smoothing=label_smoothing)
-    repeated = keras.losses.KLDivergence() if probabilities else _logit_distance
-
-    @tf.function
-    def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = augment(x, training=True) if augment is not None else x
-        x, kept = cut_and_mix(x, cutmix) if cutmix else (x, 1.0)
-        with tf.GradientTape() as tape:
-            outputs = model(x, training=True)
-            if teacher is not None:
-                loss = repeated(teacher(x, training=False), outputs)
-            elif label_smoothing or cutmix:
-                target = tf.one_hot(y, outputs.shape[-1])
-                loss = smooth(kept * target + (1 - kept) * target[::-1], outputs)
-            else:
-                loss = crossentropy(y, outputs)
-            total = loss + (tf.add_n(model.losses) if model.losses else 0.0)
-        opt.apply_gradients(zip(tape.gradient(total, model.trainable_variables), model.trainable_variables, strict=True))
-        return loss, tf.reduce_mean(tf.cast(tf.argmax(outputs, -1) == y, tf.float32))
-
+    step = _training_step(model, opt, augment, teacher, label_smoothing, cutmix)
+    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model))
     judge = "val_accuracy" if teacher is None else "val_agreement"
     taught = predict(teacher, validation[0], preprocess).argmax(-1) if teacher is not None else None
     for epoch in range(len(history), epochs + 1 if epochs else 0):
@@ -149,6 +129,31 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         for old in folder.glob("epoch*"):
             old.unlink()
     return history
+
+
+def _training_step(model: keras.Model, opt: keras.optimizers.Optimizer, augment: keras.Sequential | None,
+                   teacher: keras.Model | None, label_smoothing: float, cutmix: float) -> Callable[..., Any]:
+    """One compiled step of the optimizer: images and labels of a batch → its loss and accuracy (see `fit`)."""
+    logits = not ends_in_softmax(model)
+    crossentropy = keras.losses.CategoricalCrossentropy(from_logits=logits, label_smoothing=label_smoothing)
+    repeated = _logit_distance if logits else keras.losses.KLDivergence()
+
+    @tf.function
+    def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = augment(x, training=True) if augment is not None else x
+        x, kept = cut_and_mix(x, cutmix) if cutmix else (x, 1.0)
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            if teacher is not None:
+                loss = repeated(teacher(x, training=False), outputs)
+            else:
+                target = tf.one_hot(y, outputs.shape[-1])
+                loss = crossentropy(kept * target + (1 - kept) * target[::-1] if cutmix else target, outputs)
+            total = loss + (tf.add_n(model.losses) if model.losses else 0.0)
+        opt.apply_gradients(zip(tape.gradient(total, model.trainable_variables), model.trainable_variables, strict=True))
+        return loss, tf.reduce_mean(tf.cast(tf.argmax(outputs, -1) == y, tf.float32))
+
+    return step
 
 
 def _check_loss(model: keras.Model, value: float, epoch: int) -> None:
