@@ -64,6 +64,7 @@ flip: bool = False  # augmentation: mirror images left to right (not digits!)
 shift: NonNegativeFloat = 0.0  # augmentation: ± share, up and sideways
 rotation: NonNegativeFloat = 0.02  # augmentation: ± turns
 zoom: NonNegativeFloat = 0.08  # augmentation: ± share
+plain_epochs: NonNegativeInt = 0  # at the end, a tenth of the learning rate and no CutMix: the images as they will be seen
 cutmix: Fraction = 0.0  # share of steps in which a box of each image, and of its label, comes from another
 
 # %% [markdown]
@@ -94,20 +95,22 @@ augment = training.augmentation(flip, rotation, zoom, shift)
 recipe = {"data": images.manifest["fingerprint"], "model": [model, weights, alpha, preprocess.record()], "batch": batch,
           "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom, shift], "regularize": [weight_decay, label_smoothing, cutmix]}
 shared = {"optimizer": optimizer, "batch": batch, "seed": seed, "augment": augment,
-          "weight_decay": weight_decay, "label_smoothing": label_smoothing, "cutmix": cutmix, "folder": shelf.folder / "training"}
+          "weight_decay": weight_decay, "label_smoothing": label_smoothing, "folder": shelf.folder / "training"}
 
 # %% [markdown]
-# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained. With `trained` weights
-# both phases are skipped.
+# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained, at the end perhaps on
+# unmixed images (`plain_epochs`). With `trained` weights all phases are skipped.
 
 # %%
 history = []
-for phase, count, rate in () if trained else (("head", head_epochs, head_learning_rate), ("all", epochs, learning_rate)):
+phases = {"head": (head_epochs, head_learning_rate, cutmix), "all": (epochs, learning_rate, cutmix),
+          "plain": (plain_epochs, learning_rate / 10, 0.0)}
+for phase, (count, rate, mixed) in phases.items() if not trained else ():
     recipe |= {phase: [count, rate, schedule, patience]}
     training.train_only_head(net, phase == "head")
     past = training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
-                        learning_rate=rate, schedule=schedule, patience=patience, **shared)
-    history += past[bool(history):]  # a phase starts where the one before ended
+                        learning_rate=rate, cutmix=mixed, schedule=schedule, patience=patience, **shared)
+    history += [epoch for epoch in past if epoch["epoch"] or not history]  # a phase starts where the one before ended
 seconds = sum(epoch["seconds"] for epoch in history)
 
 # %% [markdown]
@@ -172,7 +175,7 @@ shelf.write("baseline", {"model": model, "weights": weights, "trained": trained,
                          "parameters": net.count_params(), "checkpoint_bytes": checkpoint,
                          "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity,
                          "recipe": {"optimizer": optimizer, "learning rate": learning_rate, "schedule": schedule, "batch": batch,
-                                    "head epochs": head_epochs, "epochs": epochs, "weight decay": weight_decay,
-                                    "label smoothing": label_smoothing, "cutmix": cutmix} if history else {},
+                                    "head epochs": head_epochs, "epochs": epochs, "plain epochs": plain_epochs,
+                                    "weight decay": weight_decay, "label smoothing": label_smoothing, "cutmix": cutmix} if history else {},
                          "augmentation": {"flip": flip, "rotation": rotation, "zoom": zoom, "shift": shift}})
 shelf.finish({"parameters": net.count_params(), "validation": now["top1"]})
