@@ -108,9 +108,10 @@ def collect(study: Study, command: str, criteria: Sequence[Mapping[str, Any]],
 
 def _setup(data: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict:
     history = baseline.get("history") or []
-    best = max(history, key=lambda epoch: epoch.get("val_accuracy") or 0.0, default={})
+    best = max(range(len(history)), key=lambda place: history[place].get("val_accuracy") or 0.0, default=-1)
     setup = {field: baseline.get(field) for field in OF_BASELINE} | {
-        "epochs": sum(epoch["epoch"] > 0 for epoch in history), "best_epoch": best.get("epoch"),
+        "epochs": sum(epoch["epoch"] > 0 for epoch in history),  # of all phases, each of which counts from 1
+        "best_epoch": sum(epoch["epoch"] > 0 for epoch in history[:best + 1]),
         "training_seconds": round(sum(epoch.get("seconds") or 0 for epoch in history), 1),
         "n_calibration": (data.get("calibration") or {}).get("n"), "seed": data.get("seed")}
     setup["weights"] = baseline.get("trained") or setup["weights"]
