@@ -195,7 +195,7 @@ def test_killed_at_any_point_the_same_command_goes_on(place, how):
     while not (place / "started").exists() and time.time() < until:
         time.sleep(0.05)
     child.send_signal(how)
-    _, said = child.communicate(timeout=30)
+    _, said = child.communicate(timeout=120)
     if how == signal.SIGINT:
         assert child.returncode == 130 and "finished stages" in said
     first = read_json(Study("demo").folder / "stages" / "01_first.json")
