@@ -190,7 +190,8 @@ def test_killed_at_any_point_the_same_command_goes_on(place, how):
     add_notebook(place, "02_second", CODE["02_second"][0],
                  "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(60)")
     child = subprocess.Popen([sys.executable, "-m", "edgeq_lib.cli", "run", "demo"], cwd=place, env=dict(os.environ),
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # else a background job's
     until = time.time() + 60
     while not (place / "started").exists() and time.time() < until:
         time.sleep(0.05)
