@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from edgeq_lib import report
 from edgeq_lib.downloads import replace_folder
@@ -70,9 +71,19 @@ def notebook_page(path: Path) -> str:
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     for folder, shown in ((runs(), "runs"), (home(), "."), (os.environ.get("EDGEQ_ASSETS"), "$EDGEQ_ASSETS")):
         body = body.replace(str(folder), shown) if folder else body
+    for folder in _folders(notebook.metadata.get("papermill", {}).get("parameters", {})):  # whoever ran it, and wherever
+        body = body.replace(folder, "…")
     body = re.sub(r"<script.*?</script>", "", body, flags=re.S)
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{path.stem}</title><style>{STYLE}</style>'
             f"</head><body>\n{body}\n</body></html>\n")
+
+
+def _folders(value: Any) -> list[str]:
+    """The folders of all absolute paths in a notebook's parameters, longest first."""
+    if isinstance(value, dict | list):
+        found = {folder for part in (value.values() if isinstance(value, dict) else value) for folder in _folders(part)}
+        return sorted(found, key=len, reverse=True)
+    return [str(Path(value).parent)] if isinstance(value, str) and Path(value).is_absolute() else []
 
 
 def update_readme(readme: Path, figures: Path) -> list[str]:

@@ -53,6 +53,15 @@ def test_publish_leaves_out_what_is_large_and_says_so(place, capsys):
     assert "model.tflite" in capsys.readouterr().out
 
 
+def test_pages_name_no_folder_whoever_publishes(place, monkeypatch):
+    monkeypatch.delenv("EDGEQ_ASSETS")
+    path = runs() / "demo" / "notebooks" / "01_data.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.metadata["papermill"] = {"parameters": {"epochs": 3, "weights": ["/somewhere/assets/w.h5", "imagenet"]}}
+    nbformat.write(notebook, path)
+    assert "/somewhere" not in publish.notebook_page(path) and "…/w.h5" in publish.notebook_page(path)
+
+
 def test_pages_hold_figures_but_no_photos_and_no_folders(place):
     text = publish.notebook_page(runs() / "demo" / "notebooks" / "01_data.ipynb")
     assert "ZmluZQ==" in text and "c2VjcmV0" not in text and "not published" in text
