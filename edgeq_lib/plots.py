@@ -79,7 +79,7 @@ def _legend(axes: Axes, rows: Sequence[Row], extra: Sequence[Line2D] = ()) -> No
     techniques = list(dict.fromkeys(row["technique"] for row in rows))
     handles = [Line2D([], [], color=colour(name), marker=_marker(name), linestyle="", markersize=5.5,
                       label=TECHNIQUES.get(name, name.replace("_", " "))) for name in techniques]
-    axes.figure.legend(handles=[*handles, *extra], loc="outside lower center", ncols=min(4, len(handles) + len(extra)),
+    axes.figure.legend(handles=[*handles, *extra], loc="outside lower center", ncols=min(3, len(handles) + len(extra)),
                        frameon=False, handletextpad=0.4, columnspacing=1.4)
 
 
