@@ -127,10 +127,8 @@ def _network(setup: Row) -> str:
 def _recipe(setup: Row) -> str:
     if not setup.get("epochs"):
         return "It was not trained further."
-    recipe = setup.get("recipe") or {}
-    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items() if value)
-    augment = ", ".join(f"{name}" if value is True else f"{name} {value:g}" for name, value in
-                        (setup.get("augmentation") or {}).items() if value)
+    told, augment = (", ".join(name if value is True else f"{name} {value}" for name, value in (setup.get(part) or {}).items()
+                               if value) for part in ("recipe", "augmentation"))
     best = f"; best on validation: epoch {setup['best_epoch']}" if setup.get("best_epoch") else ""
     return (f"Trained for {setup['epochs']} epochs ({_time(setup.get('training_seconds') or 0)}{best})"
             f"{f'; {told}' if told else ''}{f'; augmented by {augment}' if augment else ''}.")

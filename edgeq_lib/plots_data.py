@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from edgeq_lib.epochs import best_epoch
 from edgeq_lib.plots import FAINT, TAKEN, WIDTH, Picture, _figure, _styled
 
 
@@ -67,12 +68,11 @@ def sample_grid(images: np.ndarray, labels: Sequence[int], classes: Sequence[str
 
 @_styled
 def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and accuracy by epoch, training dashed and validation solid; the best validation epoch is marked. Epoch 0
-    is the network as it came; epochs were chosen by agreement with a teacher where there was one."""
+    """Loss and accuracy by epoch, training dashed and validation solid; the best epoch is marked (see
+    `best_epoch`). Epoch 0 is the network as it came."""
     figure = Picture(figsize=(WIDTH, 2.9), layout="constrained")
     epochs = np.arange(len(history))
-    judged = [epoch.get("val_agreement", epoch["val_accuracy"]) for epoch in history]
-    best = int(np.argmax(judged)) if judged else 0
+    best = best_epoch(history)
     for axes, key, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("Loss", "Accuracy, %"), strict=True):
         scale = 100 if key == "accuracy" else 1
         for name, label, dash, shade in ((key, "train", (0, (4, 2)), FAINT), (f"val_{key}", "validation", "-", TAKEN)):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq_lib import decision, pages, paper
+from edgeq_lib.epochs import best_epoch
 from edgeq_lib.study import EdgeqError, Study, Variant, read_json, write_bytes, write_json
 from edgeq_lib.wording import claims, data_form, limits, number, sentence, table, with_interval  # noqa: F401 (a door)
 
@@ -108,10 +109,10 @@ def collect(study: Study, command: str, criteria: Sequence[Mapping[str, Any]],
 
 def _setup(data: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict:
     history = baseline.get("history") or []
-    best = max(range(len(history)), key=lambda place: history[place].get("val_accuracy") or 0.0, default=-1)
+    best = best_epoch(history)
     setup = {field: baseline.get(field) for field in OF_BASELINE} | {
         "epochs": sum(epoch["epoch"] > 0 for epoch in history),  # of all phases, each of which counts from 1
-        "best_epoch": sum(epoch["epoch"] > 0 for epoch in history[:best + 1]),
+        "best_epoch": sum(epoch["epoch"] > 0 for epoch in history[:best + 1]) if history else 0,
         "training_seconds": round(sum(epoch.get("seconds") or 0 for epoch in history), 1),
         "n_calibration": (data.get("calibration") or {}).get("n"), "seed": data.get("seed")}
     setup["weights"] = baseline.get("trained") or setup["weights"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq_lib.epochs import best_epoch
 from edgeq_lib.progress import progress
 from edgeq_lib.quiet_tensorflow import keras, tf
 from edgeq_lib.study import EdgeqError, digest, read_json, write_json
@@ -23,11 +24,12 @@ def ends_in_softmax(model: keras.Model) -> bool:
     return isinstance(last, keras.layers.Softmax) or last.get_config().get("activation") == "softmax"
 
 
-def train_only_head(model: keras.Model, only: bool) -> None:
-    """Freeze all but the last layer with weights (`only`), or free every layer again."""
+def choose_trainable(model: keras.Model, *, head_only: bool, norms: bool = True) -> None:
+    """Free every layer that has weights, but for the body when `head_only` (the head is the last of them), and but for batch
+    norms without `norms`: those then keep their statistics, which few images would only spoil."""
     *body, head = [layer for layer in model.layers if layer.weights]
     for layer in body:
-        layer.trainable = not only
+        layer.trainable = not head_only and (norms or not isinstance(layer, keras.layers.BatchNormalization))
     head.trainable = True
 
 
@@ -68,10 +70,10 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
     `teacher`, its outputs are the target and labels only score: the squared distance of logits (Ba and Caruana, arXiv
     1312.6184), which sees the small ones too, or the divergence of probabilities (Hinton et al., arXiv 1503.02531). With
     `label_smoothing` (arXiv 1512.00567) that share of the target is spread over all classes; `weight_decay` is
-    decoupled from the gradient (arXiv 1711.05101); `cutmix` (arXiv 1905.04899) is the share of steps in which a box of each
-    image and its share of the target come from another. Epochs are chosen by validation accuracy (with a teacher, by agreement
-    with it), never by test. Returns a record an epoch: loss, accuracy, val_loss (against the labels), val_accuracy,
-    val_agreement (with a teacher) and seconds; the first, epoch 0, is the model as it came, without loss and accuracy.
+    decoupled from the gradient (arXiv 1711.05101); `cutmix` (arXiv 1905.04899) is the share of steps in which a box of
+    each image and its share of the target come from another. The best epoch is chosen on validation (see `best_epoch`),
+    never by test. Returns a record an epoch: loss, accuracy, val_loss (against the labels), val_accuracy, val_agreement
+    (with a teacher) and seconds; the first, epoch 0, is the model as it came, without loss and accuracy.
 
     Raises EdgeqError when the loss stops being a number.
     """
@@ -93,7 +95,6 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
 
     step = _training_step(model, opt, augment, teacher, label_smoothing, cutmix)
     crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model))
-    judge = "val_accuracy" if teacher is None else "val_agreement"
     taught = predict(teacher, validation[0], preprocess).argmax(-1) if teacher is not None else None
     for epoch in range(len(history), epochs + 1 if epochs else 0):
         started = time.time()
@@ -110,18 +111,17 @@ def fit(model: keras.Model, train: Arrays, validation: Arrays, preprocess: Calla
         record |= {"val_accuracy": float(np.mean(outputs.argmax(-1) == validation[1])),
                    "val_loss": float(crossentropy(validation[1], outputs))}
         if teacher is not None:
-            record[judge] = float(np.mean(outputs.argmax(-1) == taught))
+            record["val_agreement"] = float(np.mean(outputs.argmax(-1) == taught))
         history.append({**record, "seconds": round(time.time() - started, 1)})
-        scores = [past[judge] for past in history]
+        best = best_epoch(history)
         folder.mkdir(parents=True, exist_ok=True)
         state.write(str(folder / f"epoch{epoch}"))
-        if scores[-1] > max(scores[:-1], default=-1):
+        if best == epoch:
             model.save_weights(folder / "best", save_format="tf")
         write_json(log, history)  # last: an epoch counts once all that belongs to it is on disk
         for old in folder.glob(f"epoch{epoch - 1}.*"):
             old.unlink()
-        since_best = epoch - int(np.argmax(scores))
-        if patience is not None and since_best >= patience:
+        if patience is not None and epoch - best >= patience:
             break
     if history:
         model.load_weights(folder / "best").expect_partial()

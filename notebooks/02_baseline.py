@@ -65,6 +65,7 @@ shift: NonNegativeFloat = 0.0  # augmentation: ± share, up and sideways
 rotation: NonNegativeFloat = 0.02  # augmentation: ± turns
 zoom: NonNegativeFloat = 0.08  # augmentation: ± share
 plain_epochs: NonNegativeInt = 0  # at the end, a tenth of the learning rate and no CutMix: the images as they will be seen
+freeze_norms: bool = False  # fine-tune with batch norms as they came: a thousand images would spoil their statistics
 cutmix: Fraction = 0.0  # share of steps in which a box of each image, and of its label, comes from another
 
 # %% [markdown]
@@ -93,7 +94,8 @@ pd.Series(keras_graph.layer_census(net), name="layers").to_frame().T
 # %%
 augment = training.augmentation(flip, rotation, zoom, shift)
 recipe = {"data": images.manifest["fingerprint"], "model": [model, weights, alpha, preprocess.record()], "batch": batch,
-          "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom, shift], "regularize": [weight_decay, label_smoothing, cutmix]}
+          "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom, shift],
+          "regularize": [weight_decay, label_smoothing, cutmix, *["frozen norms"] * freeze_norms]}
 shared = {"optimizer": optimizer, "batch": batch, "seed": seed, "augment": augment,
           "weight_decay": weight_decay, "label_smoothing": label_smoothing, "folder": shelf.folder / "training"}
 
@@ -107,7 +109,7 @@ phases = {"head": (head_epochs, head_learning_rate, cutmix), "all": (epochs, lea
           "plain": (plain_epochs, learning_rate / 10, 0.0)}
 for phase, (count, rate, mixed) in phases.items() if not trained else ():
     recipe |= {phase: [count, rate, schedule, patience]}
-    training.train_only_head(net, phase == "head")
+    training.choose_trainable(net, head_only=phase == "head", norms=not freeze_norms)
     past = training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
                         learning_rate=rate, cutmix=mixed, schedule=schedule, patience=patience, **shared)
     history += [epoch for epoch in past if epoch["epoch"] or not history]  # a phase starts where the one before ended
@@ -176,6 +178,7 @@ shelf.write("baseline", {"model": model, "weights": weights, "trained": trained,
                          "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity,
                          "recipe": {"optimizer": optimizer, "learning rate": learning_rate, "schedule": schedule, "batch": batch,
                                     "head epochs": head_epochs, "epochs": epochs, "plain epochs": plain_epochs,
-                                    "weight decay": weight_decay, "label smoothing": label_smoothing, "cutmix": cutmix} if history else {},
+                                    "weight decay": weight_decay, "label smoothing": label_smoothing, "cutmix": cutmix,
+                                    "frozen batch norms": freeze_norms} if history else {},
                          "augmentation": {"flip": flip, "rotation": rotation, "zoom": zoom, "shift": shift}})
 shelf.finish({"parameters": net.count_params(), "validation": now["top1"]})

@@ -51,6 +51,7 @@ optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # of the fine-tuning
 batch: PositiveInt = 32  # images a step
 distil: bool = False  # learn from the float model's outputs, not from labels
 limit_train: PositiveInt | None = None  # use only so many training images, class-balanced
+io: Literal["int8", "uint8"] = "int8"  # type of the files' input and output: uint8 takes a camera's pixels
 repeats: list[int] = []  # further seeds: other calibration images, another order, the same float model
 selective: bool = True  # also make the published selective recipe, to show what it costs
 
@@ -96,10 +97,11 @@ plots_data.learning_curves(history)
 # %% [markdown]
 # ## 3 · Export
 #
-# The trained float weights go through the same engine as the int8 PTQ file, which gets the ranges that training used.
+# The trained float weights go through the same engine as the int8 PTQ file, which gets the ranges that training used. With
+# `io: uint8` an op at either door moves pixels and scores by 128; nothing else changes.
 
 # %%
-started, file = time.time(), qat.export(model, calibration_set)
+started, file = time.time(), qat.export(model, calibration_set, io)
 variant = shelf.shelve("qat_int8", file, technique="qat", scheme="int8", engine="litert-quantizer", parent="float32",
                        seed=seed, seconds=round(time.time() - started + sum(epoch["seconds"] for epoch in history), 1))
 made = [variant]
@@ -140,7 +142,7 @@ for other in repeats:
     redone = qat.quantize_aware(float_model, preprocess(images.train.images[drawn]))
     past = training.fit(redone, train, images.validation, preprocess, seed=other, **settings,
                         key={**recipe, "graph": "full", "seed": other, "calibration": drawn.tolist()})
-    again.append(shelf.shelve(f"qat_int8_seed{other}", qat.export(redone, preprocess(images.train.images[drawn])),
+    again.append(shelf.shelve(f"qat_int8_seed{other}", qat.export(redone, preprocess(images.train.images[drawn]), io),
                               kind="repeat", repeats="qat_int8", technique="qat", scheme="int8", engine="litert-quantizer",
                               parent="float32", seed=other, seconds=sum(epoch["seconds"] for epoch in past)))
 

@@ -107,6 +107,15 @@ def test_the_file_is_integer_only(trained):
     assert not {"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"} & set(report["ops"])
 
 
+def test_uint8_doors_move_pixels_and_scores_by_128(trained):
+    _, aware, file = trained
+    other = litert.make_interpreter(qat.export(aware, scenes(64)[0], "uint8"))
+    assert {end["dtype"] for end in (*other.get_input_details(), *other.get_output_details())} == {np.uint8}
+    images = scenes(20, seed=2)[0]
+    same = litert.run_images(litert.make_interpreter(file), images).astype(int) + 128
+    assert np.array_equal(litert.run_images(other, images), same)
+
+
 def test_keras_and_the_file_agree(trained):
     _, aware, file = trained
     images = scenes(1000, seed=1)[0]

@@ -45,7 +45,8 @@ def study(tmp_path, monkeypatch):
     study.write("data", {"name": "tiny", "form": "made here", "classes": CLASSES, "fingerprint": "f" * 64,
                          "image_size": [8, 8], "splits": {name: split for name in ("train", "validation", "test")}})
     study.write("baseline", {"model": "resnet8", "weights": "/a/path/w.h5", "alpha": 1.0, "parameters": 1234, "history": [
-        {"epoch": 1, "val_accuracy": 0.5, "seconds": 60.0}, {"epoch": 2, "val_accuracy": 0.4, "seconds": 60.0}],
+        {"epoch": 1, "val_accuracy": 0.5, "val_loss": 0.7, "seconds": 60.0},
+        {"epoch": 2, "val_accuracy": 0.4, "val_loss": 0.6, "seconds": 60.0}],
         "preprocessing": {"mean": [127.5], "std": [127.5], "bgr": False}, "checkpoint_bytes": 12000})
     base = outputs(labels, 4)
     for name, technique, size, latency, validation, test in (

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from edgeq_lib import training, zoo
+from edgeq_lib.epochs import best_epoch
 from edgeq_lib.study import EdgeqError
 
 BASE = {"learning_rate": 3e-3, "optimizer": "adam", "batch": 32, "seed": 1}
@@ -129,13 +130,31 @@ def test_logits_that_differ_by_a_constant_are_the_same_answer():
 
 def test_only_the_head_moves_when_the_body_is_frozen(pictures, tmp_path):
     net = fresh()
-    training.train_only_head(net, True)
+    training.choose_trainable(net, head_only=True)
     before = net.get_layer("stack1_a").get_weights()[0], net.get_layer("logits").get_weights()[0]
     train(pictures, tmp_path, epochs=1, net=net)
     assert np.array_equal(before[0], net.get_layer("stack1_a").get_weights()[0])
     assert not np.array_equal(before[1], net.get_layer("logits").get_weights()[0])
-    training.train_only_head(net, False)
+    training.choose_trainable(net, head_only=False)
     assert all(layer.trainable for layer in net.layers)
+
+
+def test_frozen_norms_keep_their_statistics_while_the_rest_learns(pictures, tmp_path):
+    net = fresh()
+    training.choose_trainable(net, head_only=False, norms=False)
+    norms, kernel = net.get_layer("stem_bn").get_weights(), net.get_layer("stem").get_weights()[0]
+    train(pictures, tmp_path, epochs=1, net=net)
+    assert all(np.array_equal(*pair) for pair in zip(norms, net.get_layer("stem_bn").get_weights(), strict=True))
+    assert not np.array_equal(kernel, net.get_layer("stem").get_weights()[0])
+
+
+def test_ties_between_epochs_go_to_the_lower_loss():
+    records = [{"val_accuracy": 0.5, "val_loss": 1.0}, {"val_accuracy": 0.9, "val_loss": 0.4},
+               {"val_accuracy": 0.9, "val_loss": 0.3}, {"val_accuracy": 0.9, "val_loss": 0.3}]
+    assert best_epoch(records) == 2
+    taught = [dict(record, val_agreement=share) for record, share in zip(records, (0.7, 0.8, 0.6, 0.8), strict=True)]
+    assert best_epoch(taught) == 1, "the teacher judges, and of equals the first is kept"
+    assert best_epoch([]) is None
 
 
 def test_augmentation_changes_images_and_keeps_their_shape():

@@ -179,8 +179,8 @@ def float_model(model: keras.Model) -> keras.Model:
     return keras_graph.rebuild(model, replace)
 
 
-def export(model: keras.Model, calibration_images: np.ndarray) -> bytes:
-    """The int8 file of a model of `quantize_aware`: batch 1, int8 input and output, integer ops only.
+def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8") -> bytes:
+    """The int8 file of a model of `quantize_aware`: batch 1, input and output of type `io` (int8, uint8), integer ops only.
 
     Made by the engine of int8 PTQ, from the trained weights and the ranges used in training; hence the same ops, size
     and speed. `calibration_images`, float32 (n, H, W, C), give the range of tensors that training did not see, if any.
@@ -196,7 +196,7 @@ def export(model: keras.Model, calibration_images: np.ndarray) -> bytes:
     for name, bounds in learned.items():
         ranges[name] |= {end: np.full_like(ranges[name][end], bound)
                          for end, bound in zip(("min", "max"), bounds, strict=True)}
-    return ptq.quantize(flat, ptq.scheme("int8"), ranges)
+    return ptq.quantize(flat, ptq.scheme("int8_uint8_io" if io == "uint8" else "int8"), ranges)
 
 
 def _learned_ranges(model: keras.Model, plain: keras.Model, flat: bytes, names: list[str],
