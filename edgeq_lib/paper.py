@@ -34,9 +34,9 @@ CAPTIONS = {"decision": "The decision flow; the path that this study took is fil
             "accuracy": "Accuracy on the test images with 95 % intervals; the band is float32's.",
             "drop": "What each variant loses against float32 on the same test images, with 95 % intervals.",
             "pareto_bytes": "Accuracy against file size; the line is the front, × are dominated variants, "
-            "peers have no part in it.",
+            "the ring is around the recommended file; peers have no part in the front.",
             "pareto_latency": "Accuracy against latency; the line is the front, × are dominated variants, "
-            "peers have no part in it.",
+            "the ring is around the recommended file; peers have no part in the front.",
             "size": "File size, and size after gzip.", "latency": "Latency against float32, with its spread."}
 METHODS = (
     "Accuracy is top-1 with a 95 % Wilson interval. Where the true class shares the top score with k − 1 others the "

@@ -31,7 +31,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
 
-from edgeq_lib import decision, deploy, plots, report
+from edgeq_lib import decision, deploy, plots, plots_pareto, report
 from edgeq_lib.run import open_study
 
 # %% [markdown]
@@ -119,13 +119,14 @@ figures["drop"]
 # ## 4 · What is bought for it
 #
 # Up and to the left is better. A variant drawn as × is dominated: another one is at least as accurate and smaller (faster).
+# The ring is around the recommended file, which validation chose (section 6).
 
 # %%
-figures["pareto_bytes"] = plots.pareto(rows, x="bytes")
+figures["pareto_bytes"] = plots_pareto.pareto(rows, "bytes", results["recommendation"]["variant"])
 figures["pareto_bytes"]
 
 # %%
-figures["pareto_latency"] = plots.pareto(rows, x="latency_ratio")
+figures["pareto_latency"] = plots_pareto.pareto(rows, "latency_ratio", results["recommendation"]["variant"])
 figures["pareto_latency"]
 
 # %% [markdown]

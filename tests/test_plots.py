@@ -7,10 +7,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from edgeq_lib import decision, plots, plots_data
+from edgeq_lib import decision, plots, plots_data, plots_pareto
 
 TECHNIQUES = ["ptq", "ptq_repair", "qat", "data_free", "low_bit", "mixed_precision", "peer", "pruning", "unheard_of"]
-OF_ROWS = [plots.accuracy_bars, plots.drop_bars, plots.size_bars, plots.latency_bars, plots.pareto, plots.weight_bits]
+OF_ROWS = [plots.accuracy_bars, plots.drop_bars, plots.size_bars, plots.latency_bars, plots_pareto.pareto, plots.weight_bits]
 
 
 def row(name, technique, value, size, latency, base=99.2):
@@ -69,18 +69,21 @@ def test_every_variant_is_drawn_once(count):
 def test_dominated_variants_are_crosses(x):
     rows = [row("float32", "baseline", 99.2, 320_000, 1.0), row("a", "ptq", 99.2, 100_000, 0.5),
             row("b", "ptq", 98.9, 110_000, 0.6), row("c", "qat", 98.0, 50_000, 0.4)]
-    figure = plots.pareto(rows, x)
+    figure = plots_pareto.pareto(rows, x)
     assert len(marked(figure, "front")) == 2 and len(marked(figure, "dominated")) == 2
     assert {line.get_marker() for line in marked(figure, "dominated")} == {"x"}
     assert {text.get_text() for text in figure.axes[0].texts} == {"float32", "a", "b", "c"}
     assert figure.axes[0].get_xscale() == ("log" if x == "bytes" else "linear")
+    assert not marked(figure, "recommended")
+    ringed, = marked(plots_pareto.pareto(rows, x, "b"), "recommended")
+    assert ringed.get_xdata()[0] == rows[2][x]
 
 
 def test_peers_are_drawn_apart_from_the_front():
     rows = [row("float32", "baseline", 99.2, 320_000, 1.0), row("a", "ptq", 99.0, 100_000, 0.5),
             {**row("google", "peer", 99.9, 50_000, 0.1), "kind": "peer"}]
     for x in ("bytes", "latency_ratio"):
-        figure = plots.pareto(rows, x)
+        figure = plots_pareto.pareto(rows, x)
         assert len(marked(figure, "front")) == 2 and len(marked(figure, "dominated")) == 0
         assert [line.get_marker() for line in marked(figure, "peer")] == ["*"]
         assert max(marked(figure, "front line")[0].get_ydata()) < 99.5, "the line of the front does not touch the peer"
@@ -89,14 +92,14 @@ def test_peers_are_drawn_apart_from_the_front():
 def test_a_file_dominated_in_bytes_may_lead_in_latency():
     rows = [row("float32", "baseline", 99.2, 320_000, 1.0), row("a", "ptq", 99.2, 100_000, 0.5),
             row("b", "ptq", 99.2, 110_000, 0.4)]
-    assert [len(marked(plots.pareto(rows, x), "front")) for x in ("bytes", "latency_ratio")] == [1, 1]
-    assert marked(plots.pareto(rows, "latency_ratio"), "front")[0].get_xdata()[0] == 0.4
+    assert [len(marked(plots_pareto.pareto(rows, x), "front")) for x in ("bytes", "latency_ratio")] == [1, 1]
+    assert marked(plots_pareto.pareto(rows, "latency_ratio"), "front")[0].get_xdata()[0] == 0.4
 
 
 @pytest.mark.parametrize("count", [2, 12, 25])
 @pytest.mark.parametrize("x", ["bytes", "latency_ratio"])
 def test_labels_do_not_overlap(count, x):
-    figure = plots.pareto(shelf(count), x)
+    figure = plots_pareto.pareto(shelf(count), x)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     frame = figure.axes[0].get_window_extent()
@@ -110,9 +113,9 @@ def test_labels_do_not_overlap(count, x):
 def test_one_collapsed_variant_does_not_flatten_the_others():
     low, high = plots.accuracy_bars(shelf(12)).axes[0].get_xlim()
     assert low > 90 and high <= 100.5
-    bottom, _ = plots.pareto(shelf(12)).axes[0].get_ylim()
+    bottom, _ = plots_pareto.pareto(shelf(12)).axes[0].get_ylim()
     assert bottom > 90
-    assert any("11.0" in text.get_text() for text in plots.pareto(shelf(12)).axes[0].texts)
+    assert any("11.0" in text.get_text() for text in plots_pareto.pareto(shelf(12)).axes[0].texts)
     assert any(text.get_text() == "11.0" for text in plots.accuracy_bars(shelf(12)).axes[0].texts)
 
 
@@ -134,7 +137,7 @@ def test_null_figures_are_left_out():
     for draw in (plots.accuracy_bars, plots.size_bars, plots.latency_bars, plots.weight_bits):
         labels = [label.get_text() for label in draw(rows).axes[0].get_yticklabels()]
         assert labels == [each["name"] for each in rows[:3]]
-    assert len(plots.pareto(rows).axes[0].texts) == 3
+    assert len(plots_pareto.pareto(rows).axes[0].texts) == 3
     for draw in OF_ROWS:
         assert isinstance(draw(rows[3:]), Figure)
 
