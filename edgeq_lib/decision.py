@@ -8,12 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edgeq_lib.criteria import FIELDS, Row, costs, dominated, excess, misses, passed, status
 from edgeq_lib.study import EdgeqError
-
-Row = Mapping[str, Any]
-FIELDS = {"max_drop": "drop", "min_agreement": "agreement", "min_ratio": "ratio", "max_latency_ratio": "latency_ratio",
-          "device": "fits"}
-HIGH = {"max_drop": "drop_high", "max_latency_ratio": "latency_ratio_high"}
 
 TECHNIQUES = {"baseline": "float32 baseline", "ptq": "post-training quantization", "ptq_repair": "repaired "
               "post-training quantization", "qat": "quantization-aware training", "data_free": "data-free quantization",
@@ -59,80 +55,6 @@ def check(criteria: Iterable[Mapping[str, Any]], answers: Mapping[str, Any] | No
             raise EdgeqError(f"The decision flow does not know the answer {key}: {answer!r}; there are {known}.")
 
 
-def _value(row: Row, name: str) -> Any:
-    if row["technique"] == "baseline" and name in ("max_drop", "min_agreement"):
-        return 0.0 if name == "max_drop" else 100.0
-    return row.get(FIELDS[name])
-
-
-def _met(row: Row, criterion: Mapping[str, Any]) -> bool | None:
-    name, bound, value = criterion["name"], criterion["bound"], _value(row, criterion["name"])
-    if name == "device":
-        return (value or {}).get(bound)
-    if value is None:
-        return None
-    return value >= bound if name.startswith("min_") else value <= bound
-
-
-def passed(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, bool | None]:
-    """Which criteria a row meets, by the point estimate; None where the figure was not measured."""
-    return {criterion["name"]: _met(row, criterion) for criterion in criteria}
-
-
-def status(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """`met`, `met within noise`, `missed` or `not measured` a criterion.
-
-    "met" without reserve is said only when the upper end of the interval is below the bound as well.
-    """
-    words = {None: "not measured", False: "missed", True: "met"}
-    found = {name: words[met] for name, met in passed(row, criteria).items()}
-    for criterion in criteria:
-        high = row.get(HIGH.get(criterion["name"], ""))
-        if found[criterion["name"]] == "met" and high is not None and high >= criterion["bound"]:
-            found[criterion["name"]] = "met within noise"
-    return found
-
-
-def _figures(row: Row) -> tuple[float, float, float]:
-    """What a variant costs, less being better: drop, bytes, latency; what was not measured counts as the worst."""
-    drop = _value(row, "max_drop")
-    return tuple(float("inf") if value is None else value for value in (drop, row["bytes"], row["latency_ratio"]))
-
-
-def dominated(rows: Sequence[Row], fields: Sequence[int] = (0, 1, 2)) -> dict[str, str]:
-    """Name → name of a variant that is as good in every figure (drop, bytes, latency ratio) and better in one.
-
-    `fields` picks among the three figures. Of the variants that dominate, the first in the table is named.
-    """
-    found = {}
-    for row in rows:
-        own = [_figures(row)[field] for field in fields]
-        for other in rows:
-            theirs = [_figures(other)[field] for field in fields]
-            if theirs != own and all(a <= b for a, b in zip(theirs, own, strict=True)):
-                found[row["name"]] = other["name"]
-                break
-    return found
-
-
-def _excess(row: Row, criteria: Sequence[Mapping[str, Any]]) -> float:
-    """How far a row is from its criteria, as a sum of relative distances; 0 when it meets all of them."""
-    total = 0.0
-    for criterion in criteria:
-        name, bound, value = criterion["name"], criterion["bound"], _value(row, criterion["name"])
-        if _met(row, criterion):
-            continue
-        if name == "device" or value is None:
-            total += 1.0
-        elif name == "min_ratio":
-            total += bound / max(value, 1e-9) - 1
-        elif name == "min_agreement":
-            total += (bound - value) / max(100 - bound, 1.0)
-        else:  # a bound below one point or one tenth would make any distance look endless
-            total += (value - bound) / max(abs(bound), 1.0 if name == "max_drop" else 0.1)
-    return total
-
-
 def _runs(row: Row, kernels: str) -> bool:
     if kernels == "any":
         return True
@@ -153,28 +75,14 @@ def _names(rows: Iterable[Row], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def misses(row: Row, criteria: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each criterion that a row misses, as a phrase with its figure and bound."""
-    found = []
-    for criterion in criteria:
-        name, bound, value = criterion["name"], criterion["bound"], _value(row, criterion["name"])
-        if _met(row, criterion):
-            continue
-        if name == "device":
-            found.append(f"device ({'it does not fit' if value else 'not measured whether it fits'} a {bound})")
-        else:
-            found.append(f"{name} (not measured)" if value is None else f"{name} ({value:.3g}, bound {bound:g})")
-    return found
-
-
 def _alike(pool: Sequence[Row], errors: float) -> list[Row]:
     """The most accurate of a pool, and those whose drop is at most so many standard errors (their own) above its drop."""
     best = min(pool, key=_accurate)
-    return [row for row in pool if row is best or _figures(row)[0] - errors * _error(row) <= _figures(best)[0]]
+    return [row for row in pool if row is best or costs(row)[0] - errors * _error(row) <= costs(best)[0]]
 
 
 def _accurate(row: Row) -> tuple[Any, ...]:
-    return *_figures(row), row["name"]
+    return *costs(row), row["name"]
 
 
 def _error(row: Row) -> float:
@@ -192,7 +100,7 @@ def _choose(pool: list[Row], reasons: list[str]) -> tuple[Row, dict[str, str]]:
                 for name, other in by.items()}
     front = [row for row in pool if row["name"] not in by]
     best, alike = min(front, key=_accurate), _alike(front, 1)
-    chosen = min(alike, key=lambda row: (*_figures(row)[1:], row["name"]))
+    chosen = min(alike, key=lambda row: (*costs(row)[1:], row["name"]))
     others = [row for row in alike if row is not chosen]
     if others:
         reasons.append(f"On {chosen['n']} validation images {chosen['name']} lies within one standard error of the most "
@@ -318,7 +226,7 @@ def recommend(rows: Sequence[Row], criteria: Sequence[Mapping[str, Any]],
         chosen = meeting[0]
         reasons.append(f"Nothing that compresses {chosen['name']} meets every criterion, {chosen['name']} itself does.")
     elif usable:
-        chosen = min(usable, key=lambda row: (_excess(row, criteria), *_figures(row), row["name"]))
+        chosen = min(usable, key=lambda row: (excess(row, criteria), *costs(row), row["name"]))
         reasons.append(f"No variant meets every criterion on validation; {chosen['name']} comes nearest and misses "
                        f"{' and '.join(misses(chosen, criteria))}.")
     if chosen is None:

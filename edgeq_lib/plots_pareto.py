@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from edgeq_lib.decision import dominated
+from edgeq_lib.criteria import dominated
 from edgeq_lib.plot_labels import place_labels
 from edgeq_lib.plots import Row, _baseline, _far_off, _figure, _legend, _marker, _size, _styled, colour
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq_lib import decision, pages, paper
+from edgeq_lib.criteria import passed
 from edgeq_lib.epochs import best_epoch
 from edgeq_lib.study import EdgeqError, Study, Variant, read_json, write_bytes, write_json
 from edgeq_lib.wording import claims, data_form, limits, number, sentence, table, with_interval  # noqa: F401 (a door)
@@ -86,7 +87,7 @@ def collect(study: Study, command: str, criteria: Sequence[Mapping[str, Any]],
                         for variant, (quality, cost) in zip(variants, records.values(), strict=True)]
                        for split in ("test", "validation"))
     for row, p_value in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        row |= {"p_value": p_value, "passed": decision.passed(row, criteria)}
+        row |= {"p_value": p_value, "passed": passed(row, criteria)}
     costs = [cost for _, cost in records.values() if cost]
     return {
         "study": study.name, "question": question, "command": command,

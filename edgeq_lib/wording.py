@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeq_lib import decision
+from edgeq_lib.criteria import status
 
 Row = Mapping[str, Any]
 SIGNIFICANT = 0.05
@@ -64,7 +65,7 @@ def listed(names: Iterable[str], limit: int = 99) -> str:
 
 def verdict(row: Row, criteria: Sequence[Mapping[str, Any]], names_of: Mapping[str, str] | None = None) -> str:
     """How a row stands to all criteria, the worst first: `missed: max_drop`, …, `met`."""
-    marks = {(names_of or {}).get(name, name): mark for name, mark in decision.status(row, criteria).items()}
+    marks = {(names_of or {}).get(name, name): mark for name, mark in status(row, criteria).items()}
     for mark in ("missed", "not measured", "met within noise"):
         names = [name for name, own in marks.items() if own == mark]
         if names:

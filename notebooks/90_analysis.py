@@ -32,6 +32,7 @@ from IPython.display import Markdown
 from pydantic import PositiveFloat
 
 from edgeq_lib import decision, deploy, plots, plots_pareto, report
+from edgeq_lib.criteria import status
 from edgeq_lib.run import open_study
 
 # %% [markdown]
@@ -136,7 +137,7 @@ figures["pareto_latency"]
 # estimate does.
 
 # %%
-pd.DataFrame({row["name"]: decision.status(row, criteria) for row in rows}).T
+pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
 
 # %% [markdown]
 # ## 6 · The decision

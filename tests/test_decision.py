@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from edgeq_lib import decision
+from edgeq_lib.criteria import dominated, passed, status
 from edgeq_lib.study import EdgeqError
 
 CRITERIA = [{"name": "max_drop", "bound": 1.0}, {"name": "min_ratio", "bound": 3.0}]
@@ -138,7 +139,7 @@ def test_nothing_runs():
 def test_unmeasured_figures_do_not_pass():
     found = recommend(row("int8", latency_ratio=None), criteria=[{"name": "max_latency_ratio", "bound": 2.0}])
     assert found["variant"] == "float32"
-    assert decision.status(row("x", fits=None), [{"name": "device", "bound": "phone"}]) == {"device": "not measured"}
+    assert status(row("x", fits=None), [{"name": "device", "bound": "phone"}]) == {"device": "not measured"}
 
 
 def test_every_row_but_the_chosen_has_a_reason_and_order_does_not_matter():
@@ -154,8 +155,8 @@ def test_every_row_but_the_chosen_has_a_reason_and_order_does_not_matter():
 @pytest.mark.parametrize("drop, half, expected", [(0.2, 0.5, "met"), (0.5, 0.5, "met within noise"), (1.0, 0.5,
                          "met within noise"), (1.1, 0.5, "missed")])
 def test_the_point_estimate_decides_and_the_interval_reserves(drop, half, expected):
-    assert decision.status(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected}
-    assert decision.passed(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected != "missed"}
+    assert status(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected}
+    assert passed(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected != "missed"}
 
 
 def test_device_class():
@@ -175,8 +176,8 @@ def test_unknown_criteria_and_answers_are_refused(criteria, answers, word):
 
 def test_dominated():
     rows = [FLOAT, row("a", 0.0), row("b", 0.1, 110), row("c", 1.0, 50, 0.5), row("twin", 0.0)]
-    assert decision.dominated(rows) == {"float32": "a", "b": "a"}
-    assert decision.dominated(rows, (2,)) == {"float32": "a", "c": "a"}
+    assert dominated(rows) == {"float32": "a", "b": "a"}
+    assert dominated(rows, (2,)) == {"float32": "a", "c": "a"}
 
 
 def test_the_flow_is_whole_and_every_path_is_in_it():
