@@ -31,7 +31,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
-from edgeq_lib import datasets, peers, plots, tables
+from edgeq_lib import datasets, peers, plots, plots_pareto, tables
 from edgeq_lib.progress import progress
 from edgeq_lib.run import open_study
 
@@ -102,7 +102,7 @@ plots.drop_bars(tables.rows([float32, *made])) if made else Markdown("*Nothing t
 # Accuracy for bytes, where a peer may be of quite another size:
 
 # %%
-plots.pareto(tables.rows([float32, *made]), "bytes") if made else Markdown("*Nothing to draw.*")
+plots_pareto.pareto(tables.rows([float32, *made]), "bytes") if made else Markdown("*Nothing to draw.*")
 
 # %% [markdown]
 # ## What we know now
