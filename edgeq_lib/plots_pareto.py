@@ -27,10 +27,11 @@ def pareto(rows: Sequence[Row], x: str = "bytes", recommended: str | None = None
     rows = [row for row in rows if row["value"] is not None and row[x] is not None]
     figure, axes = _figure(4.9)
     best = max((row["value"] for row in rows), default=100.0)
-    limit = _far_off([best - row["value"] for row in rows])
-    floor = best - limit if np.isfinite(limit) else None
     field = 1 if x == "bytes" else 2
     ours = [row for row in rows if row.get("kind") != "peer"]  # peers are drawn, the front is made of what we can ship
+    ahead = max((row["value"] for row in ours), default=best)
+    limit = _far_off([ahead - row["value"] for row in ours])
+    floor = ahead - limit if np.isfinite(limit) else None
     beaten = dominated([{**row, "technique": "", "drop": -row["value"]} for row in ours], (0, field))
     front = sorted((row for row in ours if row["name"] not in beaten), key=lambda row: row[x])
     seen = min((row["value"] for row in rows if floor is None or row["value"] >= floor), default=0.0)
