@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib import keras_graph
+from edgeq_lib.compress.grid import Grid, largest
 from edgeq_lib.litert import quiet
 from edgeq_lib.quiet_tensorflow import keras, tf
 
@@ -60,11 +61,42 @@ class ChannelWeights(Rounding):
         return tf.stop_gradient(tf.maximum(largest, 1e-9) / 127)
 
 
+class LearnedSteps(Rounding):
+    """Symmetric weights on a grid whose steps are trained with them (Esser et al., arXiv 1902.08153): at few bits, what is
+    clipped and what is coarsened must be weighed channel by channel, and training can."""
+
+    def __init__(self, grid: Grid):
+        self.bits, self.start, self.variable = grid.bits, grid.steps, None
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """The steps, one a channel, saved and trained with the model's weights."""
+        self.variable = layer.add_weight(f"{name}_steps", shape=self.start.shape, trainable=True,
+                                         initializer=keras.initializers.Constant(self.start.astype(np.float32)))
+        return {"steps": self.variable}
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The kernel as the file holds it; gradients pass where nothing is clipped, and reach the steps."""
+        steps, most = self._damped_steps(inputs), float(largest(self.bits))
+        flat = tf.reshape(inputs, (-1, self.start.size)) / steps
+        inside = tf.clip_by_value(flat, -most, most)
+        return tf.reshape((inside + tf.stop_gradient(tf.round(inside) - inside)) * steps, tf.shape(inputs))
+
+    def _damped_steps(self, kernel: Any) -> Any:
+        """The steps, with gradients scaled down by the number of weights that share one, as the paper advises."""
+        share = 1 / np.sqrt(np.prod(kernel.shape) / self.start.size * largest(self.bits))
+        positive = tf.maximum(self.variable, 1e-9)
+        return positive * share + tf.stop_gradient(positive * (1 - share))
+
+    def step(self, kernel: Any) -> Any:
+        """Step size of each output channel."""
+        return tf.stop_gradient(tf.maximum(self.variable, 1e-9))
+
+
 class BiasSteps(Rounding):
     """A bias in steps of input step × weight step, as int32 holds it: too fine to cost accuracy, but left out it makes
     one activation in a thousand differ from the file, and deep networks amplify that."""
 
-    def __init__(self, kernel: Any, weights: ChannelWeights, source: Any):
+    def __init__(self, kernel: Any, weights: ChannelWeights | LearnedSteps, source: Any):
         self.kernel, self.weights, self.source = kernel, weights, source
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
@@ -167,10 +199,11 @@ class NoRounding(tfmot.QuantizeConfig):
 
 class LayerConfig(NoRounding):
     """What tfmot's wrapper rounds in one layer: kernel and bias when there are any, and the output when it is a tensor
-    in the flatbuffer, which is when its quantizer is given. `source` is the quantizer of the layer's input."""
+    in the flatbuffer, which is when its quantizer is given. `source` is the quantizer of the layer's input, `grid` where
+    the steps of a low-bit kernel start."""
 
-    def __init__(self, output: Any = None, source: Any = None):
-        self.output, self.source = output, source
+    def __init__(self, output: Any = None, source: Any = None, grid: Grid | None = None):
+        self.output, self.source, self.learned = output, source, LearnedSteps(grid) if grid else None
 
     def get_weights_and_quantizers(self, layer: Any) -> list:
         """Kernel and bias."""
@@ -178,7 +211,8 @@ class LayerConfig(NoRounding):
         if name is None:
             return []
         kernel = getattr(layer, name)
-        weights = ChannelWeights(int(np.prod(kernel.shape[2:])) if name == "depthwise_kernel" else kernel.shape[-1])
+        weights = self.learned or ChannelWeights(int(np.prod(kernel.shape[2:])) if name == "depthwise_kernel"
+                                                 else kernel.shape[-1])
         bias = [(layer.bias, BiasSteps(kernel, weights, self.source))] if layer.use_bias else []
         return [(kernel, weights), *bias]
 

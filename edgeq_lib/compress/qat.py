@@ -12,6 +12,7 @@ converter, and `litert-quantizer` gets the ranges that training used as its cali
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from edgeq_lib import keras_graph, litert
 from edgeq_lib.compress import ptq
 from edgeq_lib.compress.fake_quant import CalibratedRange, FixedRange, LayerConfig, NoRounding, PooledRange, kernel_name
+from edgeq_lib.compress.grid import Grid, kernels, nearest, to_file
 from edgeq_lib.quiet_tensorflow import keras, tf
 from edgeq_lib.study import EdgeqError
 
@@ -36,19 +38,21 @@ OWN_RANGE = (*FUSE_RELU, layers.ReLU, layers.Softmax, layers.Activation, layers.
              layers.GlobalAveragePooling2D, layers.Rescaling, layers.Normalization)
 
 
-def quantize_aware(model: keras.Model, calibration_images: np.ndarray) -> keras.Model:
+def quantize_aware(model: keras.Model, calibration_images: np.ndarray,
+                   grids: Mapping[str, Grid] | None = None) -> keras.Model:
     """A model that computes in float what the int8 file will compute, to be trained with plain compile and fit.
 
     `model`: flat float tf_keras model. `calibration_images`: float32 (n, H, W, C), preprocessed, from the training set.
     The result has the weights of `model` with its batch norms folded, and gives logits if `model` does. Built again
     from the same arguments it has the same variables in the same order: `save_weights` and `load_weights` resume it.
+    Kernels of the layers that `grids` names start on their grid, with steps that are trained; all others have 8 bits.
     Raises EdgeqError for layers that cannot be trained this way.
     """
     keras_graph.check_flat(model)
     _check_images(calibration_images)
     plain = keras_graph.expand_activations(keras_graph.fold_batch_norms(model))
     _check_layers(plain)
-    quantizers = _output_quantizers(plain, calibration_images)
+    quantizers, grids = _output_quantizers(plain, calibration_images), grids or {}
 
     def replace(layer: Any) -> Any:
         output = quantizers.get(layer.name)
@@ -59,13 +63,23 @@ def quantize_aware(model: keras.Model, calibration_images: np.ndarray) -> keras.
         if output is None and kernel_name(layer) is None:
             return None
         source = quantizers[_source(layer.input._keras_history.layer, quantizers)] if kernel_name(layer) else None
-        return tfmot.QuantizeWrapperV2(type(layer).from_config(layer.get_config()), LayerConfig(output, source))
+        return tfmot.QuantizeWrapperV2(type(layer).from_config(layer.get_config()),
+                                       LayerConfig(output, source, grids.get(layer.name)))
 
     trainable = keras_graph.rebuild(plain, replace)
     for wrapper in _wrappers(trainable):
         values, source = plain.get_layer(wrapper.layer.name).get_weights(), wrapper.quantize_config.source
+        if wrapper.layer.name in grids:
+            values[0] = _near(values[0], grids[wrapper.layer.name])
         _copy_weights(_fitting(*values, *source.ends()) if source and len(values) == 2 else values, wrapper)
     return trainable
+
+
+def _near(kernel: np.ndarray, grid: Grid) -> np.ndarray:
+    """The float kernel, moved only as far as it takes to be rounded to this grid: where it lies between two codes is what
+    training starts from."""
+    return np.clip(kernel.reshape(grid.codes.shape), *(grid.values + side * 0.49 * grid.steps for side in (-1, 1))).reshape(
+        kernel.shape).astype(np.float32)
 
 
 def _fitting(kernel: np.ndarray, bias: np.ndarray, low: Any, high: Any) -> list[np.ndarray]:
@@ -81,7 +95,9 @@ def _wrappers(model: keras.Model) -> list:
 
 def _float_weights(wrapper: Any) -> list:
     """The variables of a wrapped layer, in its own order; the wrapper holds them, the layer's kernel being replaced."""
-    return wrapper.trainable_weights or wrapper.layer.weights
+    learned = wrapper.quantize_config.learned
+    return [variable for variable in wrapper.trainable_weights or wrapper.layer.weights
+            if not learned or variable is not learned.variable]
 
 
 def _copy_weights(values: list[np.ndarray], wrapper: Any) -> None:
@@ -196,7 +212,19 @@ def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8")
     for name, bounds in learned.items():
         ranges[name] |= {end: np.full_like(ranges[name][end], bound)
                          for end, bound in zip(("min", "max"), bounds, strict=True)}
-    return ptq.quantize(flat, ptq.scheme("int8_uint8_io" if io == "uint8" else "int8"), ranges)
+    return to_file(flat, _learned_grids(model, flat), ranges, "int8_uint8_io" if io == "uint8" else "int8")
+
+
+def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, Grid]:
+    """Output of an op of the float flatbuffer → the grid that training gave its kernel, for low-bit kernels."""
+    learned = [wrapper for wrapper in _wrappers(model) if wrapper.quantize_config.learned]
+    found = {}
+    for wrapper in learned:
+        steps, bits = wrapper.quantize_config.learned.step(None).numpy(), wrapper.quantize_config.learned.bits
+        weights = _float_weights(wrapper)[0].numpy().reshape(-1, steps.size)
+        found |= {kernel.name: nearest(weights, steps, bits) for kernel in kernels(flat)
+                  if kernel.weights.shape == weights.shape and np.allclose(kernel.weights, weights, atol=1e-7)}
+    return found
 
 
 def _learned_ranges(model: keras.Model, plain: keras.Model, flat: bytes, names: list[str],
