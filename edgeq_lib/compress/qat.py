@@ -290,3 +290,18 @@ def export_selective(model: keras.Model, calibration_images: np.ndarray) -> byte
     recipe uses; the images, float32 (n, H, W, C), give the ranges of all that was not annotated."""
     _check_images(calibration_images)
     return ptq.convert_quantized(model, ptq.scheme("int8"), calibration_images)
+
+
+def by_layer(model: keras.Model, flat: bytes, grids: Mapping[str, Grid]) -> dict[str, Grid]:
+    """The grids of a float flatbuffer's ops by the names of the Keras layers that they came from, for `quantize_aware`.
+
+    `model`: batch norms folded, as `flat` was made from it. Paired by their weights, since the converter keeps no reliable
+    names; 8-bit grids are left out, they are what training gives every kernel.
+    """
+    found = {}
+    for layer in model.layers:
+        values = [weight for weight in layer.get_weights() if weight.ndim > 1]
+        found |= {layer.name: grids[kernel.name] for kernel in kernels(flat) if values and grids[kernel.name].bits < 8
+                  and kernel.weights.size == values[0].size
+                  and np.allclose(values[0].reshape(kernel.weights.shape), kernel.weights, atol=1e-7)}
+    return found

@@ -1,0 +1,236 @@
+# %% [markdown]
+# # 30 · How few bits do weights need, with a handful of unlabelled images?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/30_low_bit.ipynb)
+#
+# "int8 works, four bits break", comparisons say, and rounding to nearest does break. But a weight need not go to the nearest
+# of its neighbours: what counts is what the **layer puts out**. This notebook rounds each layer so that its output on a few
+# unlabelled images stays what it was, given the inputs that the rounded layers before it really send. What comes out is a
+# file with 4-bit weights and 8-bit activations that computes in integers only, on LiteRT's fast kernels.
+#
+# **Overall flow:** 1 × 1 convolutions become dense layers → methods of rounding compared at four bits → fewer bits, and the
+# classifier → the file against its simulation → fine-tuning on the grid, without labels → the ladder → the shelf.
+#
+# **The rule of every choice** is that of `10_ptq_repair`: the largest agreement with float32 on validation images, of equals
+# the larger signal-to-noise ratio of the outputs. Test images are not looked at.
+
+# %% [markdown]
+# On Colab, fetch the workbook first; anywhere else this cell does nothing.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+    sys.path.insert(0, "edgeq")
+
+# %% [markdown]
+# One import cell; the work is in `edgeq_lib/compress/low_bit.py`, `rounding.py`, `grid.py` and, for training, `qat.py`.
+
+# %%
+import gzip
+import time
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, keras_graph, litert, plots_layers, tables, training, zoo
+from edgeq_lib.compress import grid, low_bit, ptq_repair, qat, ranges
+from edgeq_lib.compress.bias_correction import correct_biases
+from edgeq_lib.run import open_study
+
+# %% [markdown]
+# ## Parameters
+#
+# First layer and depthwise kernels keep 8 bits: they hold few weights and stand rounding badly.
+
+# %% tags=["parameters"]
+study: str = "quickstart"  # whose shelf to read and fill: runs/<study>
+seed: NonNegativeInt = 0  # decides the order of images in training
+bits: list[int] = [4, 3, 2]  # widths of dense layers, tried; the first is the one that methods are compared at
+classifier_bits: list[int] = [8, 4]  # widths of the last layer, tried
+convolution_bits: Literal[4, 8] = 8  # of convolutions larger than 1 × 1: LiteRT has no fast 4-bit kernel for them
+methods: list[str] = ["nearest", "descent", "gptq", "gptq_descent"]  # of rounding, tried: rows of low_bit.METHODS
+rounding_images: PositiveInt = 200  # calibration images that rounding looks at
+score_images: PositiveInt = 500  # validation images that tables are scored on
+epochs: NonNegativeInt = 2  # of fine-tuning on the grid, learning from float32's outputs; 0 for none
+learning_rate: PositiveFloat = 3e-5  # of that, falling along a cosine
+batch: PositiveInt = 32  # images a step
+limit_train: PositiveInt | None = None  # fine-tune on so many training images only
+
+# %% [markdown]
+# ## 1 · Dense layers over pixels
+#
+# LiteRT computes a dense layer with 4-bit weights as fast as one with 8; for convolutions it has no such kernel. A 1 × 1
+# convolution **is** a dense layer over pixels, so each is rewritten as one: the same function, and the weights that 4 bits
+# can be spent on without losing time.
+
+# %%
+shelf = open_study(study, stage="30_low_bit", needs="02_baseline")
+images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
+preprocess, started = zoo.Preprocessing(**baseline["preprocessing"]), time.time()
+model = keras_graph.pointwise_as_dense(keras_graph.fold_batch_norms(keras_files.shelved_model(shelf)))
+original = litert.convert(model)
+
+# %%
+base = float32.arrays()["validation"]
+part, same = slice(0, score_images), evaluate.predict(original, images.validation.images, preprocess, "the same function")
+kernels = pd.DataFrame([{"kind": kernel.kind, "weights": kernel.weights.size} for kernel in grid.kernels(original)])
+print(f"largest difference to float32's outputs: {np.abs(same - base).max():.1e}")
+kernels.groupby("kind")["weights"].agg(["count", "sum"]).assign(share=lambda table: (100 * table["sum"] / table["sum"].sum()).round(1))
+
+# %% [markdown]
+# ## 2 · Which way to round?
+#
+# `naive` spreads each channel's codes up to its largest weight. All others choose steps by the error of the layer's output,
+# aim at the weights that would be right for the inputs that really come, and then round: to `nearest`; so, then moving single
+# codes as long as the output error falls (`descent`, on the objective of AdaRound, arXiv 2004.10568); one weight after the
+# other, the rest making up for the error (`gptq`, arXiv 2210.17323); or that and then the descent.
+
+# %%
+calibration_set = preprocess(images.calibration_images)
+observed = ranges.observe(original, calibration_set, histogram=False)
+found = ranges.summarize(observed, "covering", preprocess.range)
+chosen_images = calibration_set[ranges.ordinary(observed, rounding_images)]
+case = ptq_repair.Case(original, observed, images.validation.images[part], images.validation.labels[part], base[part], preprocess)
+
+# %%
+widths = low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits), convolutions=convolution_bits)
+rounded = {"naive": grid.rounded(original, found, widths)}
+rounded |= {method: low_bit.round_layers(original, chosen_images, found, widths, method) for method in methods}
+files = {name: grid.to_file(original, grids, found) for name, grids in rounded.items()}
+by_method = {name: case.compare(file) for name, file in files.items()}
+pd.DataFrame(by_method).T.round(2)
+
+# %% [markdown]
+# The best way by the rule goes on. Bias correction (see `10_ptq_repair`) is kept where it helps.
+
+# %%
+method = ptq_repair.best({name: by_method[name] for name in methods})
+corrected = correct_biases(original, files[method], chosen_images)
+by_bias = {method: by_method[method], "and bias correction": case.compare(corrected)}
+helps = ptq_repair.best(by_bias) != method
+pd.DataFrame(by_bias).T.round(2)
+
+# %% [markdown]
+# ## 3 · How few bits?
+#
+# LiteRT stores 3 bits as 4, and 2 as 4 where activations have 8: the file does not shrink then, but what is downloaded does
+# (`gzip kB`). The classifier holds many weights and decides the answer, so it is tried on its own.
+
+# %%
+tried, by_width = {}, {}
+for width in bits:
+    for last in classifier_bits:
+        own = low_bit.widths(original, bits=width, classifier=last, convolutions=convolution_bits)
+        grids = low_bit.round_layers(original, chosen_images, found, own, method)
+        file = grid.to_file(original, grids, found)
+        tried[width, last] = grids, correct_biases(original, file, chosen_images) if helps else file
+        by_width[f"{width} bits, classifier {last}"] = {**case.compare(tried[width, last][1]),
+                                                        "gzip kB": len(gzip.compress(tried[width, last][1], mtime=0)) / 1000}
+pd.DataFrame(by_width).T.round(2)
+
+# %% [markdown]
+# ## 4 · Does the file compute what was decided?
+#
+# The training graph of `04_qat`, with these grids in its kernels, computes in float what the file computes in integers. They
+# must name the same class; disagreements within one step of the output are rounding, and counted apart.
+
+# %%
+grids, _ = tried[bits[0], min(classifier_bits)]
+simulation = qat.quantize_aware(model, calibration_set, qat.by_layer(model, original, grids))
+sample = np.concatenate([images.validation.images[:1000], images.train.images[:1000]])[:1000]
+parity = evaluate.parity(simulation, qat.export(simulation, calibration_set), sample, preprocess)
+pd.Series(parity, name="simulation against file").to_frame()
+
+# %% [markdown]
+# ## 5 · Fine-tuning on the grid
+#
+# Weights and steps are trained together (arXiv 1902.08153), from the grid just found, towards float32's outputs on training
+# images; no label is used. The best epoch by agreement on validation is kept, epoch 0 among them.
+
+# %%
+train = datasets.Split(images.train.images[:limit_train], images.train.labels[:limit_train])
+recipe = {"parent": float32.facts["sha256"], "settings": [epochs, learning_rate, batch, limit_train, baseline["augmentation"]],
+          "grids": [bits[0], min(classifier_bits), method, rounding_images, convolution_bits]}
+history = training.fit(simulation, train, images.validation, preprocess, epochs=epochs, learning_rate=learning_rate,
+                       optimizer="adam", batch=batch, schedule="cosine", seed=seed, teacher=model, key=recipe,
+                       augment=training.augmentation(**baseline["augmentation"]), folder=shelf.folder / "training")
+pd.DataFrame(history).round(4)
+
+# %%
+trained = qat.export(simulation, calibration_set)
+trained_corrected = correct_biases(original, trained, chosen_images)
+by_training = {"before": by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"], "trained": case.compare(trained),
+               "and bias correction": case.compare(trained_corrected)}
+pd.DataFrame(by_training).T[["agreement", "snr", "top1", "kB"]].round(2)
+
+# %% [markdown]
+# ## 6 · The ladder
+#
+# On **all** of validation, each rung paired with float32.
+
+# %%
+steps = {f"{bits[0]} bits, naive": files["naive"], "steps by output error": files.get("nearest", files[method]),
+         f"rounding by {method}": files[method], **{f"{width} bits, classifier {last}": file
+                                                   for (width, last), (_, file) in tried.items()}}
+if epochs:
+    trained = {"trained": trained, "and bias correction": trained_corrected}[ptq_repair.best(
+        {name: by_training[name] for name in ("trained", "and bias correction")})]
+    steps["fine-tuned"] = trained
+outputs = {name: evaluate.predict(file, images.validation.images, preprocess, name) for name, file in steps.items()}
+
+# %%
+kinds = {f"{bits[0]} bits, naive": "ptq", "fine-tuned": "qat"}
+rungs = {name: ptq_repair.rung(name, kinds.get(name, "low_bit"), file, outputs[name], images.validation.labels,
+                               images.classes, base) for name, file in steps.items()}
+chosen = ptq_repair.best(rungs)
+rungs = [{**rung, "chosen": name == chosen} for name, rung in rungs.items()]
+shelf.figure("low_bit_ladder", plots_layers.ladder(rungs), f"From naive rounding to fine-tuning at {bits[0]} bits and below, on "
+             f"{rungs[0]['n']:,} validation images: accuracy lost against float32 (95 % interval), and agreement with it.")
+
+# %% [markdown]
+# ## 7 · To the shelf
+#
+# One file a pair of widths, and the fine-tuned one; measured like every other variant.
+
+# %%
+facts = {"technique": "low_bit", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
+made = [shelf.shelve(f"w{width}a8_classifier{last}", file, **facts, scheme=f"w{width}a8",
+                     seconds=round(time.time() - started, 1)) for (width, last), (_, file) in tried.items()]
+if epochs:
+    made.append(shelf.shelve(f"w{bits[0]}a8_trained", trained, **facts, scheme=f"w{bits[0]}a8",
+                             seconds=round(time.time() - started, 1)))
+for variant in made:
+    evaluate.score(shelf, variant, images, preprocess)
+tables.variants([float32, *made])
+
+# %% [markdown]
+# What the files hold, read from the flatbuffers: no float operation, no operation that int8 does not have.
+
+# %%
+reports = {variant.name: flatbuffer.report(variant.model()) for variant in made}
+pd.DataFrame({name: {"integer only": each["integer_only"], **{f"{width} bits, %": round(100 * share, 1) for width, share in
+                     each["weight_bits_share"].items()}} for name, each in reports.items()}).T
+
+# %%
+shelf.write("low_bit", {"methods": by_method, "bias_correction": by_bias, "widths": by_width, "parity": parity,
+                        "training": by_training, "history": history, "rungs": rungs, "method": method})
+
+# %% [markdown]
+# ## What we know now
+
+# %%
+low = by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"]
+Markdown(f"""At {bits[0]} bits, rounding to nearest agrees with float32 on {by_method['naive']['agreement']:.1f} % of
+{len(case.labels):,} validation images; **{method}** on {by_method[method]['agreement']:.1f} %, without a label and without
+training. With the classifier in {min(classifier_bits)} bits the file weighs {low['kB']:,.0f} kB
+({len(float32.model()) / 1000 / low['kB']:.1f} × less than float32) and agrees on {low['agreement']:.1f} %; fine-tuned, on
+{by_training['trained']['agreement']:.1f} %. Simulation and file name the same class on {parity['top-1 agreement %']:.1f} % of
+{parity['images']} images, {parity['within one step']} of the {parity['disagreements']} disagreements within one output step.""")
+
+# %%
+shelf.finish({"variants": [variant.name for variant in made], "method": method, "parity": parity})
