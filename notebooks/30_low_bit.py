@@ -30,8 +30,6 @@ if "google.colab" in sys.modules:
 # %%
 import gzip
 import time
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -52,7 +50,7 @@ study: str = "quickstart"  # whose shelf to read and fill: runs/<study>
 seed: NonNegativeInt = 0  # decides the order of images in training
 bits: list[int] = [4, 3, 2]  # widths of dense layers, tried; the first is the one that methods are compared at
 classifier_bits: list[int] = [8, 4]  # widths of the last layer, tried
-convolution_bits: Literal[4, 8] = 8  # of convolutions larger than 1 × 1: LiteRT has no fast 4-bit kernel for them
+convolutions: bool = False  # those larger than 1 × 1 in few bits too: LiteRT has no fast kernel for them
 methods: list[str] = ["nearest", "descent", "gptq", "gptq_descent"]  # of rounding, tried: rows of low_bit.METHODS
 rounding_images: PositiveInt = 200  # calibration images that rounding looks at
 score_images: PositiveInt = 500  # validation images that tables are scored on
@@ -98,7 +96,7 @@ chosen_images = calibration_set[ranges.ordinary(observed, rounding_images)]
 case = ptq_repair.Case(original, observed, images.validation.images[part], images.validation.labels[part], base[part], preprocess)
 
 # %%
-widths = low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits), convolutions=convolution_bits)
+widths = low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits), convolutions=bits[0] if convolutions else 8)
 rounded = {"naive": grid.rounded(original, found, widths)}
 rounded |= {method: low_bit.round_layers(original, chosen_images, found, widths, method) for method in methods}
 files = {name: grid.to_file(original, grids, found) for name, grids in rounded.items()}
@@ -118,14 +116,14 @@ pd.DataFrame(by_bias).T.round(2)
 # %% [markdown]
 # ## 3 · How few bits?
 #
-# LiteRT stores 3 bits as 4, and 2 as 4 where activations have 8: the file does not shrink then, but what is downloaded does
-# (`gzip kB`). The classifier holds many weights and decides the answer, so it is tried on its own.
+# LiteRT stores 3 bits as 4, in convolutions 2 bits too: the file does not shrink then, but what is downloaded does (`gzip
+# kB`). The classifier holds many weights and decides the answer, so it is tried on its own.
 
 # %%
 tried, by_width = {}, {}
 for width in bits:
     for last in classifier_bits:
-        own = low_bit.widths(original, bits=width, classifier=last, convolutions=convolution_bits)
+        own = low_bit.widths(original, bits=width, classifier=last, convolutions=width if convolutions else 8)
         grids = low_bit.round_layers(original, chosen_images, found, own, method)
         file = grid.to_file(original, grids, found)
         tried[width, last] = grids, correct_biases(original, file, chosen_images) if helps else file
@@ -155,7 +153,7 @@ pd.Series(parity, name="simulation against file").to_frame()
 # %%
 train = datasets.Split(images.train.images[:limit_train], images.train.labels[:limit_train])
 recipe = {"parent": float32.facts["sha256"], "settings": [epochs, learning_rate, batch, limit_train, baseline["augmentation"]],
-          "grids": [bits[0], min(classifier_bits), method, rounding_images, convolution_bits]}
+          "grids": [bits[0], min(classifier_bits), method, rounding_images, convolutions]}
 history = training.fit(simulation, train, images.validation, preprocess, epochs=epochs, learning_rate=learning_rate,
                        optimizer="adam", batch=batch, schedule="cosine", seed=seed, teacher=model, key=recipe,
                        augment=training.augmentation(**baseline["augmentation"]), folder=shelf.folder / "training")

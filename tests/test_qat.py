@@ -5,7 +5,7 @@ import pytest
 import tf_keras as keras
 
 from edgeq_lib import flatbuffer, keras_graph, litert
-from edgeq_lib.compress import ptq, qat
+from edgeq_lib.compress import constants, grid, ptq, qat
 from edgeq_lib.study import EdgeqError
 
 layers = keras.layers
@@ -246,3 +246,26 @@ def test_one_constant_image_is_enough_to_build_and_export():
 def test_every_layer_class_is_sorted_once():
     sorted_classes = [*qat.OWN_RANGE, *qat.SAME_RANGE, *qat.MOVE_VALUES]
     assert len(sorted_classes) == len(set(sorted_classes)) and keras_graph.WITH_KERNEL[0] in sorted_classes
+
+
+def test_low_bit_kernels_start_on_their_grid_and_reach_the_file():
+    keras.utils.set_random_seed(0)
+    model = keras_graph.fold_batch_norms(fit(resnet8(), 5e-3, epochs=4))
+    calibration, flat = scenes(64)[0], litert.convert(model)
+    wanted = grid.rounded(flat, ptq.calibrate(flat, calibration, (-1.0, 1.0)), {}, default=4)
+    grids = qat.by_layer(model, flat, wanted)
+    assert len(grids) == len(wanted)
+    aware = qat.quantize_aware(model, calibration, grids)
+    before = qat.export(aware, calibration)
+    held = [values for index, values in constants.open_constants(bytearray(before)).items()
+            if flatbuffer.read(before).tensors[index].dtype == "INT4"]
+    assert np.array_equal(*(np.sort(np.concatenate([np.ravel(codes) for codes in side])) for side in (
+        held, [each.codes for each in wanted.values()]))), "training starts from exactly these codes"
+    steps = [variable.numpy() for variable in aware.trainable_variables if "steps" in variable.name]
+    fit(aware, 1e-3)
+    assert any(not np.array_equal(*pair) for pair in zip(steps, [
+        variable.numpy() for variable in aware.trainable_variables if "steps" in variable.name], strict=True))
+    after, images = qat.export(aware, calibration), scenes(500, seed=1)[0]
+    interpreter = litert.make_interpreter(after)
+    found = litert.dequantized(litert.run_images(interpreter, images), interpreter.get_output_details()[0])
+    assert (found.argmax(1) == aware.predict(images, verbose=0).argmax(1)).mean() >= 0.985

@@ -298,10 +298,9 @@ def by_layer(model: keras.Model, flat: bytes, grids: Mapping[str, Grid]) -> dict
     `model`: batch norms folded, as `flat` was made from it. Paired by their weights, since the converter keeps no reliable
     names; 8-bit grids are left out, they are what training gives every kernel.
     """
-    found = {}
-    for layer in model.layers:
-        values = [weight for weight in layer.get_weights() if weight.ndim > 1]
-        found |= {layer.name: grids[kernel.name] for kernel in kernels(flat) if values and grids[kernel.name].bits < 8
-                  and kernel.weights.size == values[0].size
-                  and np.allclose(values[0].reshape(kernel.weights.shape), kernel.weights, atol=1e-7)}
-    return found
+    low = [kernel for kernel in kernels(flat) if grids[kernel.name].bits < 8]
+    weights = {layer.name: next((each for each in layer.get_weights() if each.ndim > 1), np.empty(0))
+               for layer in model.layers}
+    return {name: grids[kernel.name] for name, values in weights.items() for kernel in low
+            if kernel.weights.size == values.size
+            and np.allclose(values.reshape(kernel.weights.shape), kernel.weights, atol=1e-7)}
