@@ -8,7 +8,7 @@ Method: Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,12 +110,14 @@ def raise_dead(kernel: np.ndarray, bias: np.ndarray, span: float) -> np.ndarray:
 
 
 def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None, *, weight_ranges: str = "min_max",
-             left_float: Collection[str] = (), per_tensor: Collection[str] = (), cure_dead: bool = True) -> bytes:
+             left_float: Collection[str] = (), per_tensor: Collection[str] = (), cure_dead: bool = True,
+             bits: Mapping[str, int] | None = None) -> bytes:
     """Quantize a float flatbuffer by `litert-quantizer`; static schemes need `ranges` from `calibrate`.
 
     For static schemes: `weight_ranges` is a row of `WEIGHT_RANGES` (a kernel that `ranges` names has the range given there,
     unless OCTAV or MSE choose it); `left_float` names the outputs of ops that stay
-    float32; `per_tensor` names kinds of ops whose weights have one scale; `cure_dead` is `with_fitting_biases`. The result
+    float32; `per_tensor` names kinds of ops whose weights have one scale; `cure_dead` is `with_fitting_biases`; `bits` gives
+    the weights of single ops, by the names of their outputs, a width of their own. The result
     is loaded and invoked once: some combinations convert and then fail to run.
     """
     if spec.calibrated and cure_dead:
@@ -139,6 +141,8 @@ def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None, *, weight
             work.add_static_config(".*", op, spec.activations, spec.weights if op in _FOUR_BIT else 8,
                                    qtyping.QuantGranularity.TENSORWISE if op.value in per_tensor else granularity,
                                    WEIGHT_RANGES[weight_ranges])
+        for op, width, names in _widths(model, bits or {}):
+            work.add_static_config(f"^({'|'.join(map(re.escape, names))});?$", op, spec.activations, width, granularity)
         _leave_float(work, left_float, spec)
         for end in (Op.INPUT, Op.OUTPUT) if spec.io == "float" else ():
             work.update_quantization_recipe("((.*))", end, algorithm_key=_NONE)
@@ -147,6 +151,14 @@ def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None, *, weight
                                enable_progress_report=False).quantized_model
     result = bytes(result)
     return _proven(uint8_io.with_uint8_io(result) if spec.io == "uint8" else result)
+
+
+def _widths(model: bytes, bits: Mapping[str, int]) -> list[tuple[Op, int, list[str]]]:
+    """`bits` by kind of op and width: (kind, width, outputs)."""
+    graph = flatbuffer.read(model) if bits else None
+    kinds = {graph.tensors[op.outputs[0]].name: op.name for op in graph.ops} if bits else {}
+    return [(op, width, names) for op in _WITH_WEIGHTS for width in sorted(set(bits.values()))
+            if (names := [name for name, own in bits.items() if own == width and kinds[name] == op.value])]
 
 
 def _leave_float(work: quantizer.Quantizer, names: Collection[str], spec: Scheme) -> None:
