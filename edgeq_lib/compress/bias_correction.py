@@ -21,6 +21,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgeq_lib import flatbuffer
 from edgeq_lib.compress.constants import open_constants, scales
 from edgeq_lib.compress.ptq import KERNEL_OPS
+from edgeq_lib.compress.windows import Window, mean_patch, window
 from edgeq_lib.litert import dequantized, make_interpreter, quantized
 from edgeq_lib.progress import progress
 
@@ -72,13 +73,13 @@ def correct_biases(float_model: bytes, model: bytes, images: np.ndarray, executo
     with pool_of(executor) as pool:
         means = _mean_tensors(float_model, [reference.inputs[0] for _, reference, *_ in jobs], images, pool)
         for place, reference, ops, op in progress(jobs, "bias correction"):
-            window = _window(float_model, place, exact[reference.inputs[1]].shape)
-            mean = _mean_output_of(_cut(mended, ops, op.inputs[0]), images, pool)
-            wanted = _mean_output(reference.name, exact[reference.inputs[1]], window, means[reference.inputs[0]]) \
+            seen = window(float_model, place, exact[reference.inputs[1]].shape)
+            mean = _mean_output_of(cut(mended, ops, op.inputs[0]), images, pool)
+            wanted = _mean_output(reference.name, exact[reference.inputs[1]], seen, means[reference.inputs[0]]) \
                 + exact[reference.inputs[2]]
             kernel = _dequantized_kernel(op.name, constants[op.inputs[1]], steps[op.inputs[1]][0])
             bias, step = constants[op.inputs[2]], steps[op.inputs[2]][0]
-            shift = wanted - _mean_output(op.name, kernel, window, mean) - bias * step.astype(np.float64)
+            shift = wanted - _mean_output(op.name, kernel, seen, mean) - bias * step.astype(np.float64)
             bias[:] = np.clip(np.rint(bias + shift / step), -2 ** 31, 2 ** 31 - 1)
     return bytes(mended)
 
@@ -105,7 +106,7 @@ def _mean_output_of(model: bytes, images: np.ndarray, pool: Executor) -> np.ndar
     return sum_over_images([model], images, measure, pool, keep_tensors=False) / len(images)
 
 
-def _cut(model: bytearray, ops: int, output: int) -> bytes:
+def cut(model: bytearray, ops: int, output: int) -> bytes:
     """The file reduced to its first ops, with this tensor as output: the slots of a subgraph's outputs and operators are
     8 and 10 in the schema of TensorFlow Lite, and a vector's length stands before it."""
     content = bytearray(model)
@@ -121,25 +122,11 @@ def _dequantized_kernel(op: str, kernel: np.ndarray, step: np.ndarray) -> np.nda
     return kernel.astype(np.float64) * step.reshape(shape)
 
 
-def _window(model: bytes, number: int, kernel: tuple[int, ...]) -> dict[str, Any] | None:
-    """Padding, strides and dilation of a convolution; None for a dense layer."""
-    op = schema.Model.GetRootAs(model).Subgraphs(0).Operators(number)
-    reader = {schema.BuiltinOptions.Conv2DOptions: schema.Conv2DOptions,
-              schema.BuiltinOptions.DepthwiseConv2DOptions: schema.DepthwiseConv2DOptions}.get(op.BuiltinOptionsType())
-    if reader is None:
-        return None
-    options = reader()
-    options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
-    return {"same": options.Padding() == schema.Padding.SAME, "size": kernel[1:3],
-            "stride": (options.StrideH(), options.StrideW()),
-            "dilation": (options.DilationHFactor(), options.DilationWFactor())}
-
-
-def _mean_output(op: str, kernel: np.ndarray, window: dict[str, Any] | None, mean: np.ndarray) -> np.ndarray:
+def _mean_output(op: str, kernel: np.ndarray, place: Window, mean: np.ndarray) -> np.ndarray:
     """Mean over positions, (channels,), of what an op computes from an image (H, W, C) before it adds its bias."""
-    if window is None:
+    if place is None:
         return kernel @ mean.reshape(-1, kernel.shape[1]).mean(axis=0)
-    patch = _mean_patch(mean, **window)
+    patch = mean_patch(mean, **place)
     if op == "DEPTHWISE_CONV_2D":
         return (kernel[0] * np.repeat(patch, kernel.shape[-1] // patch.shape[-1], axis=-1)).sum(axis=(0, 1))
     return np.einsum("ohwc,hwc->o", kernel, patch) if patch.shape[-1] == kernel.shape[-1] else _grouped(kernel, patch)
@@ -149,20 +136,3 @@ def _grouped(kernel: np.ndarray, patch: np.ndarray) -> np.ndarray:
     groups = patch.shape[-1] // kernel.shape[-1]
     parts = zip(np.split(kernel, groups), np.split(patch, groups, axis=-1), strict=True)
     return np.concatenate([np.einsum("ohwc,hwc->o", *part) for part in parts])
-
-
-def _mean_patch(image: np.ndarray, same: bool, size: Sequence[int], stride: Sequence[int],
-                dilation: Sequence[int]) -> np.ndarray:
-    """What a convolution's window (h, w, C) holds on average over its positions, zeros of padding included."""
-    counts, before, after = [], [], []
-    for length, cells, step, gap in zip(image.shape, size, stride, dilation, strict=False):
-        reach = (cells - 1) * gap + 1
-        count = -(-length // step) if same else (length - reach) // step + 1
-        padding = max((count - 1) * step + reach - length, 0)
-        counts.append(count)
-        before.append(padding // 2)
-        after.append(padding - padding // 2)
-    padded = np.pad(image, [(before[0], after[0]), (before[1], after[1]), (0, 0)])
-    return np.array([[padded[y * dilation[0]:, x * dilation[1]:][:(counts[0] - 1) * stride[0] + 1:stride[0],
-                                                                 :(counts[1] - 1) * stride[1] + 1:stride[1]].mean((0, 1))
-                      for x in range(size[1])] for y in range(size[0])])

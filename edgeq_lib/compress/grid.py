@@ -81,9 +81,9 @@ def nearest(weights: np.ndarray, steps: np.ndarray, bits: int) -> Grid:
 
 
 def min_max_steps(weights: np.ndarray, bits: int) -> np.ndarray:
-    """Steps (channels,) with which the largest magnitude of each channel is the largest code; a channel of zeros gets 1."""
-    most = np.abs(weights).max(axis=0, initial=0.0)
-    return np.where(most > 0, np.maximum(most / largest(bits), np.finfo(np.float32).tiny), 1.0)
+    """Steps (channels,) with which the largest magnitude of each channel is the largest code; never 0, for what is all
+    zeros still multiplies its step with that of its input to get its bias's."""
+    return np.maximum(np.abs(weights).max(axis=0, initial=0.0) / largest(bits), 1e-10)
 
 
 def least_steps(model: bytes, ranges: ptq.Ranges) -> dict[str, np.ndarray]:

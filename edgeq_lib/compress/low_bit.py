@@ -1,0 +1,90 @@
+"""Fewer than eight bits a weight from a handful of unlabelled images, layer by layer.
+
+Each layer is rounded so that its output stays what it was in float, given the inputs that the layers before it, already
+rounded, really send (see `rounding`). The result is a grid a kernel; `grid.to_file` makes the file, and
+`bias_correction.correct_biases` gives its channels their means back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib import flatbuffer
+from edgeq_lib.compress import grid, ptq, rounding
+from edgeq_lib.compress.bias_correction import cut, pool_of, sum_over_images
+from edgeq_lib.compress.constants import open_constants
+from edgeq_lib.compress.windows import Window, patches, window
+from edgeq_lib.progress import progress
+
+_POSITIONS = 1024  # of an image's positions that enter the moments: neighbours say the same
+Method = Callable[[np.ndarray, np.ndarray, int, np.ndarray], grid.Grid]
+
+
+def _gptq_then_descent(weights: np.ndarray, steps: np.ndarray, bits: int, second: np.ndarray) -> grid.Grid:
+    return rounding.descend(weights, rounding.gptq(weights, steps, bits, second), second)
+
+
+METHODS: dict[str, Method] = {
+    "nearest": lambda weights, steps, bits, second: grid.nearest(weights, steps, bits),
+    "descent": lambda weights, steps, bits, second: rounding.descend(weights, grid.nearest(weights, steps, bits), second),
+    "gptq": lambda weights, steps, bits, second: rounding.gptq(weights, steps, bits, second),
+    "gptq_descent": _gptq_then_descent}
+
+
+def widths(model: bytes, *, bits: int = 4, classifier: int = 4, convolutions: int = 8) -> dict[str, int]:
+    """Output of each kernel's op → its width: `bits` for dense layers (1 × 1 convolutions, see
+    `keras_graph.pointwise_as_dense`), `classifier` for the last of them, `convolutions` for other convolutions, and 8 for
+    the first layer and for depthwise kernels, which hold few weights and stand rounding badly."""
+    found = grid.kernels(model)
+    kinds = {"FULLY_CONNECTED": bits, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": 8}
+    chosen = {kernel.name: kinds[kernel.kind] for kernel in found}
+    return {**chosen, found[-1].name: classifier, found[0].name: 8}
+
+
+def round_layers(model: bytes, images: np.ndarray, ranges: ptq.Ranges, bits: Mapping[str, int],
+                 method: str = "gptq_descent", executor: Executor | None = None) -> dict[str, grid.Grid]:
+    """A grid for each kernel of a float flatbuffer: the kernels in `bits` below 8 by `method` (a row of `METHODS`), in the
+    order of the graph, all others to nearest.
+
+    `images`: preprocessed float32 (n, H, W, C), unlabelled. `ranges` (see `ptq.calibrate`) tell how coarse the int8 inputs
+    of each layer are, which counts as noise on them, and how small steps may be.
+    """
+    graph, least = flatbuffer.read(model), grid.least_steps(model, ranges)
+    grids = grid.rounded(model, ranges, bits)
+    work = bytearray(grid.with_grids(model, {name: each for name, each in grids.items() if each.bits == 8}))
+    constants, found = open_constants(work), {kernel.name: kernel for kernel in grid.kernels(model)}
+    low = [found[name] for name in found if bits.get(name, 8) < 8]
+    with pool_of(executor) as pool:
+        for kernel in progress(low, "rounding"):
+            tensor, width = graph.tensors[kernel.source], bits[kernel.name]
+            place = window(model, kernel.number, graph.tensors[kernel.index].shape)
+            parts = [cut(bytearray(each), kernel.number, kernel.source) for each in (model, work)]
+            second, cross = _moments(parts, place, images, pool)
+            second += np.eye(len(second)) * _rounding_noise(ranges[tensor.name])
+            wanted = rounding.target(kernel.weights, second, cross)
+            steps = rounding.steps_by_error(wanted, second, width, least[kernel.name])
+            grids[kernel.name] = METHODS[method](wanted, steps, width, second)
+            ptq.by_channel(kernel.kind, constants[kernel.index])[:] = grids[kernel.name].values
+    return grids
+
+
+def _moments(parts: list[bytes], place: Window, images: np.ndarray, pool: Executor) -> tuple[np.ndarray, np.ndarray]:
+    """Means over positions and images of x̃ x̃ᵀ and of x̃ xᵀ, where x is what the first of `parts` gives out, x̃ the second."""
+    def measure(*interpreters: Any) -> np.ndarray:
+        x, rounded = (patches(each.get_tensor(each.get_output_details()[0]["index"])[0], place) for each in interpreters)
+        every = -(-len(x) // _POSITIONS)
+        x, rounded = x[::every], rounded[::every]
+        return np.stack([rounded.T @ rounded, rounded.T @ x]).astype(np.float64) / len(x)
+
+    second, cross = sum_over_images(parts, images, measure, pool, keep_tensors=False) / len(images)
+    return second, cross
+
+
+def _rounding_noise(ends: Mapping[str, np.ndarray]) -> float:
+    """The variance that rounding to 256 levels adds to a value: a twelfth of a squared step."""
+    span = max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
+    return (span / 255) ** 2 / 12

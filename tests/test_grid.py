@@ -1,0 +1,95 @@
+"""Grids: symmetric, idempotent, half a step at most, and in the file exactly as they were decided."""
+
+import numpy as np
+import pytest
+
+from edgeq_lib import evaluate, flatbuffer, zoo
+from edgeq_lib.compress import grid, ptq
+from edgeq_lib.compress.constants import open_constants, scales, unpacked
+from edgeq_lib.study import EdgeqError
+
+RNG = np.random.default_rng(0)
+WEIGHTS = RNG.normal(size=(9, 5)) * [1e-3, 0.1, 1.0, 10.0, 1e3]
+
+
+@pytest.fixture(scope="module")
+def case(small_net, pictures):
+    """(float flatbuffer, its activation ranges)"""
+    return small_net[1], ptq.calibrate(small_net[1], zoo.SIGNED(pictures[0][:64]), zoo.SIGNED.range)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_round_trip_is_within_half_a_step_and_idempotent(bits):
+    steps = grid.min_max_steps(WEIGHTS, bits)
+    rounded = grid.nearest(WEIGHTS, steps, bits)
+    assert np.abs(rounded.codes).max() == grid.largest(bits)
+    assert (np.abs(rounded.values - WEIGHTS) <= steps / 2 * (1 + 1e-9)).all()
+    assert np.array_equal(grid.nearest(rounded.values, steps, bits).codes, rounded.codes)
+    assert not grid.nearest(np.zeros((3, 5)), steps, bits).codes.any(), "zero is on every grid"
+
+
+@pytest.mark.parametrize("channel", [np.zeros(4), np.full(4, 1e-42), np.full(4, 3.0), np.array([0, 0, 0, -1e30])])
+def test_odd_channels_have_a_defined_grid(channel):
+    weights = channel[:, None]
+    rounded = grid.nearest(weights, grid.min_max_steps(weights, 4), 4)
+    assert np.isfinite(rounded.values).all() and (rounded.steps > 0).all()
+    assert np.abs(rounded.values - weights).max() <= rounded.steps[0] / 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(EdgeqError, match="NaN or infinite"):
+        grid.nearest(np.array([[1.0], [bad]]), np.ones(1), 4)
+
+
+@pytest.mark.parametrize("bits", [1, 9])
+def test_widths_that_no_file_has_are_refused(bits):
+    with pytest.raises(EdgeqError, match="take 2 to 8"):
+        grid.stored(bits)
+
+
+def test_an_empty_kernel_has_an_empty_grid():
+    assert grid.nearest(np.zeros((0, 3)), grid.min_max_steps(np.zeros((0, 3)), 4), 4).codes.shape == (0, 3)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 6, 8])
+def test_the_file_holds_exactly_the_grids(case, bits):
+    model, ranges = case
+    names = [kernel.name for kernel in grid.kernels(model) if kernel.kind != "DEPTHWISE_CONV_2D"]
+    wanted = grid.rounded(model, ranges, dict.fromkeys(names, bits))
+    file = grid.to_file(model, wanted, ranges)
+    graph, constants, steps = flatbuffer.read(file), open_constants(bytearray(file)), scales(file)
+    for op in graph.ops:
+        name = graph.tensors[op.outputs[0]].name
+        if name in wanted:
+            assert np.array_equal(ptq.by_channel(op.name, constants[op.inputs[1]]), wanted[name].codes)
+            assert np.allclose(steps[op.inputs[1]][0], wanted[name].steps, rtol=1e-5)
+            assert graph.tensors[op.inputs[1]].dtype == f"INT{grid.stored(wanted[name].bits)}"
+    assert flatbuffer.report(file)["integer_only"]
+
+
+def test_the_rounded_float_file_and_the_real_one_decide_alike(case, pictures):
+    model, ranges = case
+    wanted = grid.rounded(model, ranges, {})
+    images = pictures[0][:200]
+    simulated, real = (evaluate.predict(each, images, zoo.SIGNED) for each in (
+        grid.with_grids(model, wanted), grid.to_file(model, wanted, ranges)))
+    assert (simulated.argmax(1) == real.argmax(1)).mean() >= 0.97, "what is left is the rounding of activations"
+
+
+def test_biases_fit_where_a_channel_has_no_weights(case, pictures):
+    model, ranges = case
+    dead = bytearray(model)
+    constants = open_constants(dead)
+    kernel = grid.kernels(model)[0]
+    ptq.by_channel(kernel.kind, constants[kernel.index])[:, 0] = 0
+    bias = constants[flatbuffer.read(model).ops[kernel.number].inputs[2]]
+    bias[0] = 1.5
+    file = grid.to_file(bytes(dead), {}, ranges)
+    op = flatbuffer.read(file).ops[[op.name for op in flatbuffer.read(file).ops].index(kernel.kind)]
+    assert open_constants(bytearray(file))[op.inputs[2]][0] * scales(file)[op.inputs[2]][0][0] == pytest.approx(1.5, rel=1e-3)
+
+
+def test_packed_integers_come_out_as_they_went_in():
+    assert unpacked(np.array([0x8F, 0x07], np.uint8), 4, np.array([3])).tolist() == [-1, -8, 7]
+    assert unpacked(np.array([0b11100100], np.uint8), 2, np.array([2, 2])).tolist() == [[0, 1], [-2, -1]]
