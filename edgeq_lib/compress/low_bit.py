@@ -7,7 +7,7 @@ rounded, really send (see `rounding`). The result is a grid a kernel; `grid.to_f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -53,23 +53,49 @@ def round_layers(model: bytes, images: np.ndarray, ranges: ptq.Ranges, bits: Map
     `images`: preprocessed float32 (n, H, W, C), unlabelled. `ranges` (see `ptq.calibrate`) tell how coarse the int8 inputs
     of each layer are, which counts as noise on them, and how small steps may be.
     """
-    graph, least = flatbuffer.read(model), grid.least_steps(model, ranges)
+    least = grid.least_steps(model, ranges)
     grids = grid.rounded(model, ranges, bits)
     work = bytearray(grid.with_grids(model, {name: each for name, each in grids.items() if each.bits == 8}))
     constants, found = open_constants(work), {kernel.name: kernel for kernel in grid.kernels(model)}
     low = [found[name] for name in found if bits.get(name, 8) < 8]
     with pool_of(executor) as pool:
         for kernel in progress(low, "rounding"):
-            tensor, width = graph.tensors[kernel.source], bits[kernel.name]
-            place = window(model, kernel.number, graph.tensors[kernel.index].shape)
-            parts = [cut(bytearray(each), kernel.number, kernel.source) for each in (model, work)]
-            second, cross = _moments(parts, place, images, pool)
-            second += np.eye(len(second)) * _rounding_noise(ranges[tensor.name])
-            wanted = rounding.target(kernel.weights, second, cross)
-            steps = rounding.steps_by_error(wanted, second, width, least[kernel.name])
-            grids[kernel.name] = METHODS[method](wanted, steps, width, second)
+            wanted, second = _problem(model, work, kernel, images, ranges, pool)
+            steps = rounding.steps_by_error(wanted, second, bits[kernel.name], least[kernel.name])
+            grids[kernel.name] = METHODS[method](wanted, steps, bits[kernel.name], second)
             ptq.by_channel(kernel.kind, constants[kernel.index])[:] = grids[kernel.name].values
     return grids
+
+
+def round_alone(model: bytes, images: np.ndarray, ranges: ptq.Ranges, widths: Mapping[str, Collection[int]],
+                method: str = "gptq_descent", executor: Executor | None = None) -> dict[str, dict[int, grid.Grid]]:
+    """Output of each kernel's op → width → the kernel's grid when it alone has that width and all others have 8 bits.
+
+    `widths` names the kernels and what to try for each; the rest is as for `round_layers`.
+    """
+    least, nearest = grid.least_steps(model, ranges), grid.rounded(model, ranges, {})
+    work, found = grid.with_grids(model, nearest), {kernel.name: kernel for kernel in grid.kernels(model)}
+    alone = {name: {8: nearest[name]} for name in widths}
+    low = [found[name] for name in found if min(widths.get(name, (8,))) < 8]
+    with pool_of(executor) as pool:
+        for kernel in progress(low, "rounding, layer by layer"):
+            wanted, second = _problem(model, work, kernel, images, ranges, pool)
+            for width in set(widths[kernel.name]) - {8}:
+                steps = rounding.steps_by_error(wanted, second, width, least[kernel.name])
+                alone[kernel.name][width] = METHODS[method](wanted, steps, width, second)
+    return alone
+
+
+def _problem(model: bytes, work: bytes | bytearray, kernel: grid.Kernel, images: np.ndarray, ranges: ptq.Ranges,
+             pool: Executor) -> tuple[np.ndarray, np.ndarray]:
+    """What rounding a kernel starts from: the weights wanted of it and the second moments of its inputs, where `work` is the
+    network with what is rounded so far."""
+    graph = flatbuffer.read(model)
+    place = window(model, kernel.number, graph.tensors[kernel.index].shape)
+    parts = [cut(bytearray(each), kernel.number, kernel.source) for each in (model, work)]
+    second, cross = _moments(parts, place, images, pool)
+    second += np.eye(len(second)) * _rounding_noise(ranges[graph.tensors[kernel.source].name])
+    return rounding.target(kernel.weights, second, cross), second
 
 
 def _moments(parts: list[bytes], place: Window, images: np.ndarray, pool: Executor) -> tuple[np.ndarray, np.ndarray]:
