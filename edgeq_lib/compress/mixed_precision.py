@@ -56,7 +56,7 @@ def weight_bytes(model: bytes, widths: Mapping[str, Collection[int]]) -> dict[st
 
 def noises(model: bytes, alone: Mapping[str, Mapping[int, grid.Grid]], probe: Probe) -> dict[str, dict[int, float]]:
     """Output of each kernel's op → width → the noise that is added when it alone has that width instead of 8 bits, from the
-    grids of `low_bit.round_alone`; never below 0."""
+    grids of `low_bit.round_each`; never below 0."""
     base = grid.with_grids(model, {name: each[8] for name, each in alone.items()})
     floor = probe.compare(base)["noise"]
     found = {name: {8: 0.0} for name in alone}
