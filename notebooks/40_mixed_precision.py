@@ -213,8 +213,9 @@ Markdown(f"""On {len(base):,} validation images, 4 bits everywhere agree with fl
 {yardstick[size] / 1000:,.0f} kB. At no more, **{best['label']}** agrees on {best['agreement']:.1f} %
 ({best['agreement'] - yardstick['agreement']:+.1f} points). {f"The smallest mix that agrees as often, "
 f"**{smallest['label']}**, is {100 * (1 - smallest[size] / yardstick[size]):.1f} % smaller" if smallest else
-"No mix that was tried agrees as often"}. The layer that deserves its bits most is {worth["% a kB"].idxmax()}. The measured noise of the programme's mixes is
-{error.min():.2f} to {error.max():.2f} times the predicted sum (median {np.median(error):.2f}).""")
+"No mix that was tried agrees as often"}. The layer that deserves its bits most is {worth["% a kB"].idxmax()}. The measured
+noise of the programme's mixes is {error.min():.2f} to {error.max():.2f} times the predicted sum (median
+{np.median(error):.2f}).""")
 
 # %%
 shelf.finish({"variants": [variant.name for variant in variants], "agreement": best["agreement"],

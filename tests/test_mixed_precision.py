@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from edgeq_lib import evaluate, flatbuffer, zoo
+from edgeq_lib import evaluate, flatbuffer, plots_mixed, zoo
 from edgeq_lib.compress import grid, low_bit, mixed_precision, ptq
 from edgeq_lib.study import EdgeqError
 
@@ -123,3 +123,33 @@ def test_the_file_weighs_what_the_budget_counts_and_holds_the_chosen_widths(case
             if op.name in ptq.KERNEL_OPS}
     assert {name: held[name] for name in widths} == {name: f"INT{bits}" for name, bits in widths.items()}
     assert len(set(held.values())) > 1 and flatbuffer.report(file)["integer_only"]
+
+
+def test_a_built_file_is_at_least_as_near_to_float32_as_without_corrected_biases(case):
+    float32, ranges, images, probe, alone = case
+    widths = {name: 4 if 4 in each else 8 for name, each in alone.items()}
+    plain = grid.to_file(float32, low_bit.round_layers(float32, images, ranges, widths), ranges)
+    file, found = mixed_precision.build(float32, widths, images, ranges, probe)
+    assert len(file) == len(plain) and (file == plain) is not found["corrected"]
+    assert found["agreement"] >= probe.compare(plain)["agreement"] > 80
+
+
+def test_compressed_codes_of_fewer_bits_weigh_less_in_the_same_storage(case):
+    float32, ranges, images, *_ = case
+    name = max(grid.kernels(float32), key=lambda kernel: kernel.weights.size).name
+    alone = low_bit.round_each(float32, images, ranges, {name: [8, 6, 4, 3]})
+    raw, packed = (mixed_precision.SIZES[size](float32, alone)[name] for size in ("bytes", "gzip_bytes"))
+    assert raw[8] == raw[6] and raw[4] == raw[3]
+    assert packed[6] < packed[8] and packed[3] < packed[4]
+
+
+def test_figures_show_what_they_are_given():
+    layers = [{"layer": f"l{i}", "noise": {8: 0.0, **({4: 0.001, 2: 0.1 * i} if i else {})}} for i in range(3)]
+    figure = plots_mixed.deserved(layers, {"9 kB": [8, 8, 4], "5 kB": [8, 4, 2]})
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["9 kB", "5 kB"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["l2", "l1"], "the noisiest first"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["8 bits", "4 bits", "2 bits"]
+    rows = [{"kind": kind, "label": kind, "kB": size, "snr": snr, "noise": 0.01, "predicted": 0.02} for kind, size, snr in (
+        ("uniform", 9, 20), ("greedy", 6, 9), ("programme", 5, 10))]
+    points = [line.get_gid() for line in plots_mixed.mixes(rows).axes[0].lines[1:]]
+    assert points == ["front", "beaten", "front"]
