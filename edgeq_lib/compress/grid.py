@@ -18,7 +18,7 @@ from edgeq_lib.compress import ptq
 from edgeq_lib.compress.constants import open_constants
 from edgeq_lib.study import EdgeqError
 
-STORED = (2, 4, 8)  # widths that LiteRT stores
+STORED = {"FULLY_CONNECTED": (2, 4, 8), "CONV_2D": (4, 8), "DEPTHWISE_CONV_2D": (8,)}  # widths that LiteRT computes with
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def largest(bits: int) -> int:
     return 2 ** (bits - 1) - 1
 
 
-def stored(bits: int) -> int:
-    """The width, in bits, in which LiteRT stores codes of `bits`. Raises EdgeqError for widths outside 2 to 8."""
+def stored(bits: int, kind: str = "FULLY_CONNECTED") -> int:
+    """The width, in bits, in which an op of this kind holds codes of `bits`. Raises EdgeqError for widths outside 2 to 8."""
     if not 2 <= bits <= 8:
         raise EdgeqError(f"Weights of {bits} bits have no place in a LiteRT file; take 2 to 8.")
-    return next(width for width in STORED if width >= bits)
+    return next(width for width in STORED[kind] if width >= bits)
 
 
 def nearest(weights: np.ndarray, steps: np.ndarray, bits: int) -> Grid:
@@ -127,8 +127,9 @@ def to_file(model: bytes, grids: Mapping[str, Grid], ranges: ptq.Ranges, io: str
     """
     graph, named = flatbuffer.read(model), dict(ranges)
     grids = {**rounded(model, ranges, {}), **grids}
-    bits = {name: stored(each.bits) for name, each in grids.items()}
-    for kernel in kernels(model):
+    found = kernels(model)
+    bits = {kernel.name: stored(grids[kernel.name].bits, kernel.kind) for kernel in found}
+    for kernel in found:
         tensor, steps = graph.tensors[kernel.index], grids[kernel.name].steps
         shape = [1] * len(tensor.shape)
         shape[-1 if kernel.kind == "DEPTHWISE_CONV_2D" else 0] = len(steps)

@@ -7,7 +7,7 @@ rounded, really send (see `rounding`). The result is a grid a kernel; `grid.to_f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -47,28 +47,42 @@ def widths(model: bytes, *, bits: int = 4, classifier: int = 4, convolutions: in
 
 def round_layers(model: bytes, images: np.ndarray, ranges: ptq.Ranges, bits: Mapping[str, int],
                  method: str = "gptq_descent", executor: Executor | None = None) -> dict[str, grid.Grid]:
-    """A grid for each kernel of a float flatbuffer: the kernels in `bits` below 8 by `method` (a row of `METHODS`), in the
-    order of the graph, all others to nearest.
+    """A grid for each kernel of a float flatbuffer, of the width in `bits` (8 where it has none), in the order of the graph.
 
     `images`: preprocessed float32 (n, H, W, C), unlabelled. `ranges` (see `ptq.calibrate`) tell how coarse the int8 inputs
-    of each layer are, which counts as noise on them, and how small steps may be.
+    of each layer are, which counts as noise on them, and how small steps may be. `method` is a row of `METHODS`; depthwise
+    kernels are rounded to nearest. Kernels of 8 bits are rounded by the method too: their errors are small, and what they
+    make up for are those of the layers before them.
     """
-    graph, least = flatbuffer.read(model), grid.least_steps(model, ranges)
-    grids = grid.rounded(model, ranges, bits)
-    work = bytearray(grid.with_grids(model, {name: each for name, each in grids.items() if each.bits == 8}))
-    constants, found = open_constants(work), {kernel.name: kernel for kernel in grid.kernels(model)}
-    low = [found[name] for name in found if bits.get(name, 8) < 8]
+    tried = round_each(model, images, ranges, {name: [width] for name, width in bits.items()}, method, executor)
+    return {name: each[bits.get(name, 8)] for name, each in tried.items()}
+
+
+def round_each(model: bytes, images: np.ndarray, ranges: ptq.Ranges, widths: Mapping[str, Collection[int]],
+               method: str = "gptq_descent", executor: Executor | None = None) -> dict[str, dict[int, grid.Grid]]:
+    """Output of each kernel's op → width → its grid, given the kernels before it at the widest of their widths.
+
+    `widths` says what to try for each kernel (8 bits alone for those that it does not name); the rest is as for
+    `round_layers`.
+    """
+    graph, least, grids = flatbuffer.read(model), grid.least_steps(model, ranges), {}
+    work = bytearray(model)
+    constants = open_constants(work)
     with pool_of(executor) as pool:
-        for kernel in progress(low, "rounding"):
-            tensor, width = graph.tensors[kernel.source], bits[kernel.name]
-            place = window(model, kernel.number, graph.tensors[kernel.index].shape)
-            parts = [cut(bytearray(each), kernel.number, kernel.source) for each in (model, work)]
-            second, cross = _moments(parts, place, images, pool)
-            second += np.eye(len(second)) * _rounding_noise(ranges[tensor.name])
-            wanted = rounding.target(kernel.weights, second, cross)
-            steps = rounding.steps_by_error(wanted, second, width, least[kernel.name])
-            grids[kernel.name] = METHODS[method](wanted, steps, width, second)
-            ptq.by_channel(kernel.kind, constants[kernel.index])[:] = grids[kernel.name].values
+        for kernel in progress(grid.kernels(model), "rounding"):
+            tried = sorted(widths.get(kernel.name, (8,)))
+            if kernel.kind == "DEPTHWISE_CONV_2D":
+                steps = {width: np.maximum(grid.min_max_steps(kernel.weights, width), least[kernel.name]) for width in tried}
+                grids[kernel.name] = {width: grid.nearest(kernel.weights, steps[width], width) for width in tried}
+            else:
+                place = window(model, kernel.number, graph.tensors[kernel.index].shape)
+                parts = [cut(bytearray(each), kernel.number, kernel.source) for each in (model, work)]
+                second, cross = _moments(parts, place, images, pool)
+                second += np.eye(len(second)) * _rounding_noise(ranges[graph.tensors[kernel.source].name])
+                wanted = rounding.target(kernel.weights, second, cross)
+                steps = {width: rounding.steps_by_error(wanted, second, width, least[kernel.name]) for width in tried}
+                grids[kernel.name] = {width: METHODS[method](wanted, steps[width], width, second) for width in tried}
+            ptq.by_channel(kernel.kind, constants[kernel.index])[:] = grids[kernel.name][tried[-1]].values
     return grids
 
 

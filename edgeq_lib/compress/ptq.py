@@ -7,13 +7,14 @@ Method: Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from litert_quantizer import qtyping, quantizer
+from litert_quantizer import algorithm_manager, default_policy, qtyping, quantizer
 
 from edgeq_lib import flatbuffer, uint8_io
 from edgeq_lib.compress import ranges as ranges_of
@@ -28,6 +29,20 @@ WEIGHT_RANGES = {"min_max": "min_max_uniform_quantize", "mse": "MSE", "octav": "
 _CAST, _NONE = "float_casting", "no_quantize"
 _WITH_WEIGHTS = (Op.CONV_2D, Op.DEPTHWISE_CONV_2D, Op.FULLY_CONNECTED)
 _FOUR_BIT = (Op.CONV_2D, Op.FULLY_CONNECTED)  # LiteRT has no 4-bit depthwise kernel
+
+
+def _allow_two_bits() -> None:
+    """Tell litert-quantizer's policy that dense layers take 2-bit weights with int8 activations: LiteRT computes them, with
+    the very results of the same codes in int4, and only the default policy leaves them out. Convolutions LiteRT refuses."""
+    policy = json.loads(default_policy.DEFAULT_JSON_POLICY)
+    four = policy["configs"]["static_wi4_ai8"]
+    policy["configs"]["static_wi2_ai8"] = {**four, "weight_tensor_config": {**four["weight_tensor_config"], "num_bits": 2}}
+    policy["ops_per_config"]["static_wi2_ai8"] = ["FULLY_CONNECTED"]
+    algorithm_manager.register_config_check_policy_func(
+        WEIGHT_RANGES["min_max"], default_policy.update_default_config_policy(json.dumps(policy)))
+
+
+_allow_two_bits()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,138 @@
+"""Which layers deserve their bits: a width for each kernel under a budget, as an integer programme.
+
+Each kernel is tried at each width with all others at 8 bits, and the noise at the network's output is kept. Rounding errors
+of different kernels are nearly independent of each other, so their noise energies nearly add up; under that assumption the
+best mix for a budget is a multiple-choice knapsack, which a solver ends in milliseconds (as in HAWQ-V3, Yao et al., arXiv
+2011.10680, where a Hessian stands for the measured noise).
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from edgeq_lib import evaluate
+from edgeq_lib.compress import grid, low_bit, ptq, ptq_repair
+from edgeq_lib.compress.bias_correction import correct_biases
+from edgeq_lib.litert import dequantized, make_interpreter, quiet
+from edgeq_lib.progress import progress
+from edgeq_lib.study import EdgeqError
+
+Widths = dict[str, int]  # output of each kernel's op → bits
+Table = Mapping[str, Mapping[int, float]]  # output of each kernel's op → bits → what that costs
+
+
+class Probe(NamedTuple):
+    """Images that files are compared with float32 on."""
+
+    images: np.ndarray  # uint8 (n, H, W, C)
+    preprocess: evaluate.Preprocess
+    reference: np.ndarray  # float32's outputs (n, classes) on them
+
+    def compare(self, model: bytes) -> dict[str, float]:
+        """Agreement in percent, signal-to-noise ratio in dB, and noise: the energy of the error as a share of the
+        output's."""
+        outputs = evaluate.predict(model, self.images, self.preprocess)
+        found = ptq_repair.compare(dequantized(outputs, make_interpreter(model).get_output_details()[0]), self.reference)
+        return {**found, "noise": 10 ** (-found["snr"] / 10)}
+
+
+def candidates(model: bytes, dense: Collection[int], convolutions: Collection[int]) -> dict[str, list[int]]:
+    """Output of each kernel's op → the widths that it may have, widest first: `dense` for dense layers, `convolutions` for
+    convolutions; the first layer and depthwise kernels keep 8 bits. All may have 8."""
+    found = grid.kernels(model)
+    kinds = {"FULLY_CONNECTED": dense, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": ()}
+    chosen = {kernel.name: sorted({8, *kinds[kernel.kind]}, reverse=True) for kernel in found}
+    return {**chosen, found[0].name: [8]}
+
+
+def weight_bytes(model: bytes, widths: Mapping[str, Collection[int]]) -> dict[str, dict[int, int]]:
+    """Output of each kernel's op → width → bytes that its weights take in a file."""
+    return {kernel.name: {bits: -(-kernel.weights.size * grid.stored(bits, kernel.kind) // 8) for bits in widths[kernel.name]}
+            for kernel in grid.kernels(model)}
+
+
+def gzip_bytes(model: bytes, alone: Mapping[str, Mapping[int, grid.Grid]]) -> dict[str, dict[int, int]]:
+    """Output of each kernel's op → width → bytes that its weights take in a file as a package ships it, compressed: there
+    codes of 3, 5, 6 or 7 bits, which LiteRT stores as wider ones, pay as well."""
+    def packed(codes: np.ndarray, bits: int) -> bytes:
+        each = 8 // bits
+        fields = np.pad(codes.T.ravel(), (0, -codes.size % each)).reshape(-1, each).astype(np.uint8) & (2 ** bits - 1)
+        return (fields << (bits * np.arange(each, dtype=np.uint8))).sum(axis=1).astype(np.uint8).tobytes()
+
+    return {kernel.name: {bits: len(gzip.compress(packed(each.codes, grid.stored(bits, kernel.kind)), 9))
+                          for bits, each in alone[kernel.name].items()} for kernel in grid.kernels(model)}
+
+
+SIZES: dict[str, Callable[..., dict[str, dict[int, int]]]] = {"bytes": weight_bytes, "gzip_bytes": gzip_bytes}
+
+
+def noises(model: bytes, alone: Mapping[str, Mapping[int, grid.Grid]], probe: Probe) -> dict[str, dict[int, float]]:
+    """Output of each kernel's op → width → the noise that is added when it alone has that width instead of 8 bits, from the
+    grids of `low_bit.round_each`; never below 0."""
+    base = grid.with_grids(model, {name: each[8] for name, each in alone.items()})
+    floor = probe.compare(base)["noise"]
+    found = {name: {8: 0.0} for name in alone}
+    tried = [(name, bits) for name, each in alone.items() for bits in each if bits < 8]
+    for name, bits in progress(tried, "sensitivity"):
+        noise = probe.compare(grid.with_grids(base, {name: alone[name][bits]}))["noise"]
+        found[name][bits] = max(noise - floor, 0.0)
+    return found
+
+
+def total(table: Table, widths: Mapping[str, int]) -> float:
+    """What a choice of widths costs."""
+    return sum(table[name][bits] for name, bits in widths.items())
+
+
+def choose(minimised: Table, limited: Table, limit: float) -> Widths:
+    """The widths with the least `minimised` cost in all among those whose `limited` cost does not exceed `limit`.
+
+    Both tables name the same kernels and widths. Raises EdgeqError when no choice is within the limit.
+    """
+    smallest = {name: min(each, key=each.get) for name, each in limited.items()}
+    if total(limited, smallest) > limit:
+        raise EdgeqError(f"The budget {limit:,.6g} is below {total(limited, smallest):,.6g}, the least that any choice of "
+                         "widths takes; raise it, or allow narrower widths.")
+    pairs = [(name, bits) for name in minimised for bits in minimised[name]]
+    cost, taken = (np.array([float(table[name][bits]) for name, bits in pairs]) for table in (minimised, limited))
+    one_each = np.array([[name == other for other, _ in pairs] for name in minimised], float)
+    # The solver's tolerances are absolute: costs of any unit are brought to the same size.
+    with quiet():  # HiGHS prints a line of its own now and then
+        found = milp(cost * 1e4 / max(cost.max(), 1e-30), integrality=np.ones(len(pairs)), bounds=Bounds(0, 1),
+                     constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(taken[None], ub=limit)],
+                     options={"mip_rel_gap": 0.0})
+    return {name: bits for (name, bits), share in zip(pairs, found.x, strict=True) if share > 0.5}
+
+
+def greedy(minimised: Table, limited: Table, limit: float) -> Widths:
+    """The yardstick: from 8 bits everywhere, again and again the change that costs least for what it frees, until the limit
+    holds. Raises EdgeqError when no choice is within it."""
+    widths = {name: max(each) for name, each in minimised.items()}
+    while total(limited, widths) > limit:
+        changes = [((minimised[name][bits] - minimised[name][now]) / freed, name, bits) for name, now in widths.items()
+                   for bits in minimised[name] if (freed := limited[name][now] - limited[name][bits]) > 0]
+        if not changes:
+            raise EdgeqError(f"The budget {limit:,.6g} is below {total(limited, widths):,.6g}, the least that any choice of "
+                             "widths takes; raise it, or allow narrower widths.")
+        _, name, bits = min(changes)
+        widths[name] = bits
+    return widths
+
+
+def build(model: bytes, widths: Mapping[str, int], images: np.ndarray, ranges: ptq.Ranges, probe: Probe,
+          io: str = "int8") -> tuple[bytes, dict[str, float]]:
+    """The file with these widths, its layers rounded in order, and how it compares with float32 on `probe`; its biases are
+    corrected where that brings it nearer to float32 there.
+
+    `images`: preprocessed float32 (n, H, W, C), for rounding and for the means; the rest is as for `grid.to_file`.
+    """
+    plain = grid.to_file(model, low_bit.round_layers(model, images, ranges, widths), ranges, io)
+    files = {"plain": plain, "corrected": correct_biases(model, plain, images)}
+    found = {name: probe.compare(file) for name, file in files.items()}
+    best = ptq_repair.best(found)
+    return files[best], {**found[best], "corrected": best == "corrected"}

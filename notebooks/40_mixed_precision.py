@@ -1,0 +1,222 @@
+# %% [markdown]
+# # 40 · Which layers deserve their bits?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/40_mixed_precision.ipynb)
+#
+# Four bits a weight halve an int8 file. But layers differ: some hardly notice two bits, others suffer at four, and a large
+# one pays for many small ones. So each layer is tried at each width, and an **integer programme** gives the bits to those that
+# make the most of them, for one budget of bytes after the other.
+#
+# **Overall flow:** 1 × 1 convolutions as dense layers → round each layer at each width → measure the noise that it alone adds
+# at the output → solve for a dozen budgets, greed beside it → check that noises add up → make real files at the size of
+# uniform 4 bits and below → choose on validation.
+#
+# **The rule of every choice** is the largest agreement with float32 on validation images (of equals, the larger
+# signal-to-noise ratio of the outputs), within the budget. Neither labels nor test images are looked at.
+#
+# *What this notebook is not:* it trains nothing, and activations stay at 8 bits throughout.
+
+# %% [markdown]
+# On Colab, fetch the workbook first; anywhere else this cell does nothing.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+    sys.path.insert(0, "edgeq")
+
+# %% [markdown]
+# One import cell; the work is in `edgeq_lib/compress/mixed_precision.py`, `low_bit.py` and `grid.py`.
+
+# %%
+import time
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from pydantic import PositiveInt
+
+from edgeq_lib import benchmark, datasets, evaluate, keras_files, keras_graph, litert, plots_mixed, tables, uint8_io, zoo
+from edgeq_lib.compress import grid, low_bit, mixed_precision, ptq_repair, ranges
+from edgeq_lib.run import open_study
+
+# %% [markdown]
+# ## Parameters
+#
+# LiteRT stores 8, 4 and (dense layers only) 2 bits. Each further share makes one more file, which is the slow part.
+
+# %% tags=["parameters"]
+study: str = "quickstart"  # whose shelf to read and fill: runs/<study>
+dense_widths: list[int] = [8, 4, 2]  # bits that a dense layer, a 1 × 1 convolution included, may have
+convolution_widths: list[int] = [8, 4]  # bits that other convolutions may have; LiteRT runs them slowly at 4
+size: Literal["bytes", "gzip_bytes"] = "bytes"  # what budgets count; compressed, widths that LiteRT has no type for pay too
+rounding_images: PositiveInt = 200  # calibration images that rounding and bias correction look at
+sweep_images: PositiveInt = 300  # validation images that single layers and mixes are scored on
+budgets: PositiveInt = 12  # number of budgets on the front
+shares: list[float] = [1.15, 1.0, 0.95, 0.9]  # budgets of the real files, as shares of the bytes of uniform 4 bits
+io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and output: uint8 takes a camera's pixels
+
+# %% [markdown]
+# ## 1 · The network, and what each layer may have
+#
+# A 1 × 1 convolution is a dense layer over pixels; LiteRT's dense kernel is as fast at 4 bits as at 8, its convolution is not.
+# The function stays the same. First layer and depthwise kernels hold few weights and stand rounding badly: they keep 8 bits.
+
+# %%
+shelf = open_study(study, stage="40_mixed_precision", needs="02_baseline")
+images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
+preprocess, started = zoo.Preprocessing(**baseline["preprocessing"]), time.time()
+original = litert.convert(keras_graph.pointwise_as_dense(keras_graph.fold_batch_norms(keras_files.shelved_model(shelf))))
+widths = mixed_precision.candidates(original, dense_widths, convolution_widths)
+
+# %% [markdown]
+# Activation ranges from the calibration images, as for int8 files; rounding looks at some of them, freaks left out.
+
+# %%
+calibration_set = preprocess(images.calibration_images)
+observed = ranges.observe(original, calibration_set, histogram=False)
+activation_ranges = ranges.summarize(observed, "covering", preprocess.range)
+seen = calibration_set[ranges.ordinary(observed, rounding_images)]
+print(f"{len(widths)} kernels, {sum(len(each) > 1 for each in widths.values())} with a choice; {len(seen)} images to see")
+
+# %% [markdown]
+# ## 2 · What each layer's bits are worth
+#
+# Each kernel is rounded at each width (GPTQ and coordinate descent, see `low_bit.py`), given the layers before it at 8 bits.
+
+# %%
+alone = low_bit.round_each(original, seen, activation_ranges, widths)
+weigh = mixed_precision.SIZES[size](original, alone)
+
+# %% [markdown]
+# Put into the float network alone, with all others at 8 bits, it adds noise to the output: the energy of the error as a share
+# of the output's.
+
+# %%
+base = float32.arrays()["validation"]
+sweep = mixed_precision.Probe(images.validation.images[:sweep_images], preprocess, base[:sweep_images])
+noise = mixed_precision.noises(original, alone, sweep)
+
+# %% [markdown]
+# The layers that add most noise for each kilobyte that their narrowest width frees: these deserve their bits.
+
+# %%
+layers = [{"layer": ptq_repair.short(name), "weights": int(weigh[name][8]), "noise": noise[name]} for name in noise]
+worth = pd.DataFrame([{"layer": row["layer"], "weights": row["weights"], **{
+    f"noise at {bits} bits, %": 100 * added for bits, added in sorted(row["noise"].items()) if bits < 8},
+    "% a kB": 100 * max(row["noise"].values()) / (row["weights"] - min(weigh[name].values())) * 1000}
+    for row, name in zip(layers, noise, strict=True) if len(weigh[name]) > 1]).set_index("layer")
+worth.sort_values("% a kB", ascending=False).head(8).round(4)
+
+# %% [markdown]
+# ## 3 · A dozen budgets
+#
+# If the errors of layers are independent, their noises add up, and the best mix for a budget is a knapsack: one width a layer,
+# the least noise in all, no more bytes than there are. A solver ends it in milliseconds. **Greed**, which again and again
+# takes the change that costs least for what it frees, is the yardstick.
+
+# %%
+everywhere = {bits: {name: bits if bits in each else 8 for name, each in widths.items()} for bits in (8, 4)}
+ends = [mixed_precision.total(weigh, each) for each in ({name: min(each) for name, each in weigh.items()}, everywhere[8])]
+limits = np.linspace(*ends, budgets + 1)[:-1]
+mixes = [("uniform", f"{bits} bits", everywhere[bits]) for bits in (8, 4)]
+for kind, solve in (("greedy", mixed_precision.greedy), ("programme", mixed_precision.choose)):
+    mixes += [(kind, f"{limit / 1000:,.0f} kB", solve(noise, weigh, limit)) for limit in limits]
+
+# %% [markdown]
+# Each mix is put into the float network and measured; what it weighs as a file is the sum of its weights and what every file
+# carries besides them, taken from the file with 8 bits everywhere.
+
+# %%
+eight = grid.to_file(original, {name: each[8] for name, each in alone.items()}, activation_ranges)
+besides = benchmark.sizes(eight)[size] - mixed_precision.total(weigh, everywhere[8])
+floor = sweep.compare(grid.with_grids(original, {name: each[8] for name, each in alone.items()}))["noise"]
+tried = [{"kind": kind, "label": label, "kB": (mixed_precision.total(weigh, mix) + besides) / 1000, "widths": mix,
+          "predicted": floor + mixed_precision.total(noise, mix),
+          **sweep.compare(grid.with_grids(original, {name: alone[name][bits] for name, bits in mix.items()}))}
+         for kind, label, mix in mixes]
+
+# %% [markdown]
+# Who gets the bits, from the largest budget to the smallest:
+
+# %%
+programme = [row for row in tried if row["kind"] == "programme"]
+chosen_widths = {row["label"]: list(row["widths"].values()) for row in reversed(programme)}
+shelf.figure("deserved_bits", plots_mixed.deserved(layers, chosen_widths), "The noise that each layer alone adds to the "
+             "output at each width (above), and the widths that the programme gives it, for budgets of weight bytes (below).")
+
+# %% [markdown]
+# What that buys, and whether noises add up: right, a point on the line was predicted exactly.
+
+# %%
+shelf.figure("mixed_front", plots_mixed.mixes(tried), f"Mixes for {budgets} budgets on {len(sweep.images):,} validation "
+             "images, activations in float: the front, and × what another mix beats; right, the sum of the layers' own noises "
+             "against the noise of the mix.")
+
+# %%
+pd.DataFrame(tried).drop(columns="widths").set_index(["kind", "label"]).round({"kB": 0, "predicted": 4, "noise": 4, "snr": 1})
+
+# %% [markdown]
+# ## 4 · Real files
+#
+# At the bytes of uniform 4 bits and at some shares of them: widths from the programme, layers rounded in order (each makes up
+# for what those before it lost), int8 activations, biases corrected where that helps. Uniform 4 bits is made by the same
+# hands. All of validation decides.
+
+# %%
+probe = mixed_precision.Probe(images.validation.images, preprocess, base)
+uniform = mixed_precision.total(weigh, everywhere[4])
+plans = {"4 bits everywhere": everywhere[4],
+         **{f"mix, {share:.0%} of its bytes": mixed_precision.choose(noise, weigh, limit) for share in shares
+            if (limit := share * (uniform + besides) - besides) >= ends[0]}}
+made = {label: mixed_precision.build(original, plan, seen, activation_ranges, probe) for label, plan in plans.items()}
+files = {label: file for label, (file, _) in made.items()}
+found = {label: {**figures, **benchmark.sizes(files[label])} for label, (_, figures) in made.items()}
+pd.DataFrame(found).T
+
+# %% [markdown]
+# Those go to the shelf that no file of at most their size beats, by the rule above. A mix that turns out to be 4 bits
+# everywhere is not shelved again.
+
+# %%
+order = sorted(found, key=lambda label: found[label][size])
+front = [label for place, label in enumerate(order, 1)
+         if ptq_repair.best({each: found[each] for each in order[:place]}) == label]
+variants = [shelf.shelve(f"mixed_{place}", uint8_io.with_uint8_io(files[label]) if io == "uint8" else files[label],
+                         technique="mixed_precision", scheme="mixed", engine="litert-quantizer", parent="float32",
+                         seconds=round(time.time() - started, 1))
+            for place, label in enumerate((label for label in front if plans[label] != everywhere[4]), 1)]
+for variant in variants:
+    evaluate.score(shelf, variant, images, preprocess)
+tables.variants([float32, *variants])
+
+# %% [markdown]
+# All tables go into the record `mixed_precision`.
+
+# %%
+shelf.write("mixed_precision", {"sweep_images": len(sweep.images), "layers": layers, "tried": tried, "files": found,
+                                "plans": plans, "front": front})
+
+# %% [markdown]
+# ## What we know now
+
+# %%
+error = np.array([row["noise"] / row["predicted"] for row in programme])
+yardstick, *contenders = (found[label] | {"label": label} for label in found)
+within = [each for each in contenders if each[size] <= yardstick[size] * 1.001]
+best = max(within, key=lambda each: (each["agreement"], each["snr"]))
+equal = [each for each in contenders if each["agreement"] >= yardstick["agreement"]]
+smallest = min(equal, key=lambda each: each[size], default=None)
+Markdown(f"""On {len(base):,} validation images, 4 bits everywhere agree with float32 on {yardstick['agreement']:.1f} % at
+{yardstick[size] / 1000:,.0f} kB. At no more, **{best['label']}** agrees on {best['agreement']:.1f} %
+({best['agreement'] - yardstick['agreement']:+.1f} points). {f"The smallest mix that agrees as often, "
+f"**{smallest['label']}**, is {100 * (1 - smallest[size] / yardstick[size]):.1f} % smaller" if smallest else
+"No mix that was tried agrees as often"}. The layer that deserves its bits most is {worth["% a kB"].idxmax()}. The measured
+noise of the programme's mixes is {error.min():.2f} to {error.max():.2f} times the predicted sum (median
+{np.median(error):.2f}).""")
+
+# %%
+shelf.finish({"variants": [variant.name for variant in variants], "agreement": best["agreement"],
+              "uniform": yardstick["agreement"]})
