@@ -72,13 +72,13 @@ def correct_biases(float_model: bytes, model: bytes, images: np.ndarray, executo
     with pool_of(executor) as pool:
         means = _mean_tensors(float_model, [reference.inputs[0] for _, reference, *_ in jobs], images, pool)
         for place, reference, ops, op in progress(jobs, "bias correction"):
-            window = _window(float_model, place, exact[reference.inputs[1]].shape)
+            window = window_of(float_model, place, exact[reference.inputs[1]].shape)
             mean = _mean_output_of(_cut(mended, ops, op.inputs[0]), images, pool)
-            wanted = _mean_output(reference.name, exact[reference.inputs[1]], window, means[reference.inputs[0]]) \
+            wanted = mean_output(reference.name, exact[reference.inputs[1]], window, means[reference.inputs[0]]) \
                 + exact[reference.inputs[2]]
             kernel = _dequantized_kernel(op.name, constants[op.inputs[1]], steps[op.inputs[1]][0])
             bias, step = constants[op.inputs[2]], steps[op.inputs[2]][0]
-            shift = wanted - _mean_output(op.name, kernel, window, mean) - bias * step.astype(np.float64)
+            shift = wanted - mean_output(op.name, kernel, window, mean) - bias * step.astype(np.float64)
             bias[:] = np.clip(np.rint(bias + shift / step), -2 ** 31, 2 ** 31 - 1)
     return bytes(mended)
 
@@ -121,7 +121,7 @@ def _dequantized_kernel(op: str, kernel: np.ndarray, step: np.ndarray) -> np.nda
     return kernel.astype(np.float64) * step.reshape(shape)
 
 
-def _window(model: bytes, number: int, kernel: tuple[int, ...]) -> dict[str, Any] | None:
+def window_of(model: bytes, number: int, kernel: tuple[int, ...]) -> dict[str, Any] | None:
     """Padding, strides and dilation of a convolution; None for a dense layer."""
     op = schema.Model.GetRootAs(model).Subgraphs(0).Operators(number)
     reader = {schema.BuiltinOptions.Conv2DOptions: schema.Conv2DOptions,
@@ -135,7 +135,7 @@ def _window(model: bytes, number: int, kernel: tuple[int, ...]) -> dict[str, Any
             "dilation": (options.DilationHFactor(), options.DilationWFactor())}
 
 
-def _mean_output(op: str, kernel: np.ndarray, window: dict[str, Any] | None, mean: np.ndarray) -> np.ndarray:
+def mean_output(op: str, kernel: np.ndarray, window: dict[str, Any] | None, mean: np.ndarray) -> np.ndarray:
     """Mean over positions, (channels,), of what an op computes from an image (H, W, C) before it adds its bias."""
     if window is None:
         return kernel @ mean.reshape(-1, kernel.shape[1]).mean(axis=0)
