@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq_lib import flatbuffer
-from edgeq_lib.compress import grid, moments, ptq
+from edgeq_lib.compress import grid, moments, ptq, squant
 from edgeq_lib.compress.bias_correction import mean_output, window_of
 from edgeq_lib.compress.constants import open_constants
 from edgeq_lib.compress.moments import Norms
@@ -38,7 +38,7 @@ def pairs(model: bytes, allowed: tuple[str, ...] = ("NONE", "RELU", "RELU6")) ->
 
     The first one's output has one reader, the second, maybe behind pooling; the first's activation is one of `allowed`,
     through which a positive factor passes. It does not pass through a swish or a sigmoid, and behind a residual addition
-    or a squeeze-and-excite multiplication a channel has several readers or writers.
+    or a squeeze-and-excite multiplication a channel has several readers or writers. Ops without a bias are left out.
     """
     graph, fused = flatbuffer.read(model), moments.activations(model)
     kernels = {kernel.number: kernel for kernel in grid.kernels(model)}
@@ -48,7 +48,7 @@ def pairs(model: bytes, allowed: tuple[str, ...] = ("NONE", "RELU", "RELU6")) ->
     found = []
     for number in kernels:
         op = graph.ops[number]
-        if fused[number] not in allowed or len(op.inputs) < 3 or shared & {*op.inputs[1:3]}:
+        if fused[number] not in allowed or len(op.inputs) < 3 or -1 in op.inputs or shared & {*op.inputs[1:3]}:
             continue
         reader, index, between = None, op.outputs[0], []
         while readers[index] == 1 and index not in graph.outputs:
@@ -146,7 +146,7 @@ def absorb_high_biases(model: bytes, norms: Norms) -> tuple[bytes, Norms]:
         one, two = graph.ops[first], graph.ops[second]
         name, kernel = graph.tensors[one.outputs[0]].name, constants[two.inputs[1]]
         wide = two.name != "FULLY_CONNECTED" and kernel.shape[1:3] != (1, 1)
-        if name in norms and not wide and "PAD" not in between and len(two.inputs) > 2 and two.inputs[2] not in shared:
+        if name in norms and not wide and "PAD" not in between and two.inputs[2] in constants.keys() - shared:
             beta, gamma = norms[name]
             ceiling = 6.0 if fused[first] == "RELU6" else np.inf
             excess = np.where(beta + 3 * gamma <= ceiling, np.maximum(beta - 3 * gamma, 0), 0)
@@ -204,3 +204,18 @@ def int8_per_tensor(model: bytes, norms: Norms, input_range: tuple[float, float]
 def with_weights(model: bytes, grids: Mapping[str, grid.Grid], norms: Norms, input_range: tuple[float, float]) -> bytes:
     """The float flatbuffer with rounded weights, and biases corrected analytically for the rounding."""
     return correct_biases(model, grid.with_grids(model, grids), norms, input_range)
+
+
+def rounded_files(model: bytes, norms: Norms, input_range: tuple[float, float], bits: int, method: str) -> dict[str, bytes]:
+    """What a row of `squant.METHODS` makes of a float flatbuffer at `bits`, without any image:
+
+    "weights only": all kernels rounded, float activations and biases as they were; "biases corrected": the same with analytic
+    bias correction; "int8 activations": the real file of the latter, in which depthwise kernels have 8 bits (LiteRT has none
+    of fewer).
+    """
+    ranges = moments.ranges(model, norms, input_range)
+    depthwise = {kernel.name: 8 for kernel in grid.kernels(model) if kernel.kind == "DEPTHWISE_CONV_2D"}
+    everywhere, storable = (squant.rounded(model, ranges, widths, bits, method) for widths in ({}, depthwise))
+    return {"weights only": grid.with_grids(model, everywhere),
+            "biases corrected": with_weights(model, everywhere, norms, input_range),
+            "int8 activations": grid.to_file(with_weights(model, storable, norms, input_range), storable, ranges)}
