@@ -220,10 +220,11 @@ naive, best = rungs[0], next(rung for rung in rungs if rung["chosen"])
 values = {variant.name: variant.read("quality")["validation"] for variant in shelved}
 ceiling = f"Replacing ReLU6 by ReLU costs {in_float['ReLU for ReLU6']['drop']:+.2f} points in float, equalizing below the " \
     f"ceiling {in_float['equalized']['drop']:+.2f}." if relu != original else "No ReLU6 is in the way."
-Markdown(f"""{len(pairs)} pairs among {len(kernels)} kernels could be equalized. {ceiling} With one scale a tensor, int8 loses {naive['drop']:+.2f} points as it stands and {best['drop']:+.2f}
-({best['drop_low']:+.2f} … {best['drop_high']:+.2f}) as **{best['rung']}**, on {len(labels):,} validation images and without
-having seen one. """ + "; ".join(f"`{name}` ({chosen[name.removeprefix('data_free_')]}) loses {value['drop']:+.2f} points and "
-                                 f"agrees on {value['agreement']:.1f} %" for name, value in values.items()) + ".")
+Markdown(f"""{len(pairs)} pairs among {len(kernels)} kernels could be equalized. {ceiling} With one scale a tensor, int8 loses
+{naive['drop']:+.2f} points as it stands and {best['drop']:+.2f} ({best['drop_low']:+.2f} … {best['drop_high']:+.2f}) as
+**{best['rung']}**, on {len(labels):,} validation images and made without one. """ + "; ".join(
+    f"`{name}` ({chosen[name.removeprefix('data_free_')]}) loses {value['drop']:+.2f} points and agrees on "
+    f"{value['agreement']:.1f} %" for name, value in values.items()) + ".")
 
 # %%
 shelf.finish({"variants": [variant.name for variant in shelved], "chosen": chosen, "per_tensor_drop": best["drop"]})
