@@ -75,11 +75,11 @@ def correct_biases(float_model: bytes, model: bytes, images: np.ndarray, executo
         for place, reference, ops, op in progress(jobs, "bias correction"):
             seen = window(float_model, place, exact[reference.inputs[1]].shape)
             mean = _mean_output_of(cut(mended, ops, op.inputs[0]), images, pool)
-            wanted = _mean_output(reference.name, exact[reference.inputs[1]], seen, means[reference.inputs[0]]) \
+            wanted = mean_output(reference.name, exact[reference.inputs[1]], seen, means[reference.inputs[0]]) \
                 + exact[reference.inputs[2]]
             kernel = _dequantized_kernel(op.name, constants[op.inputs[1]], steps[op.inputs[1]][0])
             bias, step = constants[op.inputs[2]], steps[op.inputs[2]][0]
-            shift = wanted - _mean_output(op.name, kernel, seen, mean) - bias * step.astype(np.float64)
+            shift = wanted - mean_output(op.name, kernel, seen, mean) - bias * step.astype(np.float64)
             bias[:] = np.clip(np.rint(bias + shift / step), -2 ** 31, 2 ** 31 - 1)
     return bytes(mended)
 
@@ -122,7 +122,7 @@ def _dequantized_kernel(op: str, kernel: np.ndarray, step: np.ndarray) -> np.nda
     return kernel.astype(np.float64) * step.reshape(shape)
 
 
-def _mean_output(op: str, kernel: np.ndarray, place: Window, mean: np.ndarray) -> np.ndarray:
+def mean_output(op: str, kernel: np.ndarray, place: Window, mean: np.ndarray) -> np.ndarray:
     """Mean over positions, (channels,), of what an op computes from an image (H, W, C) before it adds its bias."""
     if place is None:
         return kernel @ mean.reshape(-1, kernel.shape[1]).mean(axis=0)
