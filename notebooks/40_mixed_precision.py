@@ -218,5 +218,4 @@ noise of the programme's mixes is {error.min():.2f} to {error.max():.2f} times t
 {np.median(error):.2f}).""")
 
 # %%
-shelf.finish({"variants": [variant.name for variant in variants], "agreement": best["agreement"],
-              "uniform": yardstick["agreement"]})
+shelf.finish({"agreement": best["agreement"], "uniform_agreement": yardstick["agreement"], "front": front})

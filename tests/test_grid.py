@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgeq_lib import evaluate, flatbuffer, zoo
+from edgeq_lib import evaluate, flatbuffer, litert, zoo
 from edgeq_lib.compress import grid, ptq
 from edgeq_lib.compress.constants import open_constants, scales, unpacked
 from edgeq_lib.study import EdgeqError
@@ -88,6 +88,19 @@ def test_biases_fit_where_a_channel_has_no_weights(case, pictures):
     file = grid.to_file(bytes(dead), {}, ranges)
     op = flatbuffer.read(file).ops[[op.name for op in flatbuffer.read(file).ops].index(kernel.kind)]
     assert open_constants(bytearray(file))[op.inputs[2]][0] * scales(file)[op.inputs[2]][0][0] == pytest.approx(1.5, rel=1e-3)
+
+
+def test_weights_that_two_ops_read_are_one_kernel_of_one_width():
+    keras = zoo.keras
+    dense, image = keras.layers.Dense(8), keras.Input((4, 4, 8))
+    model = litert.convert(keras.Model(image, keras.layers.Concatenate()([dense(image), dense(keras.layers.ReLU()(image))])))
+    ops = [op for op in flatbuffer.read(model).ops if op.name == "FULLY_CONNECTED"]
+    (kernel,) = grid.kernels(model)
+    assert len(ops) == 2 and kernel.index == ops[0].inputs[1] == ops[1].inputs[1]
+    images = RNG.normal(size=(8, 4, 4, 8)).astype(np.float32)
+    ranges = ptq.calibrate(model, images, (-4.0, 4.0))
+    graph = flatbuffer.read(grid.to_file(model, grid.rounded(model, ranges, {kernel.name: 4}), ranges))
+    assert {graph.tensors[op.inputs[1]].dtype for op in graph.ops if op.name == "FULLY_CONNECTED"} == {"INT4"}
 
 
 def test_packed_integers_come_out_as_they_went_in():

@@ -158,6 +158,8 @@ def test_two_calibration_sets_share_no_image():
 
 @pytest.mark.parametrize(("name", "said"), [
     ("net/conv_dw_1_relu/Relu6;net/conv_dw_1_bn/FusedBatchNormV3;net/conv_dw_1/depthwise", "conv_dw_1"),
+    ("net/b4b_se_reduce/Tensordot/MatMul;net/b4b_se_reduce/BiasAdd", "b4b_se_reduce"),
+    ("net/b4a_project/BiasAdd;net/b4b_expand/Tensordot;net/b4b_expand/BiasAdd", "b4b_expand"),
     ("net/block4a_se_excite/mul", "block4a_se_excite"), ("StatefulPartitionedCall:0", "output"), ("image", "image")])
 def test_short_names(name, said):
     assert ptq_repair.short(name) == said

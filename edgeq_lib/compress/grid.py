@@ -48,16 +48,23 @@ class Kernel(NamedTuple):
 
 
 def kernels(model: bytes) -> list[Kernel]:
-    """The kernels of a float flatbuffer, in the order of the graph."""
+    """The kernels of a float flatbuffer, in the order of the graph.
+
+    Weights that several ops read, such as the converter makes where it computes a layer with and without its bias, are one
+    kernel under the name of the first op, with the larger of the biases.
+    """
     graph, constants = flatbuffer.read(model), open_constants(bytearray(model))
-    found = []
+    found: dict[int, Kernel] = {}
     for number, op in enumerate(graph.ops):
         if op.name in ptq.KERNEL_OPS and op.inputs[1] in constants:
             weights = ptq.by_channel(op.name, constants[op.inputs[1]]).astype(np.float64)
             bias = constants.get(op.inputs[2]) if len(op.inputs) > 2 else None
-            found.append(Kernel(graph.tensors[op.outputs[0]].name, op.name, number, op.inputs[0], op.inputs[1], weights,
-                                np.zeros(weights.shape[1]) if bias is None else bias.astype(np.float64)))
-    return found
+            bias = np.zeros(weights.shape[1]) if bias is None else bias.astype(np.float64)
+            first = found.setdefault(op.inputs[1], Kernel(graph.tensors[op.outputs[0]].name, op.name, number, op.inputs[0],
+                                                          op.inputs[1], weights, bias))
+            larger = np.where(np.abs(first.bias) >= np.abs(bias), first.bias, bias)
+            found[op.inputs[1]] = first._replace(bias=larger)
+    return list(found.values())
 
 
 def largest(bits: int) -> int:
@@ -127,12 +134,15 @@ def to_file(model: bytes, grids: Mapping[str, Grid], ranges: ptq.Ranges, io: str
     """
     graph, named = flatbuffer.read(model), dict(ranges)
     grids = {**rounded(model, ranges, {}), **grids}
-    found = kernels(model)
-    bits = {kernel.name: stored(grids[kernel.name].bits, kernel.kind) for kernel in found}
-    for kernel in found:
-        tensor, steps = graph.tensors[kernel.index], grids[kernel.name].steps
+    found, bits = {kernel.index: kernel for kernel in kernels(model)}, {}
+    for op in graph.ops:  # of several that read the same weights, each
+        if op.name not in ptq.KERNEL_OPS or op.inputs[1] not in found:
+            continue
+        kernel = found[op.inputs[1]]
+        tensor, rounded_to = graph.tensors[kernel.index], grids[kernel.name]
+        width = bits[graph.tensors[op.outputs[0]].name] = stored(rounded_to.bits, kernel.kind)
         shape = [1] * len(tensor.shape)
-        shape[-1 if kernel.kind == "DEPTHWISE_CONV_2D" else 0] = len(steps)
-        end = (steps * largest(bits[kernel.name])).reshape(shape).astype(np.float32)
+        shape[-1 if kernel.kind == "DEPTHWISE_CONV_2D" else 0] = len(rounded_to.steps)
+        end = (rounded_to.steps * largest(width)).reshape(shape).astype(np.float32)
         named[tensor.name] = {"min": -end, "max": end}
     return ptq.quantize(with_grids(model, grids), ptq.scheme(io), named, bits=bits, cure_dead=False)

@@ -35,7 +35,7 @@ class Layer(NamedTuple):
 
 def short(name: str) -> str:
     """A tensor's name as a person says it: the Keras layer's, of the converter's long path."""
-    found = re.search(r"([^/;]+)/(?:Conv2D|depthwise|MatMul)", name)
+    found = re.search(r"([^/;]+)/(?:Conv2D|depthwise|Tensordot|MatMul)", name)
     parts = name.split(";")[0].split("/")
     return found[1] if found else parts[-2] if len(parts) > 1 else "output" if "Call" in name else name
 
