@@ -19,10 +19,10 @@ from edgeq_lib.plots_layers import DOTS, SHADES
 @_styled
 def channel_ranges(name: str, largest: Mapping[str, np.ndarray]) -> Figure:
     """The largest magnitude of each channel's weights, by rank, one line a series in `largest` {label: (channels,)}: what
-    lies far below the top shares few steps of a scale for all. Channels without weights are left out."""
+    lies far below the top shares few steps of a scale for all. Dead channels, below 1e-4 of the top, are left out."""
     figure, axes = _figure(2.8)
     for (label, values), shade in zip(largest.items(), SHADES[1::-1], strict=False):
-        axes.plot(np.sort(values[values > 1e-12 * values.max()])[::-1], color=shade, linewidth=1.4, label=label)
+        axes.plot(np.sort(values[values > 1e-4 * values.max()])[::-1], color=shade, linewidth=1.4, label=label)
     axes.set_yscale("log")
     axes.set(xlabel="Output channel, by rank", ylabel="Largest |weight|", title=f"Weight ranges of {name}")
     axes.legend(frameon=False)

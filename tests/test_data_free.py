@@ -3,7 +3,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from edgeq_lib import flatbuffer, litert, zoo
+from edgeq_lib import flatbuffer, litert, plots_data_free, zoo
 from edgeq_lib.compress import data_free, grid, moments, ptq, squant
 from edgeq_lib.compress.constants import open_constants
 from edgeq_lib.quiet_tensorflow import keras
@@ -257,3 +257,12 @@ def test_an_op_without_a_rule_is_named():
     float32 = litert.convert(model)
     with pytest.raises(EdgeqError, match="EXP.*03_ptq"):
         moments.ranges(float32, moments.batch_norms(model, float32), RANGE)
+
+
+def test_figures_show_what_they_are_given():
+    figure = plots_data_free.channel_ranges("conv", {"before": np.array([9.0, 1e-9, 1.0]), "after": np.array([3.0, 2.0, 2.5])})
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 3], "a dead channel is left out"
+    rows = [{"bits": width, "rounding": way, "file": file, "top1": 10 * width} for width in (8, 4)
+            for way in ("nearest", "squant") for file in ("weights only", "int8 activations")]
+    figure = plots_data_free.accuracy_by_bits(rows, 90.0)
+    assert len(figure.axes) == 2 and list(figure.axes[0].lines[0].get_ydata()) == [80, 40]
