@@ -23,7 +23,7 @@ from edgeq_lib.study import EdgeqError, Study, digest, home, read_json, runs, sh
 
 _PACKAGE = Path(__file__).resolve().parent
 # Their source changes no result.
-_NO_MATTER = {"run", "plots", "plots_layers", "report", "wording", "progress", "parameters", "cli"}
+_NO_MATTER = {"run", "plots", "plots_layers", "plots_mixed", "report", "wording", "progress", "parameters", "cli"}
 
 
 def open_study(name: str, stage: str, needs: str = "") -> Study:
