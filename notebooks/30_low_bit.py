@@ -43,16 +43,16 @@ from edgeq_lib.run import open_study
 # %% [markdown]
 # ## Parameters
 #
-# First layer and depthwise kernels keep 8 bits: they hold few weights and stand rounding badly.
+# First layer and depthwise kernels keep 8 bits: they hold few weights and stand rounding badly. So do convolutions larger than
+# 1 × 1, for which LiteRT has no fast kernel, unless they hold most of the weights.
 
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to read and fill: runs/<study>
 seed: NonNegativeInt = 0  # decides the order of images in training
 bits: list[int] = [4, 3, 2]  # widths of dense layers, tried; the first is the one that methods are compared at
 classifier_bits: list[int] = [8, 4]  # widths of the last layer, tried
-convolutions: bool = False  # those larger than 1 × 1 in few bits too: LiteRT has no fast kernel for them
-methods: list[str] = ["nearest", "descent", "gptq", "gptq_descent"]  # of rounding, tried: rows of low_bit.METHODS
-rounding_images: PositiveInt = 100  # calibration images that rounding looks at
+methods: list[str] = ["nearest", "gptq", "gptq_descent"]  # of rounding, tried: rows of low_bit.METHODS
+rounding_images: PositiveInt = 64  # calibration images that rounding looks at
 score_images: PositiveInt = 500  # validation images that tables are scored on
 epochs: NonNegativeInt = 2  # of fine-tuning on the grid, learning from float32's outputs; 0 for none
 learning_rate: PositiveFloat = 3e-5  # of that, falling along a cosine
@@ -96,7 +96,7 @@ chosen_images = calibration_set[ranges.ordinary(observed, rounding_images)]
 case = ptq_repair.Case(original, observed, images.validation.images[part], images.validation.labels[part], base[part], preprocess)
 
 # %%
-widths = low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits), convolutions=bits[0] if convolutions else 8)
+widths = low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits))
 rounded = {"naive": grid.rounded(original, found, widths)}
 rounded |= {method: low_bit.round_layers(original, chosen_images, found, widths, method) for method in methods}
 files = {name: grid.to_file(original, grids, found) for name, grids in rounded.items()}
@@ -122,9 +122,11 @@ pd.DataFrame(by_bias).T.round(2)
 # %%
 tried, by_width = {}, {}
 for width in bits:
+    own = {name: [each] for name, each in low_bit.widths(original, bits=width).items()}
+    classifier = list(own)[-1]
+    each = low_bit.round_each(original, chosen_images, found, {**own, classifier: classifier_bits}, method)
     for last in classifier_bits:
-        own = low_bit.widths(original, bits=width, classifier=last, convolutions=width if convolutions else 8)
-        grids = low_bit.round_layers(original, chosen_images, found, own, method)
+        grids = {name: grids[last if name == classifier else own[name][0]] for name, grids in each.items()}
         file = grid.to_file(original, grids, found)
         tried[width, last] = grids, correct_biases(original, file, chosen_images) if helps else file
         by_width[f"{width} bits, classifier {last}"] = {**case.compare(tried[width, last][1]),
@@ -153,7 +155,7 @@ pd.Series(parity, name="simulation against file").to_frame()
 # %%
 train = datasets.Split(images.train.images[:limit_train], images.train.labels[:limit_train])
 recipe = {"parent": float32.facts["sha256"], "settings": [epochs, learning_rate, batch, limit_train, baseline["augmentation"]],
-          "grids": [bits[0], min(classifier_bits), method, rounding_images, convolutions]}
+          "grids": [bits[0], min(classifier_bits), method, rounding_images]}
 history = training.fit(simulation, train, images.validation, preprocess, epochs=epochs, learning_rate=learning_rate,
                        optimizer="adam", batch=batch, schedule="cosine", seed=seed, teacher=model, key=recipe,
                        augment=training.augmentation(**baseline["augmentation"]), folder=shelf.folder / "training")

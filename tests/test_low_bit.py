@@ -65,7 +65,7 @@ def test_layers_are_rounded_in_order_and_the_output_suffers_less(small_net, pict
     float32 = small_net[1]
     images = zoo.SIGNED(pictures[0][:64])
     ranges = ptq.calibrate(float32, images, zoo.SIGNED.range)
-    bits = low_bit.widths(float32, convolutions=4)
+    bits = low_bit.widths(float32)
     assert list(bits.values())[0] == 8 and set(list(bits.values())[1:]) == {4}
     exact = evaluate.predict(float32, pictures[0][64:164], zoo.SIGNED)
     off = {}

@@ -35,11 +35,14 @@ METHODS: dict[str, Method] = {
     "gptq_descent": _gptq_then_descent}
 
 
-def widths(model: bytes, *, bits: int = 4, classifier: int = 4, convolutions: int = 8) -> dict[str, int]:
+def widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[str, int]:
     """Output of each kernel's op → its width: `bits` for dense layers (1 × 1 convolutions, see
-    `keras_graph.pointwise_as_dense`), `classifier` for the last of them, `convolutions` for other convolutions, and 8 for
-    the first layer and for depthwise kernels, which hold few weights and stand rounding badly."""
+    `keras_graph.pointwise_as_dense`), `classifier` for the last of them, and 8 for the first layer and for depthwise kernels,
+    which hold few weights and stand rounding badly. Other convolutions have 8 as well, since LiteRT has no fast kernel for
+    fewer; but where dense layers hold less than half of the weights, there is nothing to win without them."""
     found = grid.kernels(model)
+    dense = sum(kernel.weights.size for kernel in found if kernel.kind == "FULLY_CONNECTED")
+    convolutions = 8 if dense >= 0.5 * sum(kernel.weights.size for kernel in found) else bits
     kinds = {"FULLY_CONNECTED": bits, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": 8}
     chosen = {kernel.name: kinds[kernel.kind] for kernel in found}
     return {**chosen, found[-1].name: classifier, found[0].name: 8}
