@@ -126,7 +126,7 @@ def ladder(rungs: Sequence[Mapping[str, Any]]) -> Figure:
     right.grid(visible=False, axis="y")
     right.set(xlabel="Same class as float32, %", title="Agreement")
     figure.legend(handles=[Line2D([], [], color=colour(name), marker="o", linestyle="", label=label) for name, label in
-                           (("ptq", "quantizer's defaults"), ("ptq_repair", "repaired, int8"), ("low_bit", "by output"),
+                           (("ptq", "quantizer's defaults"), ("ptq_repair", "repaired, int8"), ("low_bit", "low bits"),
                             ("data_free", "without data"), ("mixed_precision", "some layers float32"), ("qat", "QAT"))
                            if name in {row["technique"] for row in rows}],
                   loc="outside lower center", ncols=4, frameon=False)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from edgeq_lib.study import EdgeqError, Study, digest, home, read_json, runs, sh
 
 _PACKAGE = Path(__file__).resolve().parent
 # Their source changes no result.
-_NO_MATTER = {"run", "plots", "plots_layers", "plots_mixed", "report", "wording", "progress", "parameters", "cli"}
+_NO_MATTER = re.compile("plot.*|run|report|wording|progress|parameters|cli")
 
 
 def open_study(name: str, stage: str, needs: str = "") -> Study:
@@ -99,7 +100,7 @@ def source_digest(notebook: Path) -> str:
     while waiting:
         module = waiting.pop()
         path = _PACKAGE / f"{module.replace('.', '/')}.py"
-        if module in seen or module in _NO_MATTER or not path.exists():
+        if module in seen or _NO_MATTER.fullmatch(module) or not path.exists():
             continue
         seen[module] = digest(path.read_bytes())
         waiting.extend(_imports(path.read_text()))

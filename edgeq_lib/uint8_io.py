@@ -28,6 +28,11 @@ class _AlignedBuffer(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
+def with_io(model: bytes, io: str) -> bytes:
+    """An int8 flatbuffer with input and output of type `io`: `int8` (as it is) or `uint8`."""
+    return with_uint8_io(model) if io == "uint8" else model
+
+
 def with_uint8_io(model: bytes) -> bytes:
     """The same model with uint8 input and output: QUANTIZE ops at its doors, the scale kept, the zero point + 128.
 

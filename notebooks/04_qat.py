@@ -22,7 +22,7 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, "edgeq")
 
 # %% [markdown]
-# One import cell; the training graph is built in `edgeq_lib/compress/qat.py`.
+# One import cell; the training graph is built in `edgeq_lib/compress/qat.py`, the file made in `qat_export.py`.
 
 # %%
 import time
@@ -34,7 +34,7 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, plots, plots_data, splits, tables, training, zoo
-from edgeq_lib.compress import qat
+from edgeq_lib.compress import qat, qat_export
 from edgeq_lib.run import open_study
 
 # %% [markdown]
@@ -101,7 +101,7 @@ plots_data.learning_curves(history)
 # `io: uint8` an op at either door moves pixels and scores by 128; nothing else changes.
 
 # %%
-started, file = time.time(), qat.export(model, calibration_set, io)
+started, file = time.time(), qat_export.export(model, calibration_set, io)
 variant = shelf.shelve("qat_int8", file, technique="qat", scheme="int8", engine="litert-quantizer", parent="float32",
                        seed=seed, seconds=round(time.time() - started + sum(epoch["seconds"] for epoch in history), 1))
 made = [variant]
@@ -126,7 +126,7 @@ if selective:
     usual = qat.quantize_aware_selective(float_model)
     trained = training.fit(usual, train, images.validation, preprocess, seed=seed, **settings,
                            key={**recipe, "graph": "selective", "seed": seed})
-    made.append(shelf.shelve("qat_selective", qat.export_selective(usual, calibration_set), technique="qat", scheme="int8",
+    made.append(shelf.shelve("qat_selective", qat_export.export_selective(usual, calibration_set), technique="qat", scheme="int8",
                              engine="converter", parent="float32", seed=seed, seconds=sum(e["seconds"] for e in trained)))
 
 # %% [markdown]
@@ -142,7 +142,7 @@ for other in repeats:
     redone = qat.quantize_aware(float_model, preprocess(images.train.images[drawn]))
     past = training.fit(redone, train, images.validation, preprocess, seed=other, **settings,
                         key={**recipe, "graph": "full", "seed": other, "calibration": drawn.tolist()})
-    again.append(shelf.shelve(f"qat_int8_seed{other}", qat.export(redone, preprocess(images.train.images[drawn]), io),
+    again.append(shelf.shelve(f"qat_int8_seed{other}", qat_export.export(redone, preprocess(images.train.images[drawn]), io),
                               kind="repeat", repeats="qat_int8", technique="qat", scheme="int8", engine="litert-quantizer",
                               parent="float32", seed=other, seconds=sum(epoch["seconds"] for epoch in past)))
 

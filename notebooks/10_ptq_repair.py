@@ -256,8 +256,7 @@ pd.DataFrame(rungs).set_index("rung")[columns].round(2)
 # uint8` an op at either door moves pixels and scores by 128, so that the file takes what a camera gives; nothing else changes.
 
 # %%
-if io == "uint8":
-    files |= {rung: uint8_io.with_uint8_io(files[rung]) for rung in (chosen["rung"], "selective float") if rung in files}
+files |= {rung: uint8_io.with_io(files[rung], io) for rung in (chosen["rung"], "selective float") if rung in files}
 facts = {"technique": "ptq_repair", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
 made = [shelf.shelve("int8_repaired", files[chosen["rung"]], **facts, scheme="int8", seconds=round(time.time() - started, 1))]
 selective = next((rung for rung in rungs if rung["rung"] == "selective float"), None)

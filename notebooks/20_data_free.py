@@ -73,7 +73,8 @@ print(f"{len(norms)} of {len(kernels)} kernels are followed by a batch norm")
 # ## 2 · Activation ranges without images
 #
 # A channel's range is beta ± 6 gamma, cut by its activation; sums, means and scores are propagated as if what meets were
-# independent (and scores, which are not, reach twice as far). Beside it stands what calibration images would have said (from train; they are used for this table alone).
+# independent (and scores, which are not, reach twice as far). Beside it stands what calibration images would have said (from
+# train; they are used for this table alone).
 
 # %%
 found = moments.ranges(original, norms, span)
@@ -202,7 +203,7 @@ for width in [width for width in bits if width in (8, 4, 3)]:
 # %%
 facts = {"technique": "data_free", "engine": "litert-quantizer", "parent": "float32", "seed": seed,
          "seconds": round(time.time() - started, 1)}
-shelved = [shelf.shelve(f"data_free_{name}", uint8_io.with_uint8_io(file) if io == "uint8" else file, **facts, scheme=scheme)
+shelved = [shelf.shelve(f"data_free_{name}", uint8_io.with_io(file, io), **facts, scheme=scheme)
            for name, (file, scheme, _) in choice.items()]
 for variant in shelved:
     evaluate.score(shelf, variant, images, preprocess)

@@ -25,18 +25,20 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, "edgeq")
 
 # %% [markdown]
-# One import cell; the work is in `edgeq_lib/compress/low_bit.py`, `rounding.py`, `grid.py` and, for training, `qat.py`.
+# One import cell; the work is in `edgeq_lib/compress/low_bit.py`, `rounding.py`, `grid.py`; training is that of `04_qat`.
 
 # %%
 import gzip
 import time
+from typing import Literal
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, keras_graph, litert, plots_layers, tables, training, zoo
-from edgeq_lib.compress import grid, low_bit, ptq_repair, qat, ranges
+from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, keras_graph, litert, plots_layers
+from edgeq_lib import splits, tables, training, uint8_io, zoo
+from edgeq_lib.compress import grid, low_bit, ptq_repair, qat, qat_export, ranges
 from edgeq_lib.compress.bias_correction import correct_biases
 from edgeq_lib.run import open_study
 
@@ -57,7 +59,8 @@ score_images: PositiveInt = 500  # validation images that tables are scored on
 epochs: NonNegativeInt = 2  # of fine-tuning on the grid, learning from float32's outputs; 0 for none
 learning_rate: PositiveFloat = 3e-5  # of that, falling along a cosine
 batch: PositiveInt = 32  # images a step
-limit_train: PositiveInt | None = None  # fine-tune on so many training images only
+limit_train: PositiveInt | None = None  # fine-tune on so many training images only, class-balanced
+io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and output: uint8 takes a camera's pixels
 
 # %% [markdown]
 # ## 1 · Dense layers over pixels
@@ -141,9 +144,9 @@ pd.DataFrame(by_width).T.round(2)
 
 # %%
 grids, _ = tried[bits[0], min(classifier_bits)]
-simulation = qat.quantize_aware(model, calibration_set, qat.by_layer(model, original, grids))
+simulation = qat.quantize_aware(model, calibration_set, qat_export.by_layer(model, original, grids))
 sample = np.concatenate([images.validation.images[:1000], images.train.images[:1000]])[:1000]
-parity = evaluate.parity(simulation, qat.export(simulation, calibration_set), sample, preprocess)
+parity = evaluate.parity(simulation, qat_export.export(simulation, calibration_set), sample, preprocess)
 pd.Series(parity, name="simulation against file").to_frame()
 
 # %% [markdown]
@@ -153,8 +156,10 @@ pd.Series(parity, name="simulation against file").to_frame()
 # images; no label is used. The best epoch by agreement on validation is kept, epoch 0 among them.
 
 # %%
-train = datasets.Split(images.train.images[:limit_train], images.train.labels[:limit_train])
-recipe = {"parent": float32.facts["sha256"], "settings": [epochs, learning_rate, batch, limit_train, baseline["augmentation"]],
+drawn = splits.draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
+train = datasets.Split(np.asarray(images.train.images[drawn]), images.train.labels[drawn]) if limit_train else images.train
+recipe = {"data": images.manifest["fingerprint"], "parent": float32.facts["sha256"], "seed": seed,
+          "settings": [epochs, learning_rate, batch, limit_train, baseline["augmentation"], images.calibration.tolist()],
           "grids": [bits[0], min(classifier_bits), method, rounding_images]}
 history = training.fit(simulation, train, images.validation, preprocess, epochs=epochs, learning_rate=learning_rate,
                        optimizer="adam", batch=batch, schedule="cosine", seed=seed, teacher=model, key=recipe,
@@ -162,7 +167,7 @@ history = training.fit(simulation, train, images.validation, preprocess, epochs=
 pd.DataFrame(history).round(4)
 
 # %%
-trained = qat.export(simulation, calibration_set)
+trained = qat_export.export(simulation, calibration_set)
 trained_corrected = correct_biases(original, trained, chosen_images)
 by_training = {"before": by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"], "trained": case.compare(trained),
                "and bias correction": case.compare(trained_corrected)}
@@ -199,10 +204,10 @@ shelf.figure("low_bit_ladder", plots_layers.ladder(rungs), f"From naive rounding
 
 # %%
 facts = {"technique": "low_bit", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
-made = [shelf.shelve(f"w{width}a8_classifier{last}", file, **facts, scheme=f"w{width}a8",
+made = [shelf.shelve(f"w{width}a8_classifier{last}", uint8_io.with_io(file, io), **facts, scheme=f"w{width}a8",
                      seconds=round(time.time() - started, 1)) for (width, last), (_, file) in tried.items()]
 if epochs:
-    made.append(shelf.shelve(f"w{bits[0]}a8_trained", trained, **facts, scheme=f"w{bits[0]}a8",
+    made.append(shelf.shelve(f"w{bits[0]}a8_trained", uint8_io.with_io(trained, io), **facts, scheme=f"w{bits[0]}a8",
                              seconds=round(time.time() - started, 1)))
 for variant in made:
     evaluate.score(shelf, variant, images, preprocess)

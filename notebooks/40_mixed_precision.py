@@ -184,7 +184,7 @@ pd.DataFrame(found).T
 order = sorted(found, key=lambda label: found[label][size])
 front = [label for place, label in enumerate(order, 1)
          if ptq_repair.best({each: found[each] for each in order[:place]}) == label]
-variants = [shelf.shelve(f"mixed_{place}", uint8_io.with_uint8_io(files[label]) if io == "uint8" else files[label],
+variants = [shelf.shelve(f"mixed_{place}", uint8_io.with_io(files[label], io),
                          technique="mixed_precision", scheme="mixed", engine="litert-quantizer", parent="float32",
                          seconds=round(time.time() - started, 1))
             for place, label in enumerate((label for label in front if plans[label] != everywhere[4]), 1)]

@@ -5,7 +5,7 @@ import pytest
 import tf_keras as keras
 
 from edgeq_lib import flatbuffer, keras_graph, litert
-from edgeq_lib.compress import constants, grid, ptq, qat
+from edgeq_lib.compress import constants, grid, ptq, qat, qat_export
 from edgeq_lib.study import EdgeqError
 
 layers = keras.layers
@@ -84,7 +84,7 @@ def trained(request):
     model = fit(request.param(), 5e-3, epochs=8)
     calibration = scenes(64)[0]
     aware = fit(qat.quantize_aware(model, calibration), 1e-4)
-    return model, aware, qat.export(aware, calibration)
+    return model, aware, qat_export.export(aware, calibration)
 
 
 def int8_ptq(model):
@@ -109,7 +109,7 @@ def test_the_file_is_integer_only(trained):
 
 def test_uint8_doors_move_pixels_and_scores_by_128(trained):
     _, aware, file = trained
-    other = litert.make_interpreter(qat.export(aware, scenes(64)[0], "uint8"))
+    other = litert.make_interpreter(qat_export.export(aware, scenes(64)[0], "uint8"))
     assert {end["dtype"] for end in (*other.get_input_details(), *other.get_output_details())} == {np.uint8}
     images = scenes(20, seed=2)[0]
     same = litert.run_images(litert.make_interpreter(file), images).astype(int) + 128
@@ -137,7 +137,7 @@ def test_training_keeps_the_accuracy(trained):
 
 def test_the_file_holds_the_trained_weights_and_ranges(trained):
     model, aware, file = trained
-    head = qat.float_model(aware).layers[-1].get_weights()[0]
+    head = qat_export.float_model(aware).layers[-1].get_weights()[0]
     assert not np.array_equal(head, model.layers[-1].get_weights()[0])
     largest = np.abs(head).max(axis=0)
     interpreter = litert.make_interpreter(file)
@@ -154,7 +154,7 @@ def test_a_range_that_was_not_calibrated_reaches_the_file(trained):
     before = [float(variable) for variable in variables.values()]
     for variable, value in zip(variables.values(), (-51.0, 204.0), strict=True):
         variable.assign(value)
-    detail = litert.make_interpreter(qat.export(aware, calibration)).get_output_details()[0]
+    detail = litert.make_interpreter(qat_export.export(aware, calibration)).get_output_details()[0]
     for variable, value in zip(variables.values(), before, strict=True):
         variable.assign(value)
     assert detail["quantization"] == (1.0, -77)
@@ -162,8 +162,8 @@ def test_a_range_that_was_not_calibrated_reaches_the_file(trained):
 
 def test_nothing_is_rounded_between_an_operation_and_its_fused_relu():
     aware = qat.quantize_aware(resnet8(), scenes(8)[0])
-    rounded = {wrapper.layer.name for wrapper in qat._wrappers(aware) if wrapper.quantize_config.output}
-    kinds = [type(layer).__name__ for layer in qat.float_model(aware).layers if layer.name in rounded]
+    rounded = {wrapper.layer.name for wrapper in qat.wrappers(aware) if wrapper.quantize_config.output}
+    kinds = [type(layer).__name__ for layer in qat_export.float_model(aware).layers if layer.name in rounded]
     assert kinds.count("Activation") == 7 and "Add" not in kinds
     assert kinds.count("Conv2D") == 5  # without relu: the second of each stack, and the two shortcuts
     assert not aware.trainable_weights[0].name.startswith("quant_input")
@@ -184,7 +184,7 @@ def test_a_channel_without_weights_keeps_its_bias():
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="dead")(inputs)))
     model.get_layer("dead").set_weights([np.zeros((3, 3, 3, 4)), np.float32([-1, 0, 2, 3])])
     calibration = scenes(8)[0]
-    interpreter = litert.make_interpreter(qat.export(qat.quantize_aware(model, calibration), calibration))
+    interpreter = litert.make_interpreter(qat_export.export(qat.quantize_aware(model, calibration), calibration))
     found = litert.dequantized(litert.run_images(interpreter, calibration), interpreter.get_output_details()[0])
     np.testing.assert_allclose(found, np.tile([-1, 0, 2, 3], (8, 1)), atol=0.02)
 
@@ -202,8 +202,8 @@ def test_checkpoints_fit_a_model_built_again(tmp_path):
 def test_the_selective_recipe_costs_ops():
     model, calibration = tiny(), scenes(16)[0]
     aware = fit(qat.quantize_aware_selective(model), 1e-4)
-    assert "BatchNormalization" in {type(wrapper.layer).__name__ for wrapper in qat._wrappers(aware)}
-    ops = flatbuffer.report(qat.export_selective(aware, calibration))["ops"]
+    assert "BatchNormalization" in {type(wrapper.layer).__name__ for wrapper in qat.wrappers(aware)}
+    ops = flatbuffer.report(qat_export.export_selective(aware, calibration))["ops"]
     assert sum(ops.values()) > sum(flatbuffer.report(int8_ptq(model))["ops"].values())
 
 
@@ -239,7 +239,7 @@ def test_nested_models_and_bad_calibration_images_are_refused():
 
 def test_one_constant_image_is_enough_to_build_and_export():
     aware = qat.quantize_aware(tiny(), np.zeros((1, *SHAPE), np.float32))
-    report = flatbuffer.report(qat.export(aware, np.zeros((1, *SHAPE), np.float32)))
+    report = flatbuffer.report(qat_export.export(aware, np.zeros((1, *SHAPE), np.float32)))
     assert report["integer_only"]
 
 
@@ -253,10 +253,10 @@ def test_low_bit_kernels_start_on_their_grid_and_reach_the_file():
     model = keras_graph.fold_batch_norms(fit(resnet8(), 5e-3, epochs=4))
     calibration, flat = scenes(64)[0], litert.convert(model)
     wanted = grid.rounded(flat, ptq.calibrate(flat, calibration, (-1.0, 1.0)), {}, default=4)
-    grids = qat.by_layer(model, flat, wanted)
+    grids = qat_export.by_layer(model, flat, wanted)
     assert len(grids) == len(wanted)
     aware = qat.quantize_aware(model, calibration, grids)
-    before = qat.export(aware, calibration)
+    before = qat_export.export(aware, calibration)
     held = [values for index, values in constants.open_constants(bytearray(before)).items()
             if flatbuffer.read(before).tensors[index].dtype == "INT4"]
     assert np.array_equal(*(np.sort(np.concatenate([np.ravel(codes) for codes in side])) for side in (
@@ -265,7 +265,7 @@ def test_low_bit_kernels_start_on_their_grid_and_reach_the_file():
     fit(aware, 1e-3)
     assert any(not np.array_equal(*pair) for pair in zip(steps, [
         variable.numpy() for variable in aware.trainable_variables if "steps" in variable.name], strict=True))
-    after, images = qat.export(aware, calibration), scenes(500, seed=1)[0]
+    after, images = qat_export.export(aware, calibration), scenes(500, seed=1)[0]
     interpreter = litert.make_interpreter(after)
     found = litert.dequantized(litert.run_images(interpreter, images), interpreter.get_output_details()[0])
     assert (found.argmax(1) == aware.predict(images, verbose=0).argmax(1)).mean() >= 0.985

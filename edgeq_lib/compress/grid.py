@@ -7,7 +7,7 @@ LiteRT has; what they do not use of it, compression finds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 from edgeq_lib import flatbuffer
 from edgeq_lib.compress import ptq
 from edgeq_lib.compress.constants import open_constants
+from edgeq_lib.compress.ranges import span
 from edgeq_lib.study import EdgeqError
 
 STORED = {"FULLY_CONNECTED": (2, 4, 8), "CONV_2D": (4, 8), "DEPTHWISE_CONV_2D": (8,)}  # widths that LiteRT computes with
@@ -67,6 +68,16 @@ def kernels(model: bytes) -> list[Kernel]:
     return list(found.values())
 
 
+def holds(kernel: Kernel, weights: np.ndarray) -> bool:
+    """Whether a kernel of the flatbuffer is this Keras layer's, by its values: the converter keeps no reliable names."""
+    return kernel.weights.size == weights.size and close(kernel.weights, weights.reshape(kernel.weights.shape))
+
+
+def close(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays are the same but for what a converter's rounding does."""
+    return np.allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max(initial=1e-30))
+
+
 def largest(bits: int) -> int:
     """The largest code of a symmetric grid: 7 of 4 bits, 127 of 8."""
     return 2 ** (bits - 1) - 1
@@ -98,12 +109,19 @@ def least_steps(model: bytes, ranges: ptq.Ranges) -> dict[str, np.ndarray]:
 
     A dead channel, and MobileNets have them, is all bias and no weights; the steps that suit its weights clip its bias.
     """
-    graph, least = flatbuffer.read(model), {}
-    for kernel in kernels(model):
-        ends = ranges[graph.tensors[kernel.source].name]
-        span = max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
-        least[kernel.name] = np.abs(kernel.bias) * 255 / (max(span, 1e-9) * 2 ** 30)
-    return least
+    tensors = flatbuffer.read(model).tensors
+    return {kernel.name: ptq.least_steps(kernel.bias, span(ranges[tensors[kernel.source].name])) for kernel in kernels(model)}
+
+
+def best_steps(weights: np.ndarray, bits: int, shares: Sequence[float], error: Callable[[Grid], np.ndarray],
+               least: np.ndarray | float = 0.0) -> np.ndarray:
+    """Steps (channels,), none below `least`, that round to nearest with the smallest `error`, (channels,) of a grid: of
+    `shares` of those of `min_max_steps`, the first where equal. Clipping a few large weights may cost less than coarse
+    steps for all."""
+    widest = min_max_steps(weights, bits)
+    tried = np.array([np.maximum(share * widest, least) for share in shares])
+    chosen = np.argmin([error(nearest(weights, steps, bits)) for steps in tried], axis=0)
+    return tried[chosen, np.arange(len(chosen))]
 
 
 def rounded(model: bytes, ranges: ptq.Ranges, bits: Mapping[str, int], default: int = 8) -> dict[str, Grid]:

@@ -17,6 +17,7 @@ from edgeq_lib import flatbuffer
 from edgeq_lib.compress import grid, ptq, rounding
 from edgeq_lib.compress.bias_correction import cut, pool_of, sum_over_images
 from edgeq_lib.compress.constants import open_constants
+from edgeq_lib.compress.ranges import span
 from edgeq_lib.compress.windows import Window, patches, window
 from edgeq_lib.progress import progress
 
@@ -103,5 +104,4 @@ def _moments(parts: list[bytes], place: Window, images: np.ndarray, pool: Execut
 
 def _rounding_noise(ends: Mapping[str, np.ndarray]) -> float:
     """The variance that rounding to 256 levels adds to a value: a twelfth of a squared step."""
-    span = max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
-    return (span / 255) ** 2 / 12
+    return (span(ends) / 255) ** 2 / 12

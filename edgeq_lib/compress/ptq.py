@@ -104,9 +104,8 @@ def with_fitting_biases(model: bytes, ranges: Ranges) -> bytes:
     graph, constants = flatbuffer.read(model), open_constants(mended)
     for op in graph.ops:
         if op.name in KERNEL_OPS and len(op.inputs) > 2 and {op.inputs[1], op.inputs[2]} <= constants.keys():
-            ends = ranges[graph.tensors[op.inputs[0]].name]
-            span = max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
-            raise_dead(by_channel(op.name, constants[op.inputs[1]]), constants[op.inputs[2]], span)
+            raise_dead(by_channel(op.name, constants[op.inputs[1]]), constants[op.inputs[2]],
+                       ranges_of.span(ranges[graph.tensors[op.inputs[0]].name]))
     return bytes(mended)
 
 
@@ -115,10 +114,15 @@ def by_channel(op: str, kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(-1, kernel.shape[-1]) if op == "DEPTHWISE_CONV_2D" else kernel.reshape(len(kernel), -1).T
 
 
+def least_steps(bias: np.ndarray, span: float) -> np.ndarray:
+    """The smallest weight steps (channels,) with which `bias` (channels,) fits into int32 when the input spans `span`."""
+    return np.abs(bias) * 255 / (max(span, 1e-9) * 2 ** 30)
+
+
 def raise_dead(kernel: np.ndarray, bias: np.ndarray, span: float) -> np.ndarray:
     """Raise, in place, one weight of each channel of `kernel` (weights, channels) just enough that `bias` (channels,)
     fits into int32 when the input spans `span`; returns which channels needed it."""
-    least = np.abs(bias) * 127 * 255 / (max(span, 1e-9) * 2 ** 30)
+    least = 127 * least_steps(bias, span)
     dead = np.abs(kernel).max(axis=0) < least
     kernel[0, dead] = least[dead]
     return dead

@@ -6,8 +6,7 @@ and nothing rounded between an operation and the relu that LiteRT fuses into it.
 quantizers; its layout transforms (`quantize_apply`) are not used, because they know neither multiplications nor
 squeeze-and-excite branches, and there is nothing left for them to fold.
 
-The file is made by the engine that also makes the int8 PTQ file: the trained float weights go through LiteRT's
-converter, and `litert-quantizer` gets the ranges that training used as its calibration result.
+`qat_export` makes the file.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 from edgeq_lib import keras_graph, litert
 from edgeq_lib.compress import ptq
 from edgeq_lib.compress.fake_quant import CalibratedRange, FixedRange, LayerConfig, NoRounding, PooledRange, kernel_name
-from edgeq_lib.compress.grid import Grid, kernels, nearest, to_file
+from edgeq_lib.compress.grid import Grid
 from edgeq_lib.quiet_tensorflow import keras, tf
 from edgeq_lib.study import EdgeqError
 
@@ -49,7 +48,7 @@ def quantize_aware(model: keras.Model, calibration_images: np.ndarray,
     Raises EdgeqError for layers that cannot be trained this way.
     """
     keras_graph.check_flat(model)
-    _check_images(calibration_images)
+    check_images(calibration_images)
     plain = keras_graph.expand_activations(keras_graph.fold_batch_norms(model))
     _check_layers(plain)
     quantizers, grids = _output_quantizers(plain, calibration_images), grids or {}
@@ -62,12 +61,12 @@ def quantize_aware(model: keras.Model, calibration_images: np.ndarray,
             return tfmot.QuantizeWrapperV2(layers.Activation("linear", name=layer.name), LayerConfig(output))
         if output is None and kernel_name(layer) is None:
             return None
-        source = quantizers[_source(layer.input._keras_history.layer, quantizers)] if kernel_name(layer) else None
+        source = quantizers[source_of(layer.input._keras_history.layer, quantizers)] if kernel_name(layer) else None
         return tfmot.QuantizeWrapperV2(type(layer).from_config(layer.get_config()),
                                        LayerConfig(output, source, grids.get(layer.name)))
 
     trainable = keras_graph.rebuild(plain, replace)
-    for wrapper in _wrappers(trainable):
+    for wrapper in wrappers(trainable):
         values, source = plain.get_layer(wrapper.layer.name).get_weights(), wrapper.quantize_config.source
         if wrapper.layer.name in grids:
             values[0] = _near(values[0], grids[wrapper.layer.name])
@@ -89,11 +88,11 @@ def _fitting(kernel: np.ndarray, bias: np.ndarray, low: Any, high: Any) -> list[
     return [mended.reshape(kernel.shape), bias]
 
 
-def _wrappers(model: keras.Model) -> list:
+def wrappers(model: keras.Model) -> list:
     return [layer for layer in model.layers if isinstance(layer, tfmot.QuantizeWrapperV2)]
 
 
-def _float_weights(wrapper: Any) -> list:
+def float_weights(wrapper: Any) -> list:
     """The variables of a wrapped layer, in its own order; the wrapper holds them, the layer's kernel being replaced."""
     learned = wrapper.quantize_config.learned
     return [variable for variable in wrapper.trainable_weights or wrapper.layer.weights
@@ -101,13 +100,13 @@ def _float_weights(wrapper: Any) -> list:
 
 
 def _copy_weights(values: list[np.ndarray], wrapper: Any) -> None:
-    for variable, value in zip(_float_weights(wrapper), values, strict=True):
+    for variable, value in zip(float_weights(wrapper), values, strict=True):
         variable.assign(value)
     if isinstance(wrapper.layer, layers.Normalization):
         wrapper.layer.finalize_state()
 
 
-def _check_images(images: np.ndarray) -> None:
+def check_images(images: np.ndarray) -> None:
     if len(images) == 0:
         raise EdgeqError("There are no calibration images; set `calibration` in the section 'data' to 16 or more.")
     if not np.isfinite(images).all():
@@ -156,11 +155,11 @@ def _output_quantizers(model: keras.Model, images: np.ndarray) -> dict[str, Any]
             quantizers[layer.name] = FixedRange(*FIXED_RANGES[keras_graph.activation_name(layer)])
     for layer in model.layers:  # in the order of the graph, so that a chain of poolings finds its source
         if isinstance(layer, SAME_RANGE):
-            quantizers[layer.name] = PooledRange(quantizers[_source(layer, quantizers)])
+            quantizers[layer.name] = PooledRange(quantizers[source_of(layer, quantizers)])
     return quantizers
 
 
-def _source(layer: Any, rounded: dict[str, Any]) -> str:
+def source_of(layer: Any, rounded: dict[str, Any]) -> str:
     """The layer that rounded the values which this one outputs: itself, or the one that they were moved from."""
     while layer.name not in rounded:
         layer = layer.input._keras_history.layer
@@ -181,82 +180,6 @@ def _ranges(model: keras.Model, images: np.ndarray, batch: int = 8) -> np.ndarra
     found = np.concatenate([extremes(images[start:start + batch]).numpy()
                             for start in range(0, len(images), batch)], axis=2)
     return np.stack([np.quantile(found[:, 0], 1 - ptq.COVERED, axis=1), np.quantile(found[:, 1], ptq.COVERED, axis=1)], axis=1)
-
-
-def float_model(model: keras.Model) -> keras.Model:
-    """The trained float model inside a model of `quantize_aware`: the wrappers gone, batch norms folded."""
-    def replace(layer: Any) -> Any:
-        if not isinstance(layer, tfmot.QuantizeWrapperV2):
-            return None
-        if keras_graph.activation_name(layer.layer) == "linear" and isinstance(layer.layer, layers.Activation):
-            return keras_graph.identity  # the input's quantizer
-        return keras_graph.clone(layer.layer, [variable.numpy() for variable in _float_weights(layer)])
-
-    return keras_graph.rebuild(model, replace)
-
-
-def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8") -> bytes:
-    """The int8 file of a model of `quantize_aware`: batch 1, input and output of type `io` (int8, uint8), integer ops only.
-
-    Made by the engine of int8 PTQ, from the trained weights and the ranges used in training; hence the same ops, size
-    and speed. `calibration_images`, float32 (n, H, W, C), give the range of tensors that training did not see, if any.
-    """
-    _check_images(calibration_images)
-    plain = float_model(model)
-    flat = litert.convert(plain)
-    low, high = float(calibration_images.min()), float(calibration_images.max())
-    ranges = ptq.calibrate(flat, calibration_images[:1], (low, high))
-    learned = _learned_ranges(model, plain, flat, list(ranges), calibration_images[:4])
-    if ranges.keys() - learned.keys():
-        ranges = ptq.calibrate(flat, calibration_images, (low, high))
-    for name, bounds in learned.items():
-        ranges[name] |= {end: np.full_like(ranges[name][end], bound)
-                         for end, bound in zip(("min", "max"), bounds, strict=True)}
-    return to_file(flat, _learned_grids(model, flat), ranges, "int8_uint8_io" if io == "uint8" else "int8")
-
-
-def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, Grid]:
-    """Output of an op of the float flatbuffer → the grid that training gave its kernel, for low-bit kernels."""
-    learned = [wrapper for wrapper in _wrappers(model) if wrapper.quantize_config.learned]
-    found = {}
-    for wrapper in learned:
-        steps, bits = wrapper.quantize_config.learned.step(None).numpy(), wrapper.quantize_config.learned.bits
-        weights = _float_weights(wrapper)[0].numpy().reshape(-1, steps.size)
-        found |= {kernel.name: nearest(weights, steps, bits) for kernel in kernels(flat)
-                  if kernel.weights.shape == weights.shape and np.allclose(kernel.weights, weights, atol=1e-7)}
-    return found
-
-
-def _learned_ranges(model: keras.Model, plain: keras.Model, flat: bytes, names: list[str],
-                    images: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Flatbuffer tensor → range used in training. Tensors are paired with layers by their values on a few images, since
-    the converter keeps no reliable names; tensors without a partner are absent."""
-    bounds = {wrapper.layer.name: tuple(map(float, wrapper.quantize_config.output.ends()))
-              for wrapper in _wrappers(model) if wrapper.quantize_config.output}
-    known = [layer for layer in plain.layers if layer.name in bounds or isinstance(layer, MOVE_VALUES)]
-    outputs = keras.Model(plain.inputs, [layer.output for layer in known])(images, training=False)
-    partners: dict[int, list] = {}
-    for layer, output in zip(known, tf.nest.flatten(outputs), strict=True):
-        values = output.numpy().ravel()
-        partners.setdefault(values.size, []).append((values, bounds[_source(layer, bounds)]))
-    learned = {}
-    for name, values in _tensor_values(flat, names, images).items():
-        errors = [float(np.abs(values - other).max()) for other, _ in partners.get(values.size, [])]
-        if errors and min(errors) <= 1e-3 * float(np.abs(values).max()) + 1e-6:
-            learned[name] = partners[values.size][int(np.argmin(errors))][1]
-    return learned
-
-
-def _tensor_values(flat: bytes, names: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
-    interpreter = litert.make_interpreter(flat, keep_tensors=True)
-    index = {detail["name"]: detail["index"] for detail in interpreter.get_tensor_details() if detail["name"] in names}
-    found: dict[str, list] = {name: [] for name in index}
-    for image in images:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
-        interpreter.invoke()
-        for name, number in index.items():
-            found[name].append(interpreter.get_tensor(number).ravel())
-    return {name: np.concatenate(values) for name, values in found.items()}
 
 
 def quantize_aware_selective(model: keras.Model) -> keras.Model:
@@ -283,24 +206,3 @@ def quantize_aware_selective(model: keras.Model) -> keras.Model:
 
 def _reason(error: Exception) -> str:
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300]
-
-
-def export_selective(model: keras.Model, calibration_images: np.ndarray) -> bytes:
-    """The file of a model of `quantize_aware_selective`, int8 input and output, by TensorFlow's converter, which the
-    recipe uses; the images, float32 (n, H, W, C), give the ranges of all that was not annotated."""
-    _check_images(calibration_images)
-    return ptq.convert_quantized(model, ptq.scheme("int8"), calibration_images)
-
-
-def by_layer(model: keras.Model, flat: bytes, grids: Mapping[str, Grid]) -> dict[str, Grid]:
-    """The grids of a float flatbuffer's ops by the names of the Keras layers that they came from, for `quantize_aware`.
-
-    `model`: batch norms folded, as `flat` was made from it. Paired by their weights, since the converter keeps no reliable
-    names; 8-bit grids are left out, they are what training gives every kernel.
-    """
-    low = [kernel for kernel in kernels(flat) if grids[kernel.name].bits < 8]
-    weights = {layer.name: next((each for each in layer.get_weights() if each.ndim > 1), np.empty(0))
-               for layer in model.layers}
-    return {name: grids[kernel.name] for name, values in weights.items() for kernel in low
-            if kernel.weights.size == values.size
-            and np.allclose(values.reshape(kernel.weights.shape), kernel.weights, atol=1e-7)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -196,6 +196,11 @@ def summarize(observed: Observed, summary: str, input_range: tuple[float, float]
     low[0], high[0] = integral_zero(*input_range)
     return {name: {"min": np.full((1,) * rank, below), "max": np.full((1,) * rank, above)}
             for name, rank, below, above in zip(observed.names, observed.ranks, low, high, strict=True)}
+
+
+def span(ends: Mapping[str, np.ndarray]) -> float:
+    """The width of a tensor's range {"min", "max"}, which always holds 0."""
+    return max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
 
 
 def integral_zero(low: float, high: float) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq_lib.compress.grid import Grid, largest, min_max_steps, nearest
+from edgeq_lib.compress.grid import Grid, best_steps, largest
 
 _DAMPING = 0.01  # share of the mean diagonal that is added to S: directions that calibration hardly saw
 _SHRINK = np.linspace(1.0, 0.4, 25)  # steps tried, as shares of those that clip nothing
@@ -40,15 +40,8 @@ def target(weights: np.ndarray, second: np.ndarray, cross: np.ndarray) -> np.nda
 
 def steps_by_error(weights: np.ndarray, second: np.ndarray, bits: int, least: np.ndarray) -> np.ndarray:
     """Of some step sizes a channel, none below `least` (channels,), the ones with the smallest output error when rounded to
-    nearest: clipping a few large weights may cost less than coarse steps for all."""
-    widest = min_max_steps(weights, bits)
-    found, lowest = np.maximum(widest, least), np.full(weights.shape[1], np.inf)
-    for share in _SHRINK:
-        steps = np.maximum(share * widest, least)
-        error = output_error(weights, nearest(weights, steps, bits), second)
-        better = error < lowest
-        lowest, found = np.where(better, error, lowest), np.where(better, steps, found)
-    return found
+    nearest (see `grid.best_steps`)."""
+    return best_steps(weights, bits, _SHRINK, lambda grid: output_error(weights, grid, second), least)
 
 
 def gptq(weights: np.ndarray, steps: np.ndarray, bits: int, second: np.ndarray) -> Grid:

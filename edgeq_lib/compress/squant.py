@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from edgeq_lib import flatbuffer
-from edgeq_lib.compress.grid import Grid, kernels, largest, least_steps, min_max_steps, nearest
+from edgeq_lib.compress.grid import Grid, best_steps, kernels, largest, least_steps, min_max_steps, nearest
 from edgeq_lib.compress.ptq import Ranges
 from edgeq_lib.study import EdgeqError
 
@@ -61,10 +61,7 @@ def squant(weights: np.ndarray, bits: int, number: int, steps: np.ndarray | None
 def least_squares_steps(weights: np.ndarray, bits: int) -> np.ndarray:
     """Steps (channels,) with which rounding to nearest has the smallest squared error, of 36 between 0.3 and 1 times those
     of `grid.min_max_steps`: at few bits a finer step is worth clipping the largest weights."""
-    widest = min_max_steps(weights, bits)
-    tried = np.linspace(1, 0.3, 36)
-    errors = [np.square(nearest(weights, share * widest, bits).values - weights).sum(axis=0) for share in tried]
-    return tried[np.argmin(errors, axis=0)] * widest
+    return best_steps(weights, bits, np.linspace(1, 0.3, 36), lambda grid: np.square(grid.values - weights).sum(axis=0))
 
 
 def rounded(model: bytes, ranges: Ranges, bits: Mapping[str, int], default: int = 8,
