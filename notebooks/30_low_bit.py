@@ -8,8 +8,9 @@
 # unlabelled images stays what it was, given the inputs that the rounded layers before it really send. What comes out is a
 # file with 4-bit weights and 8-bit activations that computes in integers only, on LiteRT's fast kernels.
 #
-# **Overall flow:** 1 × 1 convolutions become dense layers → methods of rounding compared at four bits → fewer bits, and the
-# classifier → the file against its simulation → fine-tuning on the grid, without labels → the ladder → the shelf.
+# **Overall flow:** 1 × 1 convolutions become dense layers → methods of rounding compared → fewer bits, and the classifier →
+# the file against its simulation → blocks that share the work → fine-tuning on the grid, without labels → the ladder → the
+# shelf.
 #
 # **The rule of every choice** is that of `10_ptq_repair`: the largest agreement with float32 on validation images, of equals
 # the larger signal-to-noise ratio of the outputs. Test images are not looked at.
@@ -38,7 +39,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, keras_graph, litert, plots_layers
 from edgeq_lib import splits, tables, training, uint8_io, zoo
-from edgeq_lib.compress import grid, low_bit, pointwise, ptq_repair, qat, qat_export, ranges
+from edgeq_lib.compress import blocks, grid, low_bit, pointwise, ptq_repair, qat, qat_export, ranges
 from edgeq_lib.compress.bias_correction import correct_biases
 from edgeq_lib.run import open_study
 
@@ -56,6 +57,7 @@ classifier_bits: list[int] = [8, 4]  # widths of the last layer, tried
 methods: list[str] = ["nearest", "gptq", "gptq_descent"]  # of rounding, tried: rows of low_bit.METHODS
 rounding_images: PositiveInt = 64  # calibration images that rounding looks at
 score_images: PositiveInt = 500  # validation images that tables are scored on
+block_steps: NonNegativeInt = 100  # of training on each block's output; 0 for none
 epochs: NonNegativeInt = 2  # of fine-tuning on the grid, learning from float32's outputs; 0 for none
 learning_rate: PositiveFloat = 3e-5  # of that, falling along a cosine
 batch: PositiveInt = 32  # images a step
@@ -99,9 +101,23 @@ chosen_images = calibration_set[ranges.ordinary(observed, rounding_images)]
 case = ptq_repair.Case(original, observed, images.validation.images[part], images.validation.labels[part], base[part], preprocess)
 
 # %%
-widths = low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits))
-rounded = {"naive": grid.rounded(original, found, widths)}
-rounded |= {method: low_bit.round_layers(original, chosen_images, found, widths, method) for method in methods}
+def rounded_at(width, method):
+    """Each kernel's grid at this width, the classifier's at each of its widths."""
+    widths = {name: [each] for name, each in low_bit.widths(original, bits=width).items()}
+    return low_bit.round_each(original, chosen_images, found, {**widths, classifier: classifier_bits}, method)
+
+
+def with_classifier(each, last):
+    """Of such grids one a kernel, the classifier's being of `last` bits."""
+    return {name: own[last] if name == classifier else next(iter(own.values())) for name, own in each.items()}
+
+
+classifier = grid.kernels(original)[-1].name
+
+# %%
+by_way = {method: rounded_at(bits[0], method) for method in methods}
+naive = grid.rounded(original, found, low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits)))
+rounded = {"naive": naive, **{way: with_classifier(each, max(classifier_bits)) for way, each in by_way.items()}}
 files = {name: grid.to_file(original, grids, found) for name, grids in rounded.items()}
 by_method = {name: case.compare(file) for name, file in files.items()}
 pd.DataFrame(by_method).T.round(2)
@@ -125,11 +141,9 @@ pd.DataFrame(by_bias).T.round(2)
 # %%
 tried, by_width = {}, {}
 for width in bits:
-    own = {name: [each] for name, each in low_bit.widths(original, bits=width).items()}
-    classifier = list(own)[-1]
-    each = low_bit.round_each(original, chosen_images, found, {**own, classifier: classifier_bits}, method)
+    each = by_way[method] if width == bits[0] else rounded_at(width, method)
     for last in classifier_bits:
-        grids = {name: grids[last if name == classifier else own[name][0]] for name, grids in each.items()}
+        grids = with_classifier(each, last)
         file = grid.to_file(original, grids, found)
         tried[width, last] = grids, correct_biases(original, file, chosen_images) if helps else file
         by_width[f"{width} bits, classifier {last}"] = {**case.compare(tried[width, last][1]),
@@ -150,7 +164,35 @@ parity = evaluate.parity(simulation, qat_export.export(simulation, calibration_s
 pd.Series(parity, name="simulation against file").to_frame()
 
 # %% [markdown]
-# ## 5 · Fine-tuning on the grid
+# ## 5 · Blocks that share the work
+#
+# Layers of one block can make up for each other, and a residual connection is part of the block. So its codes are trained to
+# give out what the block does in float, on the images that rounding saw (arXiv 2102.05426), one block after the other. Kept
+# where the whole network is nearer to float32 for it.
+
+# %%
+def file_of(simulation):
+    """The file with its biases corrected where that helps, and how it compares."""
+    plain = qat_export.export(simulation, calibration_set)
+    both = {"plain": plain, "corrected": correct_biases(original, plain, chosen_images)}
+    figures = {name: case.compare(file) for name, file in both.items()}
+    return both[ptq_repair.best(figures)], figures[ptq_repair.best(figures)]
+
+
+name = f"{bits[0]} bits, classifier {min(classifier_bits)}"
+by_training = {"layer by layer": by_width[name]}
+
+# %%
+by_block, layerwise = [], simulation.get_weights()
+if block_steps:
+    by_block = blocks.reconstruct(simulation, model, chosen_images, steps=block_steps, seed=seed)
+    reconstructed, by_training["block by block"] = file_of(simulation)
+    if ptq_repair.best(by_training) == "layer by layer":
+        simulation.set_weights(layerwise)
+pd.DataFrame(by_block).round(4)
+
+# %% [markdown]
+# ## 6 · Fine-tuning on the grid
 #
 # Weights and steps are trained together (arXiv 1902.08153), from the grid just found, towards float32's outputs on training
 # images; no label is used. The best epoch by agreement on validation is kept, epoch 0 among them.
@@ -160,21 +202,19 @@ drawn = splits.draw_calibration(images.train.labels, limit_train or len(images.t
 train = datasets.Split(np.asarray(images.train.images[drawn]), images.train.labels[drawn]) if limit_train else images.train
 recipe = {"data": images.manifest["fingerprint"], "parent": float32.facts["sha256"], "seed": seed,
           "settings": [epochs, learning_rate, batch, limit_train, baseline["augmentation"], images.calibration.tolist()],
-          "grids": [bits[0], min(classifier_bits), method, rounding_images]}
+          "grids": [bits[0], min(classifier_bits), method, rounding_images, block_steps]}
 history = training.fit(simulation, train, images.validation, preprocess, epochs=epochs, learning_rate=learning_rate,
                        optimizer="adam", batch=batch, schedule="cosine", seed=seed, teacher=model, key=recipe,
                        augment=training.augmentation(**baseline["augmentation"]), folder=shelf.folder / "training")
 pd.DataFrame(history).round(4)
 
 # %%
-trained = qat_export.export(simulation, calibration_set)
-trained_corrected = correct_biases(original, trained, chosen_images)
-by_training = {"before": by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"], "trained": case.compare(trained),
-               "and bias correction": case.compare(trained_corrected)}
+if epochs:
+    trained, by_training["fine-tuned"] = file_of(simulation)
 pd.DataFrame(by_training).T[["agreement", "snr", "top1", "kB"]].round(2)
 
 # %% [markdown]
-# ## 6 · The ladder
+# ## 7 · The ladder
 #
 # On **all** of validation, each rung paired with float32.
 
@@ -182,10 +222,8 @@ pd.DataFrame(by_training).T[["agreement", "snr", "top1", "kB"]].round(2)
 steps = {f"{bits[0]} bits, naive": files["naive"], "steps by output error": files.get("nearest", files[method]),
          f"rounding by {method}": files[method], **{f"{width} bits, classifier {last}": file
                                                    for (width, last), (_, file) in tried.items()}}
-if epochs:
-    trained = {"trained": trained, "and bias correction": trained_corrected}[ptq_repair.best(
-        {name: by_training[name] for name in ("trained", "and bias correction")})]
-    steps["fine-tuned"] = trained
+steps |= {"block by block": reconstructed} if block_steps else {}
+steps |= {"fine-tuned": trained} if epochs else {}
 outputs = {name: evaluate.predict(file, images.validation.images, preprocess, name) for name, file in steps.items()}
 
 # %%
@@ -198,7 +236,7 @@ shelf.figure("low_bit_ladder", plots_layers.ladder(rungs), f"From naive rounding
              f"{rungs[0]['n']:,} validation images: accuracy lost against float32 (95 % interval), and agreement with it.")
 
 # %% [markdown]
-# ## 7 · To the shelf
+# ## 8 · To the shelf
 #
 # One file a pair of widths, and the fine-tuned one; measured like every other variant.
 
@@ -206,9 +244,10 @@ shelf.figure("low_bit_ladder", plots_layers.ladder(rungs), f"From naive rounding
 facts = {"technique": "low_bit", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
 made = [shelf.shelve(f"w{width}a8_classifier{last}", uint8_io.with_io(file, io), **facts, scheme=f"w{width}a8",
                      seconds=round(time.time() - started, 1)) for (width, last), (_, file) in tried.items()]
-if epochs:
-    made.append(shelf.shelve(f"w{bits[0]}a8_trained", uint8_io.with_io(trained, io), **facts, scheme=f"w{bits[0]}a8",
-                             seconds=round(time.time() - started, 1)))
+for label, file in (("blocks", steps.get("block by block")), ("trained", steps.get("fine-tuned"))):
+    if file:
+        made.append(shelf.shelve(f"w{bits[0]}a8_{label}", uint8_io.with_io(file, io), **facts, scheme=f"w{bits[0]}a8",
+                                 seconds=round(time.time() - started, 1)))
 for variant in made:
     evaluate.score(shelf, variant, images, preprocess)
 tables.variants([float32, *made])
@@ -223,19 +262,20 @@ pd.DataFrame({name: {"integer only": each["integer_only"], **{f"{width} bits, %"
 
 # %%
 shelf.write("low_bit", {"methods": by_method, "bias_correction": by_bias, "widths": by_width, "parity": parity,
-                        "training": by_training, "history": history, "rungs": rungs, "method": method})
+                        "blocks": by_block, "training": by_training, "history": history, "rungs": rungs, "method": method})
 
 # %% [markdown]
 # ## What we know now
 
 # %%
-low = by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"]
+low = by_training["layer by layer"]
+further = "; ".join(f"**{way}** on {figures['agreement']:.1f} %" for way, figures in list(by_training.items())[1:])
 Markdown(f"""At {bits[0]} bits, rounding to nearest agrees with float32 on {by_method['naive']['agreement']:.1f} % of
 {len(case.labels):,} validation images; **{method}** on {by_method[method]['agreement']:.1f} %, without a label and without
 training. With the classifier in {min(classifier_bits)} bits the file weighs {low['kB']:,.0f} kB
-({len(float32.model()) / 1000 / low['kB']:.1f} × less than float32) and agrees on {low['agreement']:.1f} %; fine-tuned, on
-{by_training['trained']['agreement']:.1f} %. Simulation and file name the same class on {parity['top-1 agreement %']:.1f} % of
-{parity['images']} images, {parity['within one step']} of the {parity['disagreements']} disagreements within one output step.""")
+({len(float32.model()) / 1000 / low['kB']:.1f} × less than float32) and agrees on {low['agreement']:.1f} %{"; " if further else ""}
+{further}. Simulation and file name the same class on {parity['top-1 agreement %']:.1f} % of {parity['images']} images,
+{parity['within one step']} of the {parity['disagreements']} disagreements within one output step.""")
 
 # %%
 shelf.finish({"variants": [variant.name for variant in made], "method": method, "parity": parity})

@@ -5,7 +5,7 @@ import pytest
 import tf_keras as keras
 
 from edgeq_lib import flatbuffer, keras_graph, litert
-from edgeq_lib.compress import constants, grid, ptq, qat, qat_export
+from edgeq_lib.compress import blocks, constants, grid, pointwise, ptq, qat, qat_export
 from edgeq_lib.study import EdgeqError
 
 layers = keras.layers
@@ -269,3 +269,19 @@ def test_low_bit_kernels_start_on_their_grid_and_reach_the_file():
     interpreter = litert.make_interpreter(after)
     found = litert.dequantized(litert.run_images(interpreter, images), interpreter.get_output_details()[0])
     assert (found.argmax(1) == aware.predict(images, verbose=0).argmax(1)).mean() >= 0.985
+
+
+def test_block_reconstruction_brings_each_block_nearer_to_float_and_moves_low_bit_kernels_only():
+    keras.utils.set_random_seed(0)
+    model = keras_graph.fold_batch_norms(fit(squeeze_excite(), 5e-3, epochs=2))
+    calibration, flat = scenes(64)[0], pointwise.as_dense(litert.convert(model))
+    bits = {kernel.name: 2 for kernel in grid.kernels(flat)[1:] if kernel.kind == "FULLY_CONNECTED"}
+    grids = qat_export.by_layer(model, flat, grid.rounded(flat, ptq.calibrate(flat, calibration, (-1.0, 1.0)), bits))
+    aware = qat.quantize_aware(model, calibration, grids)
+    before = {wrapper.layer.name: [value.numpy() for value in qat.float_weights(wrapper)] for wrapper in qat.wrappers(aware)}
+    found = blocks.reconstruct(aware, model, calibration, steps=60)
+    assert [each["block"] for each in found] == blocks.blocks(aware) and len(found) >= 2
+    assert np.mean([each["after"] / each["before"] for each in found]) < 0.9
+    moved = {wrapper.layer.name for wrapper in qat.wrappers(aware) for old, new in zip(
+        before[wrapper.layer.name], qat.float_weights(wrapper), strict=True) if not np.array_equal(old, new.numpy())}
+    assert moved == set(grids)

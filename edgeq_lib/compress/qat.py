@@ -88,8 +88,14 @@ def _fitting(kernel: np.ndarray, bias: np.ndarray, low: Any, high: Any) -> list[
     return [mended.reshape(kernel.shape), bias]
 
 
+def is_wrapper(layer: Any) -> bool:
+    """Whether a layer of a model of `quantize_aware` is one that tfmot wrapped, to round something in it."""
+    return isinstance(layer, tfmot.QuantizeWrapperV2)
+
+
 def wrappers(model: keras.Model) -> list:
-    return [layer for layer in model.layers if isinstance(layer, tfmot.QuantizeWrapperV2)]
+    """The wrapped layers of a model of `quantize_aware`, in the order of the graph."""
+    return [layer for layer in model.layers if is_wrapper(layer)]
 
 
 def float_weights(wrapper: Any) -> list:

@@ -16,12 +16,9 @@ from edgeq_lib import keras_graph, litert
 from edgeq_lib.compress import pointwise, ptq
 from edgeq_lib.compress.fake_quant import kernel_name
 from edgeq_lib.compress.grid import Grid, Kernel, holds, kernels, nearest, to_file
-from edgeq_lib.compress.qat import MOVE_VALUES, check_images, float_weights, source_of, wrappers
+from edgeq_lib.compress.qat import MOVE_VALUES, check_images, float_weights, is_wrapper, source_of, wrappers
 from edgeq_lib.quiet_tensorflow import keras, tf
 from edgeq_lib.study import EdgeqError
-
-with litert.quiet():
-    from tensorflow_model_optimization.quantization import keras as tfmot
 
 layers = keras.layers
 
@@ -29,7 +26,7 @@ layers = keras.layers
 def float_model(model: keras.Model) -> keras.Model:
     """The trained float model inside a model of `quantize_aware`: the wrappers gone, batch norms folded."""
     def replace(layer: Any) -> Any:
-        if not isinstance(layer, tfmot.QuantizeWrapperV2):
+        if not is_wrapper(layer):
             return None
         if keras_graph.activation_name(layer.layer) == "linear" and isinstance(layer.layer, layers.Activation):
             return keras_graph.identity  # the input's quantizer
