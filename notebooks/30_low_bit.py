@@ -38,8 +38,8 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, keras_graph, litert, plots_layers
-from edgeq_lib import splits, tables, training, uint8_io, zoo
-from edgeq_lib.compress import blocks, grid, low_bit, pointwise, ptq_repair, qat, qat_export, ranges
+from edgeq_lib import tables, uint8_io, zoo
+from edgeq_lib.compress import blocks, grid, low_bit, low_bit_files, pointwise, ptq_repair, qat, qat_export, ranges
 from edgeq_lib.compress.bias_correction import correct_biases
 from edgeq_lib.run import open_study
 
@@ -101,23 +101,9 @@ chosen_images = calibration_set[ranges.ordinary(observed, rounding_images)]
 case = ptq_repair.Case(original, observed, images.validation.images[part], images.validation.labels[part], base[part], preprocess)
 
 # %%
-def rounded_at(width, method):
-    """Each kernel's grid at this width, the classifier's at each of its widths."""
-    widths = {name: [each] for name, each in low_bit.widths(original, bits=width).items()}
-    return low_bit.round_each(original, chosen_images, found, {**widths, classifier: classifier_bits}, method)
-
-
-def with_classifier(each, last):
-    """Of such grids one a kernel, the classifier's being of `last` bits."""
-    return {name: own[last] if name == classifier else next(iter(own.values())) for name, own in each.items()}
-
-
-classifier = grid.kernels(original)[-1].name
-
-# %%
-by_way = {method: rounded_at(bits[0], method) for method in methods}
 naive = grid.rounded(original, found, low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits)))
-rounded = {"naive": naive, **{way: with_classifier(each, max(classifier_bits)) for way, each in by_way.items()}}
+by_way = {way: low_bit_files.by_classifier(original, chosen_images, found, bits[0], classifier_bits, way) for way in methods}
+rounded = {"naive": naive, **{way: each[max(classifier_bits)] for way, each in by_way.items()}}
 files = {name: grid.to_file(original, grids, found) for name, grids in rounded.items()}
 by_method = {name: case.compare(file) for name, file in files.items()}
 pd.DataFrame(by_method).T.round(2)
@@ -141,9 +127,9 @@ pd.DataFrame(by_bias).T.round(2)
 # %%
 tried, by_width = {}, {}
 for width in bits:
-    each = by_way[method] if width == bits[0] else rounded_at(width, method)
-    for last in classifier_bits:
-        grids = with_classifier(each, last)
+    each = by_way[method] if width == bits[0] else low_bit_files.by_classifier(original, chosen_images, found, width,
+                                                                              classifier_bits, method)
+    for last, grids in each.items():
         file = grid.to_file(original, grids, found)
         tried[width, last] = grids, correct_biases(original, file, chosen_images) if helps else file
         by_width[f"{width} bits, classifier {last}"] = {**case.compare(tried[width, last][1]),
@@ -171,22 +157,12 @@ pd.Series(parity, name="simulation against file").to_frame()
 # where the whole network is nearer to float32 for it.
 
 # %%
-def file_of(simulation):
-    """The file with its biases corrected where that helps, and how it compares."""
-    plain = qat_export.export(simulation, calibration_set)
-    both = {"plain": plain, "corrected": correct_biases(original, plain, chosen_images)}
-    figures = {name: case.compare(file) for name, file in both.items()}
-    return both[ptq_repair.best(figures)], figures[ptq_repair.best(figures)]
-
-
-name = f"{bits[0]} bits, classifier {min(classifier_bits)}"
-by_training = {"layer by layer": by_width[name]}
-
-# %%
 by_block, layerwise = [], simulation.get_weights()
+by_training = {"layer by layer": by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"]}
 if block_steps:
     by_block = blocks.reconstruct(simulation, model, chosen_images, steps=block_steps, seed=seed)
-    reconstructed, by_training["block by block"] = file_of(simulation)
+    reconstructed, by_training["block by block"] = low_bit_files.corrected(
+        original, qat_export.export(simulation, calibration_set), chosen_images, case.compare)
     if ptq_repair.best(by_training) == "layer by layer":
         simulation.set_weights(layerwise)
 pd.DataFrame(by_block).round(4)
@@ -198,19 +174,16 @@ pd.DataFrame(by_block).round(4)
 # images; no label is used. The best epoch by agreement on validation is kept, epoch 0 among them.
 
 # %%
-drawn = splits.draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
-train = datasets.Split(np.asarray(images.train.images[drawn]), images.train.labels[drawn]) if limit_train else images.train
-recipe = {"data": images.manifest["fingerprint"], "parent": float32.facts["sha256"], "seed": seed,
-          "settings": [epochs, learning_rate, batch, limit_train, baseline["augmentation"], images.calibration.tolist()],
-          "grids": [bits[0], min(classifier_bits), method, rounding_images, block_steps]}
-history = training.fit(simulation, train, images.validation, preprocess, epochs=epochs, learning_rate=learning_rate,
-                       optimizer="adam", batch=batch, schedule="cosine", seed=seed, teacher=model, key=recipe,
-                       augment=training.augmentation(**baseline["augmentation"]), folder=shelf.folder / "training")
+history = low_bit_files.fine_tune(
+    simulation, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, limit_train=limit_train,
+    seed=seed, augmentation=baseline["augmentation"], folder=shelf.folder / "training",
+    key={"parent": float32.facts["sha256"], "grids": [bits[0], min(classifier_bits), method, rounding_images, block_steps]})
 pd.DataFrame(history).round(4)
 
 # %%
 if epochs:
-    trained, by_training["fine-tuned"] = file_of(simulation)
+    trained, by_training["fine-tuned"] = low_bit_files.corrected(
+        original, qat_export.export(simulation, calibration_set), chosen_images, case.compare)
 pd.DataFrame(by_training).T[["agreement", "snr", "top1", "kB"]].round(2)
 
 # %% [markdown]

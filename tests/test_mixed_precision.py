@@ -129,7 +129,8 @@ def test_a_built_file_is_at_least_as_near_to_float32_as_without_corrected_biases
     float32, ranges, images, probe, alone = case
     widths = {name: 4 if 4 in each else 8 for name, each in alone.items()}
     plain = grid.to_file(float32, low_bit.round_layers(float32, images, ranges, widths), ranges)
-    file, found = mixed_precision.build(float32, widths, images, ranges, probe)
+    grids, file, found = mixed_precision.build(float32, widths, images, ranges, probe)
+    assert {name: each.bits for name, each in grids.items()} == widths
     assert len(file) == len(plain) and (file == plain) is not found["corrected"]
     assert found["agreement"] >= probe.compare(plain)["agreement"] > 80
 
@@ -153,3 +154,13 @@ def test_figures_show_what_they_are_given():
         ("uniform", 9, 20), ("greedy", 6, 9), ("programme", 5, 10))]
     points = [line.get_gid() for line in plots_mixed.mixes(rows).axes[0].lines[1:]]
     assert points == ["front", "beaten", "front"]
+
+
+def test_the_verdict_names_the_best_of_no_more_bytes_and_the_smallest_that_agrees_as_often():
+    def file(agreement, size):
+        return {"agreement": agreement, "snr": 10.0, "bytes": size}
+
+    found = {"4 bits": file(90.0, 1000), "large": file(99.0, 1200), "small": file(91.0, 800), "tiny": file(60.0, 400)}
+    said = mixed_precision.verdict(found)
+    assert "**small** agrees on 91.0 %" in said and "**small**, is 20.0 % smaller" in said
+    assert "No mix" in mixed_precision.verdict({"4 bits": file(90.0, 1000), "tiny": file(60.0, 400)})

@@ -106,7 +106,7 @@ def _train(block: keras.Model, given: np.ndarray, wanted: np.ndarray, steps: int
     trained = [layer for layer in block.layers if _learned(layer)]
     kernels = [float_weights(layer)[0] for layer in trained]
     units = [tf.constant(_learned(layer).step(None)) for layer in trained]
-    codes = [tf.Variable(kernel / unit) for kernel, unit in zip(kernels, units, strict=True)]
+    codes = [tf.Variable(tf.round(kernel / unit)) for kernel, unit in zip(kernels, units, strict=True)]
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
     optimizer.build(codes)
     weight = (1 / _power(wanted)).astype(np.float32).reshape(-1, *(1,) * (wanted.ndim - 1))

@@ -17,7 +17,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from edgeq_lib import evaluate
 from edgeq_lib.compress import grid, low_bit, ptq, ptq_repair
-from edgeq_lib.compress.bias_correction import correct_biases
+from edgeq_lib.compress.low_bit_files import corrected
 from edgeq_lib.litert import dequantized, make_interpreter, quiet
 from edgeq_lib.progress import progress
 from edgeq_lib.study import EdgeqError
@@ -125,14 +125,28 @@ def greedy(minimised: Table, limited: Table, limit: float) -> Widths:
 
 
 def build(model: bytes, widths: Mapping[str, int], images: np.ndarray, ranges: ptq.Ranges, probe: Probe,
-          io: str = "int8") -> tuple[bytes, dict[str, float]]:
-    """The file with these widths, its layers rounded in order, and how it compares with float32 on `probe`; its biases are
-    corrected where that brings it nearer to float32 there.
+          io: str = "int8") -> tuple[dict[str, grid.Grid], bytes, dict[str, float]]:
+    """Grids with these widths, layers rounded in order, the file that holds them, and how that compares with float32 on
+    `probe`; its biases are corrected where that brings it nearer to float32 there.
 
     `images`: preprocessed float32 (n, H, W, C), for rounding and for the means; the rest is as for `grid.to_file`.
     """
-    plain = grid.to_file(model, low_bit.round_layers(model, images, ranges, widths), ranges, io)
-    files = {"plain": plain, "corrected": correct_biases(model, plain, images)}
-    found = {name: probe.compare(file) for name, file in files.items()}
-    best = ptq_repair.best(found)
-    return files[best], {**found[best], "corrected": best == "corrected"}
+    grids = low_bit.round_layers(model, images, ranges, widths)
+    return grids, *corrected(model, grid.to_file(model, grids, ranges, io), images, probe.compare)
+
+
+def verdict(found: Mapping[str, Mapping[str, float]], size: str = "bytes") -> str:
+    """Two sentences on what mixes buy against uniform 4 bits: `found` holds the figures of files (agreement, snr and `size`)
+    by label, uniform 4 bits first."""
+    (name, uniform), *others = found.items()
+    as_small = {label: each for label, each in others if each[size] <= uniform[size]}
+    as_good = {label: each for label, each in others if each["agreement"] >= uniform["agreement"]}
+    said = f"{name} agree with float32 on {uniform['agreement']:.1f} % at {uniform[size] / 1000:,.0f} kB."
+    if as_small:
+        best = ptq_repair.best(as_small)
+        said += f" Of mixes no larger, **{best}** agrees on {as_small[best]['agreement']:.1f} %."
+    if as_good:
+        smallest = min(as_good, key=lambda label: as_good[label][size])
+        smaller = 100 * (1 - as_good[smallest][size] / uniform[size])
+        return said + f" The smallest mix that agrees as often, **{smallest}**, is {smaller:.1f} % smaller."
+    return said + " No mix that was tried agrees as often."
