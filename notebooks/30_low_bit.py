@@ -208,7 +208,7 @@ made = [shelf.shelve(f"w{width}a8_classifier{last}", uint8_io.with_io(file, io),
                      seconds=round(time.time() - started, 1)) for (width, last), (_, file) in tried.items()]
 if epochs:
     made.append(shelf.shelve(f"w{bits[0]}a8_trained", uint8_io.with_io(trained, io), **facts, scheme=f"w{bits[0]}a8",
-                             seconds=round(time.time() - started, 1)))
+                             trained="outputs", seconds=round(time.time() - started, 1)))
 for variant in made:
     evaluate.score(shelf, variant, images, preprocess)
 tables.variants([float32, *made])
