@@ -168,23 +168,6 @@ def _fold(layer: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> k
     return clone(layer, [weight.astype(np.float32) for weight in weights], use_bias=True)
 
 
-def pointwise_as_dense(model: keras.Model) -> keras.Model:
-    """A copy in which each 1 × 1 convolution of stride 1 is a Dense layer over pixels, the same function.
-
-    LiteRT has fast kernels for dense layers with 4-bit weights, and none for convolutions with them.
-    """
-    def replace(layer: keras.layers.Layer) -> Replacement:
-        if (type(layer) is not keras.layers.Conv2D or layer.kernel_size != (1, 1) or layer.strides != (1, 1)
-                or layer.groups != 1 or layer.data_format == "channels_first"):
-            return None
-        kernel, *bias = layer.get_weights()
-        dense = keras.layers.Dense(layer.filters, activation=layer.activation, use_bias=layer.use_bias, name=layer.name)
-        dense._initial_weights = [kernel[0, 0], *bias]  # as `clone` does
-        return dense
-
-    return rebuild(model, replace)
-
-
 def expand_activations(model: keras.Model) -> keras.Model:
     """A copy in which each activation that TFLite does not fuse is a layer of its own, as it is in the flatbuffer.
 

@@ -5,27 +5,10 @@ from __future__ import annotations
 import copy
 
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
-from edgeq_lib.flatbuffer import ALIGNMENT, read
+from edgeq_lib import packing
+from edgeq_lib.flatbuffer import read
 from edgeq_lib.study import EdgeqError
-
-
-class _AlignedBuffer(schema.BufferT):
-    """A buffer that packs as the schema demands (force_align: 16), which the generated Python code forgets."""
-
-    def Pack(self, builder):  # noqa: N802 (the generated code's name)
-        data = None
-        if self.data is not None:
-            content = bytes(self.data)
-            builder.StartVector(1, len(content), ALIGNMENT)
-            builder.head -= len(content)
-            builder.Bytes[builder.head:builder.head + len(content)] = content
-            data = builder.EndVector()
-        schema.BufferStart(builder)
-        if data is not None:
-            schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
 
 
 def with_io(model: bytes, io: str) -> bytes:
@@ -44,7 +27,7 @@ def with_uint8_io(model: bytes) -> bytes:
         if graph.tensors[index].dtype != "INT8":
             raise EdgeqError(f"'{graph.tensors[index].name}' is {graph.tensors[index].dtype.lower()}, not int8: give a "
                              "model with int8 input and output.")
-    content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    content = packing.unpack(model)
     main = content.subgraphs[0]
     quantize = schema.BuiltinOperator.QUANTIZE
     code = schema.OperatorCodeT()
@@ -77,6 +60,4 @@ def with_uint8_io(model: bytes) -> bytes:
             for maps, doors in ((signature.inputs, fronts), (signature.outputs, backs)):
                 for entry in maps:
                     entry.tensorIndex = doors[entry.tensorIndex]
-    for buffer in content.buffers:
-        buffer.__class__ = _AlignedBuffer
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
+    return packing.pack(content)

@@ -9,13 +9,14 @@
 # then climbs back: each rung of the ladder is a cure that needs **no training**.
 #
 # **Overall flow:** look at activation ranges → measure the noise of each tensor → put each layer into int8 alone → choose
-# ranges → correct biases → leave the worst layers in float → compare the rungs on all of validation.
+# ranges → correct biases → round by outputs → leave the worst layers in float → compare the rungs on all of validation.
 #
 # **The rule of every choice** is the largest agreement with float32 on validation images (of equals, the larger
 # signal-to-noise ratio of the outputs). Agreement is more sensitive than accuracy, where images lost and won cancel out. Test
 # images are not looked at.
 #
-# *What this notebook is not:* it learns no rounding and equalizes no layers; nor does it train (`04_qat` does).
+# *What this notebook is not:* it goes below eight bits nowhere (`30_low_bit` does), equalizes no layers (`20_data_free`) and
+# trains nothing (`04_qat`).
 
 # %% [markdown]
 # On Colab, fetch the workbook first; anywhere else this cell does nothing.
@@ -28,7 +29,7 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, "edgeq")
 
 # %% [markdown]
-# One import cell; the work is in `edgeq_lib/compress/ptq_repair.py`, `ranges.py` and `bias_correction.py`.
+# One import cell; the work is in `edgeq_lib/compress/ptq_repair.py`, `ranges.py`, `bias_correction.py` and `low_bit.py`.
 
 # %%
 import time
@@ -40,7 +41,7 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveInt
 
 from edgeq_lib import datasets, evaluate, flatbuffer, plots_layers, tables, uint8_io, zoo
-from edgeq_lib.compress import ptq_repair, ranges
+from edgeq_lib.compress import grid, low_bit, ptq_repair, ranges
 from edgeq_lib.compress.bias_correction import correct_biases
 from edgeq_lib.run import open_study
 
@@ -190,16 +191,24 @@ by_size = ptq_repair.sweep(case, dict.fromkeys(parts, recipe_weights), "calibrat
 plots_layers.calibration_sizes(sizes, {label: [by_size[f"{label}, {size}"]["agreement"] for size in sizes] for label in seen})
 
 # %% [markdown]
-# ## 7 · Bias correction
+# ## 7 · Bias correction, and rounding by output
 #
 # Rounded weights and activations shift each channel's mean. Layer after layer, with all earlier ones corrected, the shift is
 # measured on calibration images and taken off the int32 bias, in the file itself (arXiv 1906.04721). It costs no byte and
 # no millisecond at run time. A freak image would shift means as it stretches ranges, so those are left out.
+#
+# Rounding itself can make up for what earlier layers lost: a weight goes to the neighbour with which the layer, given what
+# the rounded layers before it send, puts out most nearly what it did in float (`30_low_bit` explains it; there is no such
+# grid per tensor).
 
 # %%
 plain, correction_set = case.make(recipe_weights), calibration_set[ranges.ordinary(observed, correction_images)]
-corrected = correct_biases(original, plain, correction_set)
-by_bias = {"before": case.compare(plain), "after": case.compare(corrected)}
+corrected, by_output = correct_biases(original, plain, correction_set), {}
+if dense == "per_channel":
+    found = ranges.summarize(observed, recipe_weights.activations, preprocess.range)
+    rounded = grid.to_file(original, low_bit.round_layers(original, correction_set, found, {}), found)
+    by_output["rounding by output"] = correct_biases(original, rounded, correction_set)
+by_bias = {name: case.compare(file) for name, file in {"before": plain, "after": corrected, **by_output}.items()}
 pd.DataFrame(by_bias).T.round(2)
 
 # %% [markdown]
@@ -224,7 +233,7 @@ pd.DataFrame({"none": by_bias["after"], **by_float}).T.round(2)
 
 # %%
 files = {"naive int8": naive, "activation ranges": case.make(recipe_ranges), "weight ranges": plain,
-         "bias correction": corrected}
+         "bias correction": corrected, **by_output}
 if mixed:
     files["selective float"] = mixed[float_layers[list(by_float).index(ptq_repair.best(by_float))]]
 outputs = {name: evaluate.predict(file, images.validation.images, preprocess, name) for name, file in files.items()}

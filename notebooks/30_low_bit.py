@@ -38,7 +38,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, keras_graph, litert, plots_layers
 from edgeq_lib import splits, tables, training, uint8_io, zoo
-from edgeq_lib.compress import grid, low_bit, ptq_repair, qat, qat_export, ranges
+from edgeq_lib.compress import grid, low_bit, pointwise, ptq_repair, qat, qat_export, ranges
 from edgeq_lib.compress.bias_correction import correct_biases
 from edgeq_lib.run import open_study
 
@@ -73,8 +73,8 @@ io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and ou
 shelf = open_study(study, stage="30_low_bit", needs="02_baseline")
 images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
 preprocess, started = zoo.Preprocessing(**baseline["preprocessing"]), time.time()
-model = keras_graph.pointwise_as_dense(keras_graph.fold_batch_norms(keras_files.shelved_model(shelf)))
-original = litert.convert(model)
+model = keras_graph.fold_batch_norms(keras_files.shelved_model(shelf))
+original = pointwise.as_dense(litert.convert(model))
 
 # %%
 base = float32.arrays()["validation"]

@@ -39,7 +39,7 @@ from IPython.display import Markdown
 from pydantic import PositiveInt
 
 from edgeq_lib import benchmark, datasets, evaluate, keras_files, keras_graph, litert, plots_mixed, tables, uint8_io, zoo
-from edgeq_lib.compress import grid, low_bit, mixed_precision, ptq_repair, ranges
+from edgeq_lib.compress import grid, low_bit, mixed_precision, pointwise, ptq_repair, ranges
 from edgeq_lib.run import open_study
 
 # %% [markdown]
@@ -68,7 +68,7 @@ io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and ou
 shelf = open_study(study, stage="40_mixed_precision", needs="02_baseline")
 images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
 preprocess, started = zoo.Preprocessing(**baseline["preprocessing"]), time.time()
-original = litert.convert(keras_graph.pointwise_as_dense(keras_graph.fold_batch_norms(keras_files.shelved_model(shelf))))
+original = pointwise.as_dense(litert.convert(keras_graph.fold_batch_norms(keras_files.shelved_model(shelf))))
 widths = mixed_precision.candidates(original, dense_widths, convolution_widths)
 
 # %% [markdown]

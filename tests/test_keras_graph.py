@@ -158,15 +158,3 @@ def test_models_without_a_graph_are_refused():
         keras_graph.check_flat(keras.Sequential([layers.Dense(2)]))
     with pytest.raises(EdgeqError, match="not a Keras model"):
         keras_graph.check_flat({"a": 1})
-
-
-def test_pointwise_convolutions_become_dense_layers_and_nothing_else_does():
-    layers, image = keras.layers, keras.Input((7, 9, 4))
-    x = layers.Conv2D(6, 1, activation="relu", name="pointwise", bias_initializer="ones")(image)
-    x = layers.Conv2D(6, 1, strides=2, name="strided")(x)
-    x = layers.Conv2D(6, 1, groups=2, name="grouped")(x)
-    model = keras.Model(image, layers.Conv2D(5, 3, name="wide")(x))
-    dense = keras_graph.pointwise_as_dense(model)
-    assert [type(layer).__name__ for layer in dense.layers[1:]] == ["Dense", "Conv2D", "Conv2D", "Conv2D"]
-    images = np.random.default_rng(0).normal(size=(3, 7, 9, 4)).astype(np.float32)
-    assert np.abs(dense(images) - model(images)).max() <= 1e-5

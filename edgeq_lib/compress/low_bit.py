@@ -21,6 +21,7 @@ from edgeq_lib.compress.ranges import span
 from edgeq_lib.compress.windows import Window, patches, window
 from edgeq_lib.progress import progress
 
+_SPARED = 0.05  # share of the weights that is kept at 8 bits because it frees next to nothing
 _POSITIONS = 1024  # of an image's positions that enter the moments: neighbours say the same
 Method = Callable[[np.ndarray, np.ndarray, int, np.ndarray], grid.Grid]
 
@@ -37,16 +38,20 @@ METHODS: dict[str, Method] = {
 
 
 def widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[str, int]:
-    """Output of each kernel's op → its width: `bits` for dense layers (1 × 1 convolutions, see
-    `keras_graph.pointwise_as_dense`), `classifier` for the last of them, and 8 for the first layer and for depthwise kernels,
-    which hold few weights and stand rounding badly. Other convolutions have 8 as well, since LiteRT has no fast kernel for
-    fewer; but where dense layers hold less than half of the weights, there is nothing to win without them."""
+    """Output of each kernel's op → its width: `bits` for dense layers (1 × 1 convolutions, see `pointwise.as_dense`),
+    `classifier` for the last of them, and 8 for the first layer and for depthwise kernels, which hold few weights and stand
+    rounding badly. Other convolutions have 8 as well, since LiteRT has no fast kernel for fewer; but where dense layers
+    hold less than half of the weights, there is nothing to win without them. The smallest layers, of a twentieth of the
+    weights together, keep 8: they are the early ones, which compute most, and unpacking four bits takes time."""
     found = grid.kernels(model)
+    every = sum(kernel.weights.size for kernel in found)
     dense = sum(kernel.weights.size for kernel in found if kernel.kind == "FULLY_CONNECTED")
-    convolutions = 8 if dense >= 0.5 * sum(kernel.weights.size for kernel in found) else bits
-    kinds = {"FULLY_CONNECTED": bits, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": 8}
+    kinds = {"FULLY_CONNECTED": bits, "CONV_2D": 8 if dense >= 0.5 * every else bits, "DEPTHWISE_CONV_2D": 8}
     chosen = {kernel.name: kinds[kernel.kind] for kernel in found}
-    return {**chosen, found[-1].name: classifier, found[0].name: 8}
+    shrunk = sorted((kernel for kernel in found if chosen[kernel.name] < 8), key=lambda kernel: kernel.weights.size)
+    held = np.cumsum([kernel.weights.size for kernel in shrunk])
+    spared = {kernel.name: 8 for kernel, weights in zip(shrunk, held, strict=True) if weights <= _SPARED * every}
+    return {**chosen, **spared, found[-1].name: classifier, found[0].name: 8}
 
 
 def round_layers(model: bytes, images: np.ndarray, ranges: ptq.Ranges, bits: Mapping[str, int],

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from litert_quantizer import algorithm_manager, default_policy, qtyping, quantizer
 
-from edgeq_lib import flatbuffer, uint8_io
+from edgeq_lib import flatbuffer, packing, uint8_io
 from edgeq_lib.compress import ranges as ranges_of
 from edgeq_lib.compress.constants import open_constants
 from edgeq_lib.compress.ranges import COVERED, Ranges, integral_zero  # noqa: F401 (QAT takes them from here)
@@ -168,7 +168,7 @@ def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None, *, weight
     with quiet():
         result = work.quantize(ranges if spec.calibrated else None, enable_progress_bar=False,
                                enable_progress_report=False).quantized_model
-    result = bytes(result)
+    result = packing.pack(packing.unpack(bytes(result)))  # a tenth smaller: equal scales and zero points are stored once
     return _proven(uint8_io.with_uint8_io(result) if spec.io == "uint8" else result)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib import keras_graph, litert
-from edgeq_lib.compress import ptq
+from edgeq_lib.compress import pointwise, ptq
 from edgeq_lib.compress.fake_quant import kernel_name
 from edgeq_lib.compress.grid import Grid, Kernel, holds, kernels, nearest, to_file
 from edgeq_lib.compress.qat import MOVE_VALUES, check_images, float_weights, source_of, wrappers
@@ -47,6 +47,8 @@ def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8")
     check_images(calibration_images)
     plain = float_model(model)
     flat = litert.convert(plain)
+    if any(wrapper.quantize_config.learned for wrapper in wrappers(model)):
+        flat = pointwise.as_dense(flat)
     low, high = float(calibration_images.min()), float(calibration_images.max())
     ranges = ptq.calibrate(flat, calibration_images[:1], (low, high))
     learned = _learned_ranges(model, plain, flat, list(ranges), calibration_images[:4])
