@@ -31,8 +31,8 @@ Row = Mapping[str, Any]
 Results = Mapping[str, Any]
 MAIN_FIGURES = ("pareto_bytes", "drop", "pareto_latency")
 CAPTIONS = {"decision": "The decision flow; the path that this study took is filled in. Fewer than 8 bits only where no file "
-            "with 8 or more meets every criterion; a step is enough when a variant of it meets them and validation cannot tell "
-            "that a costlier one is more accurate. Beside each end: this study's best files for it.",
+            "with 8 or more meets every criterion; a step is enough when a variant of it meets them and validation cannot "
+            "tell that a costlier one is more accurate. Beside each end: this study's best files for it.",
             "accuracy": "Accuracy on the test images with 95 % intervals; the band is float32's.",
             "drop": "What each variant loses against float32 on the same test images, with 95 % intervals.",
             "pareto_bytes": "Accuracy against file size; the line is the front, × are dominated variants, "

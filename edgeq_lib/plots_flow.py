@@ -37,7 +37,7 @@ def decision_flow(flow: Mapping[str, Mapping[str, Any]], path: Sequence[Sequence
                   fontweight="bold" if taken and leaf else "normal")
         if name in (notes or {}):
             last = node["at"][0] == columns
-            axes.text(x + (box[0] / 2 if last else box[0] / 2 + 0.12), y - (box[1] / 2 + 0.08 if last else 0), notes[name],
+            axes.text(x + box[0] / 2 + (0.1 if last else 0.12), y - (box[1] / 2 + 0.08 if last else 0), notes[name],
                       ha="right" if last else "left", va="top" if last else "center", fontsize=7, linespacing=1.3,
                       color="#222222" if taken else "#6b7075", multialignment="left")
         ways: dict[str, list[str]] = {}
@@ -63,6 +63,6 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], box
     shade = TAKEN if taken else FAINT
     axes.annotate("", b, a, arrowprops={"arrowstyle": "-|>", "color": shade, "linewidth": 2.2 if taken else 1.0,
                                         "shrinkA": 0, "shrinkB": 0, "mutation_scale": 12}, zorder=2)
-    axes.text((a[0] + b[0]) / 2 + (0 if sideways else 0.08), (a[1] + b[1]) / 2 + (0.1 if sideways else 0), text,
-              ha="center" if sideways else "left", va="bottom" if sideways else "center", fontsize=8.5, color=shade,
-              fontweight="bold" if taken else "normal")
+    place = ((a[0] + b[0]) / 2, a[1] + 0.1) if sideways else (a[0] + 0.08, b[1] + 0.17)  # beside a long arrow stand notes
+    axes.text(*place, text, ha="center" if sideways else "left", va="bottom" if sideways else "center", fontsize=8.5,
+              color=shade, fontweight="bold" if taken else "normal")

@@ -19,7 +19,7 @@ LEAVES: dict[str, tuple[Callable[[Row], bool], str]] = {
     "data_free": (lambda row: not flow.needs_images(row), "asks for nothing but the network"),
     "ptq": (lambda row: flow.step(row) == "ptq", "asks for images without labels, or for none where only weights are rounded"),
     "repair": (lambda row: flow.step(row) == "repair", "asks for some minutes, and mostly for images without labels"),
-    "training": (lambda row: flow.step(row) == "training", "asks for training images, and for a network that can be trained again")}
+    "training": (lambda row: flow.step(row) == "training", "asks for training images and a network that can be trained again")}
 HEAD = ("Situation", "Ship", "Technique", "Bits w / a", "Drop, points", "Smaller ×", "Latency ×", "Criteria", "Notebook")
 
 
@@ -111,8 +111,8 @@ def _joined(situations: Sequence[str]) -> str:
 def caption(results: Mapping[str, Any]) -> str:
     """What the table shows, for whom and decided on what."""
     return (f"What the same flow would ship in other situations, by the same criteria and on the same {_n(results):,} "
-            f"validation images, whose drops these are. As answered: {said(results['answers'])}. Any other situation changes what "
-            "it names and nothing else. Notebook: where the file is made and its tables stand.")
+            f"validation images, whose drops these are. As answered: {said(results['answers'])}. Any other situation changes "
+            "what it names and nothing else. Notebook: where the file is made and its tables stand.")
 
 
 def _n(results: Mapping[str, Any]) -> int:
