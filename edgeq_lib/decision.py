@@ -133,8 +133,8 @@ def _bits(meeting: list[Row], usable: list[Row], criteria: Sequence[Mapping[str,
     fewer = [row for row in meeting if row not in eight]
     if eight:
         small = min(fewer, key=lambda row: (costs(row)[1], *costs(row), row["name"]), default=None)
-        spare = small and costs(small)[1] < min(costs(row)[1] for row in eight)
-        reasons.append("Files with 8 bits a weight or more meet every criterion, so fewer bits are not called for." + (
+        spare = small and small["ratio"] and costs(small)[1] < min(costs(row)[1] for row in eight)
+        reasons.append("A file with 8 bits a weight or more meets every criterion, so fewer are not called for." + (
             f" {small['name']}, with fewer, meets them too and is {small['ratio']:.2f} times smaller than float32: a larger "
             "min_ratio would ask for it." if spare else ""))
         return "8 or more", eight

@@ -13,7 +13,7 @@ from edgeq_lib.criteria import Row, status
 from edgeq_lib.wording import SHORT, bits, drop, number, standing, technique
 
 CITED = ("technique", "stage", "trained", "weight_bits", "activation_bits", "drop", "drop_low", "drop_high", "n",
-         "ratio", "latency_ratio")
+         "agreement", "ratio", "latency_ratio")
 # What belongs to a leaf of the flow, and what it asks for.
 LEAVES: dict[str, tuple[Callable[[Row], bool], str]] = {
     "data_free": (lambda row: not flow.needs_images(row), "asks for nothing but the network"),
@@ -97,7 +97,7 @@ def said(answers: Mapping[str, Any]) -> str:
 
 def table(results: Mapping[str, Any]) -> list[list[str]]:
     """The rows of `what_if` as text, under HEAD."""
-    return [[_joined(entry["if"]), f"`{entry['variant']}`", technique(entry["technique"]), bits(entry), drop(entry),
+    return [[_joined(entry["if"]), _shipped(entry), technique(entry["technique"]), bits(entry), drop(entry),
              number(entry["ratio"]), number(entry["latency_ratio"]), standing(entry["status"], SHORT), entry["stage"]]
             if entry["variant"] else [_joined(entry["if"]), "nothing yet", *["–"] * (len(HEAD) - 2)]
             for entry in results["what_if"]]
@@ -108,11 +108,17 @@ def _joined(situations: Sequence[str]) -> str:
     return text[0].upper() + text[1:]
 
 
+def _shipped(entry: Mapping[str, Any]) -> str:
+    short = {"missed", "not measured"} & set(entry["status"].values())
+    return f"nothing; nearest `{entry['variant']}`" if short else f"`{entry['variant']}`"
+
+
 def caption(results: Mapping[str, Any]) -> str:
     """What the table shows, for whom and decided on what."""
     return (f"What the same flow would ship in other situations, by the same criteria and on the same {_n(results):,} "
             f"validation images, whose drops these are. As answered: {said(results['answers'])}. Any other situation changes "
-            "what it names and nothing else. Notebook: where the file is made and its tables stand.")
+            "what it names and nothing else. Nothing is shipped where no file meets every criterion. Notebook: where the file is "
+            "made and its tables stand.")
 
 
 def _n(results: Mapping[str, Any]) -> int:
@@ -123,9 +129,9 @@ def lines(results: Mapping[str, Any]) -> list[str]:
     """One sentence a branch of the flow, with the best files that it holds in this study."""
     found = []
     for leaf, (_, asks) in LEAVES.items():
-        cited = [f"{'below 8 bits' if entry['bits'] == 'fewer' else 'with 8 bits a weight or more'} {_cite(entry)}"
+        cited = [f"{'Below 8 bits' if entry['bits'] == 'fewer' else 'with 8 bits a weight or more'} {_cite(entry)}"
                  for entry in results["branches"] if entry["leaf"] == leaf]
-        found.append(f"**{' '.join(flow.FLOW[leaf]['text'].split())}** {asks}: {'; '.join(cited)}.")
+        found.append(f"**{' '.join(flow.FLOW[leaf]['text'].split())}** {asks}: {'. '.join(cited)}.")
     return found
 
 
@@ -133,8 +139,9 @@ def _cite(entry: Mapping[str, Any]) -> str:
     if entry["variant"] is None:
         return "the shelf holds no file"
     trained = {"labels": ", trained on labels", "outputs": ", trained on float32's outputs"}.get(entry["trained"], "")
-    return (f"`{entry['variant']}` (of `{entry['stage']}`{trained}): drop {drop(entry)}, {number(entry['ratio'])} × smaller, "
-            f"{number(entry['latency_ratio'])} × latency, criteria {standing(entry['status'], SHORT)}")
+    return (f"`{entry['variant']}` (of `{entry['stage']}`{trained}): drop {drop(entry)}, agrees on "
+            f"{number(entry['agreement'], 1)} %, {number(entry['ratio'])} × smaller, {number(entry['latency_ratio'])} × "
+            f"latency; criteria {standing(entry['status'], SHORT)}")
 
 
 def heading(results: Mapping[str, Any]) -> str:

@@ -255,6 +255,8 @@ def test_what_if_names_the_file_of_every_situation_and_merges_like_ones():
     assert by_name["squant"] == ["no image at all"] and list(by_name) == ["int8", "squant", "mixed", "squant_w4"]
     assert by_name["mixed"][0].startswith("fewer than 8 bits wanted, on a target that runs 8-bit integers and 4-bit weights")
     assert found[-1]["status"] == {"max_drop": "missed", "min_ratio": "met"} and found[-1]["drop"] == 4.0
+    shipped = [cells[1] for cells in what_if.table({"what_if": found})]
+    assert shipped == ["`int8`", "`squant`", "`mixed`", "nothing; nearest `squant_w4`"]
 
 
 def test_what_if_follows_the_answers_given():
@@ -283,8 +285,9 @@ def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
                      ("training", "8 or more"): "qat", ("training", "fewer"): None}
     results = {"branches": branches, "validation": {"int8": {"n": 500}}}
     lines = what_if.lines(results)
-    assert "`squant_w4` (of `03_ptq`): drop 4.00 [3.50, 4.50], 7.27 × smaller" in lines[0] and "missed: drop" in lines[0]
-    assert "`qat` (of `03_ptq`, trained on labels)" in lines[3] and "below 8 bits the shelf holds no file" in lines[3]
+    assert "`squant_w4` (of `03_ptq`): drop 4.00 [3.50, 4.50], agrees on 95.0 %, 7.27 × smaller" in lines[0]
+    assert "criteria missed: drop" in lines[0]
+    assert "`qat` (of `03_ptq`, trained on labels)" in lines[3] and "Below 8 bits the shelf holds no file" in lines[3]
     assert "below 8 bits for a target that runs 8-bit integers and 4-bit weights" in what_if.heading(results)
     assert "below" not in what_if.heading({**results, "branches": what_if.branches(SHELF, CRITERIA)})
 
