@@ -117,8 +117,8 @@ def caption(results: Mapping[str, Any]) -> str:
     """What the table shows, for whom and decided on what."""
     return (f"What the same flow would ship in other situations, by the same criteria and on the same {_n(results):,} "
             f"validation images, whose drops these are. As answered: {said(results['answers'])}. Any other situation changes "
-            "what it names and nothing else. Nothing is shipped where no file meets every criterion. Notebook: where the file is "
-            "made and its tables stand.")
+            "what it names and nothing else; nothing is shipped where no file meets every criterion. Notebook: where the file "
+            "is made and its tables stand.")
 
 
 def _n(results: Mapping[str, Any]) -> int:
