@@ -8,39 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edgeq_lib import flow
 from edgeq_lib.criteria import FIELDS, Row, costs, dominated, excess, misses, passed, status
 from edgeq_lib.study import EdgeqError
 
-TECHNIQUES = {"baseline": "float32 baseline", "ptq": "post-training quantization", "ptq_repair": "repaired "
-              "post-training quantization", "qat": "quantization-aware training", "data_free": "data-free quantization",
-              "low_bit": "low-bit quantization", "mixed_precision": "mixed precision", "peer": "published peer"}
-# From the least to the most that a technique asks of its user; what is not named asks for training.
-STEPS = {"ptq": ("ptq",), "repair": ("ptq_repair", "data_free", "mixed_precision", "low_bit")}
-DATA_FREE_SCHEMES = ("float16", "dynamic_int8", "weight_only_int8", "w4", "w2")
-
-# The flow as data: `at` is where a node is drawn (column, row), `next` what follows which answer.
-FLOW: dict[str, dict[str, Any]] = {
-    "kernels": {"at": (1, 0), "text": "What can the\ntarget run?",
-                "next": {"any": "data", "integer": "data", "int8": "data"}},
-    "data": {"at": (1, 1), "text": "Are images of\nthe task at hand?",
-             "next": {"yes": "ptq_enough", "no": "data_free"}},
-    "ptq_enough": {"at": (1, 2), "text": "Is PTQ\nenough?",
-                   "next": {"yes": "ptq", "no": "repair_enough"}},
-    "repair_enough": {"at": (1, 3), "text": "Is a repair without\ntraining enough?",
-                      "next": {"yes": "repair", "no": "retraining"}},
-    "retraining": {"at": (1, 4), "text": "Can the network\nbe trained again?",
-                   "next": {"yes": "training_enough", "no": "nearest"}},
-    "training_enough": {"at": (1, 5), "text": "Is training\nenough?",
-                        "next": {"yes": "training", "no": "nearest"}},
-    "data_free": {"at": (2, 1), "text": "Data-free\nquantization"},
-    "ptq": {"at": (2, 2), "text": "Post-training\nquantization (PTQ)"},
-    "repair": {"at": (2, 3), "text": "Repaired PTQ,\nmixed or low-bit"},
-    "training": {"at": (2, 5), "text": "Quantization-aware\ntraining (QAT)"},
-    "nearest": {"at": (0, 4.5), "text": "Nothing meets all:\ntake the nearest"},
-}
 TELL = 1.96  # standard errors that validation needs to tell two files apart, at 95 %
-ANSWERS = {"training_data": (True, False), "retraining": (True, False), "kernels": ("any", "integer", "int8")}
-KERNELS = {"any": "float and integers", "integer": "integers only", "int8": "8-bit integers only"}
+STEPS = {"ptq": "Post-training quantization", "repair": "A repair without training"}
 
 
 def check(criteria: Iterable[Mapping[str, Any]], answers: Mapping[str, Any] | None = None) -> None:
@@ -50,24 +23,14 @@ def check(criteria: Iterable[Mapping[str, Any]], answers: Mapping[str, Any] | No
         if name not in FIELDS or names.count(name) > 1:
             raise EdgeqError(f"The criterion '{name}' is unknown or given twice; there are {', '.join(FIELDS)}.")
     for key, answer in (answers or {}).items():
-        if answer not in ANSWERS.get(key, ()):
-            known = "; ".join(f"{name}: {' or '.join(map(str, values))}" for name, values in ANSWERS.items())
+        if answer not in list(flow.ANSWERS.get(key, ())):
+            known = "; ".join(f"{name}: {' or '.join(map(str, values))}" for name, values in flow.ANSWERS.items())
             raise EdgeqError(f"The decision flow does not know the answer {key}: {answer!r}; there are {known}.")
 
 
-def _runs(row: Row, kernels: str) -> bool:
-    if kernels == "any":
-        return True
-    eight = all(float(bits) >= 8 for bits in row["weight_bits_share"] or {}) and round(row["activation_bits"] or 0) <= 8
-    return bool(row["integer_only"]) and (kernels == "integer" or eight)
-
-
-def _step(row: Row) -> str:
-    return next((step for step, techniques in STEPS.items() if row["technique"] in techniques), "training")
-
-
-def _needs_no_data(row: Row) -> bool:
-    return row["technique"] == "data_free" or (row["technique"] == "ptq" and row["scheme"] in DATA_FREE_SCHEMES)
+def complete(answers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The answers, with the first that the flow knows where one was not given."""
+    return {name: next(iter(known)) for name, known in flow.ANSWERS.items()} | dict(answers or {})
 
 
 def _names(rows: Iterable[Row], limit: int = 4) -> str:
@@ -146,61 +109,98 @@ def _sort_out(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[list[Row
         baseline = row["technique"] == "baseline"
         if row["kind"] == "peer" or row["technique"] == "peer":
             rejected[row["name"]] = "a published peer, there for comparison"
-        elif not _runs(row, answers["kernels"]):
-            rejected[row["name"]] = f"the target runs {KERNELS[answers['kernels']]}" + (
+        elif not flow.runs(row, answers["kernels"]):
+            rejected[row["name"]] = f"the target runs {flow.KERNELS[answers['kernels']]}" + (
                 ", and its ops were not looked at" if row["integer_only"] is None else "")
-        elif not (baseline or answers["training_data"] or _needs_no_data(row)):
+        elif not baseline and answers["images"] == "none" and flow.needs_images(row):
             rejected[row["name"]] = "it needs images, and there are none"
-        elif not (baseline or answers["retraining"] or _step(row) != "training"):
+        elif not baseline and not answers["retraining"] and flow.step(row) == "training":
             rejected[row["name"]] = "it needs training, which is not possible"
+        elif not baseline and answers["images"] != "labelled" and flow.needs_labels(row):
+            rejected[row["name"]] = "it was trained on labels, and there are none"
         else:
             usable.append(row)
     return usable, rejected
 
 
-def _walk(meeting: list[Row], answers: Mapping[str, Any], reasons: list[str]) -> tuple[list[Row], list[list[Any]]]:
+def _bits(meeting: list[Row], usable: list[Row], criteria: Sequence[Mapping[str, Any]],
+          reasons: list[str]) -> tuple[str, list[Row]]:
+    """How many bits a weight the flow allows, as FLOW answers it, and which of those that meet the criteria have them.
+
+    Fewer than 8 only where no file of 8 or more meets every criterion.
+    """
+    eight = [row for row in meeting if flow.eight_bits(row)]
+    fewer = [row for row in meeting if row not in eight]
+    if eight:
+        small = min(fewer, key=lambda row: (costs(row)[1], *costs(row), row["name"]), default=None)
+        spare = small and small["ratio"] and costs(small)[1] < min(costs(row)[1] for row in eight)
+        reasons.append("A file with 8 bits a weight or more meets every criterion, so fewer are not called for." + (
+            f" {small['name']}, with fewer, meets them too and is {small['ratio']:.2f} times smaller than float32: a larger "
+            "min_ratio would ask for it." if spare else ""))
+        return "8 or more", eight
+    others = [row for row in usable if flow.eight_bits(row) and row["technique"] != "baseline"]
+    if fewer:
+        near = nearest(others, criteria) if others else None
+        reasons.append("No file with 8 bits a weight or more meets every criterion" + (
+            f" ({near['name']} comes nearest and misses {' and '.join(misses(near, criteria))})" if near else "") +
+            f"; with fewer, {_names(fewer)} {'does' if len(fewer) == 1 else 'do'}.")
+    return "fewer" if fewer else "none", fewer
+
+
+def _walk(pool: list[Row], bits: str, answers: Mapping[str, Any],
+          reasons: list[str]) -> tuple[list[Row], list[list[Any]]]:
     """The variants at the leaf that the flow ends in, and the way there as pairs of node and answer.
 
     A step is enough when one of its variants meets every criterion and validation cannot tell, at 95 %, that a costlier one
     is more accurate.
     """
-    path: list[list[Any]] = [["kernels", answers["kernels"]], ["data", "yes" if answers["training_data"] else "no"]]
-    if not answers["training_data"]:
-        reasons.append("There are no images of the task, so only techniques that need none are left.")
-        return meeting, [*path, ["data_free", None]]
-    alike = _alike(meeting, TELL) if meeting else []
-    for step, what in (("ptq", "Post-training quantization"), ("repair", "A repair without training"),
-                       ("training", "Training")):
-        if step == "training":
-            path.append(["retraining", "yes" if answers["retraining"] else "no"])
-            if not answers["retraining"]:
-                break
-        pool, enough = ([row for row in rows if _step(row) == step] for rows in (meeting, alike))
+    path: list[list[Any]] = [["kernels", answers["kernels"]], ["images", answers["images"]]]
+    free = answers["images"] == "none"
+    path += [["free_bits", bits]] if free else [["retraining", "yes" if answers["retraining"] else "no"], ["bits", bits]]
+    if bits == "none":
+        return [], [*path, ["nearest", None]]
+    if free:
+        return pool, [*path, ["data_free", None]]
+    alike = _alike(pool, TELL)
+    for step in ("ptq", "repair"):
+        own, enough = ([row for row in rows if flow.step(row) == step] for rows in (pool, alike))
         path.append([f"{step}_enough", "yes" if enough else "no"])
         if enough:
-            reasons.append(f"{what} meets every criterion on validation ({_names(pool)}), and validation cannot "
-                           "tell that anything costlier is more accurate." if step != "training" else
-                           f"{what} meets every criterion on validation ({_names(pool)}).")
-            return pool, [*path, [step, None]]
-        reasons.append(f"{what} meets every criterion ({_names(pool)}), but validation can tell that a costlier technique "
-                       "is more accurate." if pool else
-                       f"{what} {'has no variant that meets' if step != 'ptq' else 'does not meet'} every criterion on "
-                       "validation.")
-    return [], [*path, ["nearest", None]]
+            reasons.append(f"{STEPS[step]} meets every criterion on validation ({_names(own)}), and validation cannot "
+                           "tell that anything costlier is more accurate.")
+            return own, [*path, [step, None]]
+        reasons.append(f"{STEPS[step]} meets every criterion ({_names(own)}), but validation can tell that a costlier "
+                       "technique is more accurate." if own else
+                       f"{STEPS[step]} {'has no variant that meets' if step != 'ptq' else 'does not meet'} every criterion "
+                       "on validation.")
+    own = [row for row in pool if flow.step(row) == "training"]
+    reasons.append(f"Training meets every criterion on validation ({_names(own)}).")
+    return own, [*path, ["training", None]]
+
+
+def nearest(rows: Sequence[Row], criteria: Sequence[Mapping[str, Any]]) -> Row:
+    """The variant that is nearest to its criteria; of those equally near, to a hundredth of a bound, the least costly."""
+    return min(rows, key=lambda row: (round(excess(row, criteria), 2), *costs(row), row["name"]))
+
+
+def best(rows: Sequence[Row], criteria: Sequence[Mapping[str, Any]]) -> Row:
+    """Of variants at one leaf the one that the flow would take: of those that meet every criterion, else the nearest."""
+    meeting = [row for row in rows if all(passed(row, criteria).values())]
+    return _choose(meeting, [])[0] if meeting else nearest(rows, criteria)
 
 
 def recommend(rows: Sequence[Row], criteria: Sequence[Mapping[str, Any]],
               answers: Mapping[str, Any] | None = None) -> dict:
-    """Walk the decision flow and say which variant to ship, why, and why not the others.
+    """Walk the decision flow and say which variant to ship, at how many bits, why, and why not the others.
 
     `rows` are rows of the results table whose accuracies (value, drop, drop_low, drop_high, n) are those of the
-    validation split; `answers` may hold training_data, retraining (True or False) and kernels (any, integer, int8).
-    Returns variant (None when nothing runs on the target), met (all criteria), misses (phrases), status (by
-    criterion), reasons (sentences), path (pairs of node and answer in FLOW) and rejected (name → why). Peers are never
-    recommended. The same rows give the same answer. Raises EdgeqError for an unknown criterion or answer.
+    validation split; `answers` may hold what `flow.ANSWERS` knows: kernels, images and retraining.
+    Returns variant (None when nothing runs on the target), weight_bits and activation_bits of it, met (all criteria), misses
+    (phrases), status (by criterion), reasons (sentences), path (pairs of node and answer in FLOW) and rejected (name → why).
+    Peers are never recommended. The same rows give the same answer. Raises EdgeqError for an unknown criterion or answer.
     """
     check(criteria, answers)
-    answers = {name: values[0] for name, values in ANSWERS.items()} | dict(answers or {})
+    answers = complete(answers)
     classes = {name for row in rows for name in row["fits"] or {}}
     for criterion in criteria:
         if criterion["name"] == "device" and classes and criterion["bound"] not in classes:
@@ -209,15 +209,18 @@ def recommend(rows: Sequence[Row], criteria: Sequence[Mapping[str, Any]],
     reasons: list[str] = []
     usable, rejected = _sort_out(rows, answers)
     if answers["kernels"] != "any":
-        reasons.append(f"The target runs {KERNELS[answers['kernels']]}: {len(usable)} of {len(rows)} files are left.")
+        reasons.append(f"The target runs {flow.KERNELS[answers['kernels']]}: {len(usable)} of {len(rows)} files are left.")
+    if answers["images"] == "none":
+        reasons.append("There are no images of the task, so only techniques that need none are left.")
     meeting = [row for row in usable if all(passed(row, criteria).values())]
     rejected |= {row["name"]: "misses " + " and ".join(misses(row, criteria)) for row in usable if row not in meeting}
     compressed = [row for row in meeting if row["technique"] != "baseline"]
-    rejected |= {row["name"]: "meets the criteria, but so does a simpler technique, or a more accurate one"
-                 for row in compressed}
+    rejected |= {row["name"]: "meets the criteria, but so does a file with more bits" for row in compressed}
     rejected |= {row["name"]: "the uncompressed network, what the others are compared with" for row in meeting
                  if row not in compressed}
-    pool, path = _walk(compressed, answers, reasons)
+    bits, pool = _bits(compressed, usable, criteria, reasons)
+    rejected |= {row["name"]: "meets the criteria, but so does a simpler technique, or a more accurate one" for row in pool}
+    pool, path = _walk(pool, bits, answers, reasons)
     chosen = None
     if pool:
         chosen, why = _choose(pool, reasons)
@@ -226,13 +229,13 @@ def recommend(rows: Sequence[Row], criteria: Sequence[Mapping[str, Any]],
         chosen = meeting[0]
         reasons.append(f"Nothing that compresses {chosen['name']} meets every criterion, {chosen['name']} itself does.")
     elif usable:
-        chosen = min(usable, key=lambda row: (excess(row, criteria), *costs(row), row["name"]))
+        chosen = nearest(usable, criteria)
         reasons.append(f"No variant meets every criterion on validation; {chosen['name']} comes nearest and misses "
                        f"{' and '.join(misses(chosen, criteria))}.")
     if chosen is None:
-        return {"variant": None, "met": False, "misses": [], "status": {}, "path": path, "rejected": rejected,
-                "reasons": [*reasons, "No variant on the shelf can run on this target."]}
+        return {"variant": None, "weight_bits": None, "activation_bits": None, "met": False, "misses": [], "status": {},
+                "path": path, "rejected": rejected, "reasons": [*reasons, "No variant on the shelf is left to ship."]}
     rejected.pop(chosen["name"], None)
-    return {"variant": chosen["name"], "met": chosen in meeting, "misses": misses(chosen, criteria),
-            "status": status(chosen, criteria), "reasons": reasons + _judge(chosen, criteria), "path": path,
-            "rejected": rejected}
+    return {"variant": chosen["name"], "weight_bits": chosen["weight_bits"], "activation_bits": chosen["activation_bits"],
+            "met": chosen in meeting, "misses": misses(chosen, criteria), "status": status(chosen, criteria),
+            "reasons": reasons + _judge(chosen, criteria), "path": path, "rejected": rejected}

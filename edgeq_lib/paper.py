@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from edgeq_lib import what_if
 from edgeq_lib.pages import Block
 from edgeq_lib.wording import (
     SHORT,
@@ -29,8 +30,9 @@ from edgeq_lib.wording import (
 Row = Mapping[str, Any]
 Results = Mapping[str, Any]
 MAIN_FIGURES = ("pareto_bytes", "drop", "pareto_latency")
-CAPTIONS = {"decision": "The decision flow; the path that this study took is filled in. A step is enough when a variant of it "
-            "meets every criterion and validation cannot tell that a costlier one is more accurate.",
+CAPTIONS = {"decision": "The decision flow; the path that this study took is filled in. Fewer than 8 bits only where no file "
+            "with 8 or more meets every criterion; a step is enough when a variant of it meets them and validation cannot "
+            "tell that a costlier one is more accurate. Beside each end: this study's best files for it.",
             "accuracy": "Accuracy on the test images with 95 % intervals; the band is float32's.",
             "drop": "What each variant loses against float32 on the same test images, with 95 % intervals.",
             "pareto_bytes": "Accuracy against file size; the line is the front, × are dominated variants, "
@@ -54,7 +56,6 @@ METHODS = (
     "divide the size of a training checkpoint by that of the compressed file. Adam's state holds two more numbers a weight, "
     "so that the quotient comes out about three times as large without a byte having been compressed; it stands in a column "
     "of its own, only to be compared with such claims.")
-TARGETS = {"any": "any kernels", "integer": "integers only", "int8": "8-bit integers only"}
 
 
 def blocks(results: Results, figures: Sequence[str], extra: Mapping[str, str] | None = None) -> list[Block]:
@@ -77,6 +78,10 @@ def blocks(results: Results, figures: Sequence[str], extra: Mapping[str, str] | 
         ("heading", "Appendix"),
         ("subheading", "The recommendation, step by step"), ("list", results["recommendation"]["reasons"]),
         *shown(name for name in figures if name == "decision"),
+        ("subheading", "What each branch of the flow holds"), ("text", what_if.heading(results)),
+        ("list", what_if.lines(results)),
+        ("subheading", "If the answers were others"),
+        ("table", what_if.caption(results), list(what_if.HEAD), what_if.table(results), 0),
         ("subheading", "Why not the others"), ("list", _rejected(results)),
         ("subheading", "Accuracy in full"), _accuracy_table(results),
         *shown(name for name in figures if name not in (*main, "decision")),
@@ -112,8 +117,7 @@ def _setup(results: Results) -> list[str]:
     said.append(f"**Machine.** {machine.get('cpu', 'not recorded')}, {machine.get('cores', '?')} cores; "
                 f"ai-edge-litert {results['versions'].get('ai-edge-litert', 'of unknown version')}. Latency at one thread.")
     bounds = ", ".join(f"{criterion['name']} {criterion['bound']}" for criterion in results["criteria"])
-    said.append(f"**Criteria.** {bounds or 'None'}; the target runs "
-                f"{TARGETS[results['answers'].get('kernels', 'any')]}.")
+    said.append(f"**Criteria.** {bounds or 'None'}. **Situation.** There are {what_if.said(results['answers'])}.")
     return said
 
 

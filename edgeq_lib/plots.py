@@ -17,9 +17,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch
 
-from edgeq_lib.decision import TECHNIQUES
+from edgeq_lib.flow import TECHNIQUES
 
 Row = Mapping[str, Any]
 COLOURS = {"baseline": "#333333", "ptq": "#0072B2", "ptq_repair": "#56B4E9", "qat": "#D55E00", "data_free": "#009E73",
@@ -232,50 +231,6 @@ def weight_bits(rows: Sequence[Row]) -> Figure:
     if widths:
         figure.legend(loc="outside lower center", ncols=len(widths), frameon=False)
     return figure
-
-
-@_styled
-def decision_flow(flow: Mapping[str, Mapping[str, Any]], path: Sequence[Sequence[Any]]) -> Figure:
-    """The decision flow as boxes and arrows, with the path that was taken highlighted."""
-    answers = dict((node, answer) for node, answer in path)
-    columns, lines = (max(node["at"][axis] for node in flow.values()) for axis in (0, 1))
-    figure, axes = _figure(0.95 * (lines + 1))
-    box, pitch = (1.45, 0.58), (2.35, 1.0)
-    where = {name: (node["at"][0] * pitch[0], -node["at"][1] * pitch[1]) for name, node in flow.items()}
-    for name, node in flow.items():
-        x, y = where[name]
-        taken, leaf = name in answers, "next" not in node
-        axes.add_patch(FancyBboxPatch((x - box[0] / 2, y - box[1] / 2), *box, zorder=3, gid="node",
-                                      boxstyle=f"round,pad=0.02,rounding_size={0.28 if leaf else 0.08}",
-                                      facecolor=(TAKEN if leaf else "#dcebf5") if taken else "white",
-                                      edgecolor=TAKEN if taken else FAINT, linewidth=1.8 if taken else 1.0))
-        axes.text(x, y, node["text"], ha="center", va="center", fontsize=9, zorder=4, linespacing=1.25,
-                  color="white" if taken and leaf else "#222222" if taken else "#6b7075",
-                  fontweight="bold" if taken and leaf else "normal")
-        ways: dict[str, list[str]] = {}
-        for answer, target in node.get("next", {}).items():
-            ways.setdefault(target, []).append(answer)
-        for target, labels in ways.items():
-            went = answers.get(name) in labels and target in answers
-            _arrow(axes, where[name], where[target], box, answers[name] if went else " / ".join(labels), went)
-    axes.set_xlim(-box[0] / 2 - 0.1, columns * pitch[0] + box[0] / 2 + 0.1)
-    axes.set_ylim(-lines * pitch[1] - box[1] / 2 - 0.1, box[1] / 2 + 0.1)
-    axes.axis("off")
-    return figure
-
-
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], box: tuple[float, float], text: str,
-           taken: bool) -> None:
-    sideways = start[0] != end[0]
-    turn = np.sign(end[0] - start[0])
-    a = (start[0] + turn * (box[0] / 2 + 0.03), start[1]) if sideways else (start[0], start[1] - box[1] / 2 - 0.03)
-    b = (end[0] - turn * (box[0] / 2 + 0.05), end[1]) if sideways else (end[0], end[1] + box[1] / 2 + 0.05)
-    shade = TAKEN if taken else FAINT
-    axes.annotate("", b, a, arrowprops={"arrowstyle": "-|>", "color": shade, "linewidth": 2.2 if taken else 1.0,
-                                        "shrinkA": 0, "shrinkB": 0, "mutation_scale": 12}, zorder=2)
-    axes.text((a[0] + b[0]) / 2 + (0 if sideways else 0.08), (a[1] + b[1]) / 2 + (0.1 if sideways else 0), text,
-              ha="center" if sideways else "left", va="bottom" if sideways else "center", fontsize=8.5, color=shade,
-              fontweight="bold" if taken else "normal")
 
 
 def picture(figure: Figure, kind: str, dpi: float = 160) -> bytes:

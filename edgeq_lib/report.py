@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeq_lib import decision, pages, paper
+from edgeq_lib import decision, flow, pages, paper, what_if
 from edgeq_lib.criteria import passed
 from edgeq_lib.epochs import best_epoch
 from edgeq_lib.study import EdgeqError, Study, Variant, read_json, write_bytes, write_json
@@ -22,7 +22,7 @@ from edgeq_lib.wording import claims, data_form, limits, number, sentence, table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FROM_FACTS = ("technique", "scheme", "engine", "parent", "seed", "sha256")
+FROM_FACTS = ("technique", "scheme", "engine", "parent", "seed", "trained", "stage", "sha256")
 FROM_REPORT = ("weight_bits", "activation_bits", "weight_bits_share", "per_channel", "compute", "integer_only",
                "float_ops", "ops", "input_dtype", "output_dtype")
 FROM_QUALITY = ("low", "high", "n", "ties", "top5", "worst_class", "drop", "drop_low", "drop_high", "p_value",
@@ -51,6 +51,7 @@ def as_row(variant: Variant, quality: dict | None, cost: dict | None, base_bytes
     row["checkpoint_ratio"] = checkpoint_bytes / row["bytes"] if checkpoint_bytes and row["bytes"] and not peer else None
     why = {"top5": "five classes or fewer" if quality else "not evaluated", "seed": "it draws no random numbers",
            "parent": "made by others" if peer else "made from the network itself",
+           "trained": "made by others" if peer else "nothing was trained for it",
            "checkpoint_ratio": "not of our checkpoint" if peer else "no checkpoint was measured" if row["bytes"] else
            "not benchmarked"}
     why |= dict.fromkeys(COMPARED, "what the others are compared with" if baseline else "not evaluated")
@@ -67,9 +68,10 @@ def collect(study: Study, command: str, criteria: Sequence[Mapping[str, Any]],
 
     `criteria` is a list of {"name", "bound"}, `answers` what the decision flow is told, `question` the study's own, and
     `reference` figures that others published, {"what", "value", "source"}. Beside the schema it holds these,
-    `validation` (what the recommendation was made on), `setup`, `seeds`, `boards`, `peers` and `minutes`, and, a variant,
-    `detectable_drop`, `checkpoint_ratio` and `latency_ratio_by_threads`. Peers come last. Raises EdgeqError without a
-    baseline on the shelf, or for a reference that lacks a field.
+    `validation` (what the recommendation was made on), `branches` and `what_if` (the other ends of the flow), `setup`,
+    `seeds`, `boards`, `peers` and `minutes`, and, a variant, `trained` (what training learned from: labels, or outputs of
+    float32), `stage`, `detectable_drop`, `checkpoint_ratio` and `latency_ratio_by_threads`. Peers come last. Raises
+    EdgeqError without a baseline on the shelf, or for a reference that lacks a field.
     """
     from edgeq_lib.stats import holm
 
@@ -102,6 +104,7 @@ def collect(study: Study, command: str, criteria: Sequence[Mapping[str, Any]],
         "variants": rows, "validation": {row["name"]: {field: row[field] for field in (
             "value", "low", "high", "n", "drop", "drop_low", "drop_high")} for row in chosen_on},
         "recommendation": decision.recommend(chosen_on, criteria, answers),
+        "branches": what_if.branches(chosen_on, criteria, answers), "what_if": what_if.what_if(chosen_on, criteria, answers),
         "seeds": _seeds(study), "boards": _boards(study), "minutes": _minutes(study, [*variants, *study.repeats()]),
         "peers": [{"name": variant.name, **{field: variant.facts.get(field) for field in OF_PEER}}
                   for variant in variants if variant.facts.get("kind") == "peer"],
@@ -150,7 +153,7 @@ def _boards(study: Study) -> list[dict]:
 
 def _minutes(study: Study, variants: Sequence[Variant]) -> list[dict]:
     """Seconds a stage; `training_seconds` is what the training of its variants took, which may have been in an earlier run."""
-    found, untrained = [], {each for techniques in decision.STEPS.values() for each in techniques} | {"peer"}
+    found, untrained = [], {each for techniques in flow.STEPS.values() for each in techniques} | {"peer"}
     for path in sorted((study.folder / "stages").glob("*.json")):
         if path.stem == study.stage:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgeq_lib import decision
+from edgeq_lib import flow
 from edgeq_lib.criteria import status
 
 Row = Mapping[str, Any]
@@ -65,7 +65,12 @@ def listed(names: Iterable[str], limit: int = 99) -> str:
 
 def verdict(row: Row, criteria: Sequence[Mapping[str, Any]], names_of: Mapping[str, str] | None = None) -> str:
     """How a row stands to all criteria, the worst first: `missed: max_drop`, …, `met`."""
-    marks = {(names_of or {}).get(name, name): mark for name, mark in status(row, criteria).items()}
+    return standing(status(row, criteria), names_of)
+
+
+def standing(found: Mapping[str, str], names_of: Mapping[str, str] | None = None) -> str:
+    """The same of the marks that a row has got, by criterion."""
+    marks = {(names_of or {}).get(name, name): mark for name, mark in found.items()}
     for mark in ("missed", "not measured", "met within noise"):
         names = [name for name, own in marks.items() if own == mark]
         if names:
@@ -85,7 +90,7 @@ def data_form(data: Mapping[str, Any]) -> str:
 
 def technique(name: str) -> str:
     """A technique's name in words."""
-    return decision.TECHNIQUES.get(name, name.replace("_", " "))
+    return flow.TECHNIQUES.get(name, name.replace("_", " "))
 
 
 # --- sentences ---
@@ -106,7 +111,8 @@ def sentence(results: Mapping[str, Any]) -> str:
     noise = [name for name, mark in choice["status"].items() if mark == "met within noise"]
     end = "" if not choice["met"] or not choice["status"] else "; on validation it meets every criterion" + (
         f" ({' and '.join(noise)} within noise)" if noise else " without reserve")
-    kind = technique(row["technique"])
+    kind = technique(row["technique"]) + ("" if row["weight_bits"] is None else f", {row['weight_bits']:.3g} bits a weight, "
+                                             f"{row['activation_bits'] or 0:.3g} an activation")
     start = f"Ship {row['name']} ({kind}): " if choice["met"] else (
         f"No variant meets every criterion; {row['name']} ({kind}) comes nearest and misses "
         f"{' and '.join(choice['misses'])} on validation: ")

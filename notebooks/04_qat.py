@@ -98,11 +98,13 @@ plots_data.learning_curves(history)
 # ## 3 · Export
 #
 # The trained float weights go through the same engine as the int8 PTQ file, which gets the ranges that training used. With
-# `io: uint8` an op at either door moves pixels and scores by 128; nothing else changes.
+# `io: uint8` an op at either door moves pixels and scores by 128; nothing else changes. What training learned from is kept
+# beside the file: without labels, only what learned from float32's outputs can be made.
 
 # %%
 started, file = time.time(), qat_export.export(model, calibration_set, io)
-variant = shelf.shelve("qat_int8", file, technique="qat", scheme="int8", engine="litert-quantizer", parent="float32",
+learned = {"technique": "qat", "trained": "outputs" if distil else "labels"}
+variant = shelf.shelve("qat_int8", file, **learned, scheme="int8", engine="litert-quantizer", parent="float32",
                        seed=seed, seconds=round(time.time() - started + sum(epoch["seconds"] for epoch in history), 1))
 made = [variant]
 
@@ -126,7 +128,7 @@ if selective:
     usual = qat.quantize_aware_selective(float_model)
     trained = training.fit(usual, train, images.validation, preprocess, seed=seed, **settings,
                            key={**recipe, "graph": "selective", "seed": seed})
-    made.append(shelf.shelve("qat_selective", qat_export.export_selective(usual, calibration_set), technique="qat", scheme="int8",
+    made.append(shelf.shelve("qat_selective", qat_export.export_selective(usual, calibration_set), **learned, scheme="int8",
                              engine="converter", parent="float32", seed=seed, seconds=sum(e["seconds"] for e in trained)))
 
 # %% [markdown]
@@ -143,7 +145,7 @@ for other in repeats:
     past = training.fit(redone, train, images.validation, preprocess, seed=other, **settings,
                         key={**recipe, "graph": "full", "seed": other, "calibration": drawn.tolist()})
     again.append(shelf.shelve(f"qat_int8_seed{other}", qat_export.export(redone, preprocess(images.train.images[drawn]), io),
-                              kind="repeat", repeats="qat_int8", technique="qat", scheme="int8", engine="litert-quantizer",
+                              kind="repeat", repeats="qat_int8", **learned, scheme="int8", engine="litert-quantizer",
                               parent="float32", seed=other, seconds=sum(epoch["seconds"] for epoch in past)))
 
 # %% [markdown]

@@ -217,10 +217,10 @@ shelf.figure("low_bit_ladder", plots_layers.ladder(rungs), f"From naive rounding
 facts = {"technique": "low_bit", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
 made = [shelf.shelve(f"w{width}a8_classifier{last}", uint8_io.with_io(file, io), **facts, scheme=f"w{width}a8",
                      seconds=round(time.time() - started, 1)) for (width, last), (_, file) in tried.items()]
-for label, file in (("blocks", steps.get("block by block")), ("trained", steps.get("fine-tuned"))):
-    if file:
-        made.append(shelf.shelve(f"w{bits[0]}a8_{label}", uint8_io.with_io(file, io), **facts, scheme=f"w{bits[0]}a8",
-                                 seconds=round(time.time() - started, 1)))
+for label, way, learned in (("blocks", "block by block", {}), ("trained", "fine-tuned", {"trained": "outputs"})):
+    if way in steps:
+        made.append(shelf.shelve(f"w{bits[0]}a8_{label}", uint8_io.with_io(steps[way], io), **facts, **learned,
+                                 scheme=f"w{bits[0]}a8", seconds=round(time.time() - started, 1)))
 for variant in made:
     evaluate.score(shelf, variant, images, preprocess)
 tables.variants([float32, *made])

@@ -213,9 +213,10 @@ order = sorted(found, key=lambda label: found[label][size])
 front = [label for place, label in enumerate(order, 1)
          if ptq_repair.best({each: found[each] for each in order[:place]}) == label]
 mixed = [label for label in front if label.startswith("mix")]
-variants = [shelf.shelve(f"mixed_{place}{'_trained' * label.endswith('trained')}", uint8_io.with_io(files[label], io),
-                         technique="mixed_precision", scheme="mixed", engine="litert-quantizer", parent="float32",
-                         seconds=round(time.time() - started, 1)) for place, label in enumerate(mixed, 1)]
+facts = {"technique": "mixed_precision", "scheme": "mixed", "engine": "litert-quantizer", "parent": "float32"}
+learned = {label: {"trained": "outputs"} if label.endswith("trained") else {} for label in mixed}
+variants = [shelf.shelve(f"mixed_{place}{'_trained' * len(learned[label])}", uint8_io.with_io(files[label], io), **facts,
+                         **learned[label], seconds=round(time.time() - started, 1)) for place, label in enumerate(mixed, 1)]
 for variant in variants:
     evaluate.score(shelf, variant, images, preprocess)
 tables.variants([float32, *variants])

@@ -31,7 +31,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
 
-from edgeq_lib import decision, deploy, plots, plots_pareto, report
+from edgeq_lib import deploy, flow, plots, plots_flow, plots_pareto, report, what_if
 from edgeq_lib.criteria import status
 from edgeq_lib.run import open_study
 
@@ -48,9 +48,9 @@ min_agreement: PositiveFloat | None = None  # percent of images on which float32
 min_ratio: PositiveFloat | None = 3.0  # times smaller than float32
 max_latency_ratio: PositiveFloat | None = 1.0  # latency as a ratio to float32, one thread
 device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "microcontroller"  # a class it must fit
-training_data: bool = True  # images of the task are at hand
+images: Literal["labelled", "unlabelled", "none"] = "labelled"  # training images of the task that are at hand
 retraining: bool = True  # the network can be trained again
-kernels: Literal["any", "integer", "int8"] = "int8"  # what the target can run
+kernels: Literal["any", "integer", "int4", "int8"] = "int8"  # what the target runs; int4: 8-bit integers and 4-bit weights
 question: str = ""  # what this study asks beyond which file to ship; opens the report
 reference: list[dict[str, Any]] = []  # what others published: {what, value, source}, shown apart from our figures
 
@@ -62,7 +62,7 @@ shelf = open_study(study, stage="90_analysis", needs="80_edge_benchmark")
 bounds = {"max_drop": max_drop, "min_agreement": min_agreement, "min_ratio": min_ratio,
           "max_latency_ratio": max_latency_ratio, "device": device}
 criteria = [{"name": name, "bound": bound} for name, bound in bounds.items() if bound is not None]
-answers = {"training_data": training_data, "retraining": retraining, "kernels": kernels}
+answers = {"images": images, "retraining": retraining, "kernels": kernels}
 
 # %%
 command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
@@ -142,16 +142,31 @@ pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
 # %% [markdown]
 # ## 6 · The decision
 #
-# The flow asks what is available and what the target runs, and takes the simplest technique that meets every criterion **on
-# validation**, unless validation can tell that a costlier one is more accurate. The path taken is highlighted.
+# The flow asks three things of you: what the target runs, which images there are, whether the network can be trained again.
+# The files left answer the rest, **on validation**. Bits first: fewer than 8 only where no file with 8 or more meets every
+# criterion. Then the simplest technique that meets them, unless validation can tell that a costlier one is more accurate. The
+# path taken is highlighted; beside each end stand the best files that this study has for it.
 
 # %%
 choice = results["recommendation"]
-figures["decision"] = plots.decision_flow(decision.FLOW, choice["path"])
+figures["decision"] = plots_flow.decision_flow(flow.FLOW, choice["path"], what_if.notes(results))
 figures["decision"]
 
 # %%
 Markdown(f"**{report.sentence(results)}**\n\n" + "\n".join(f"- {reason}" for reason in choice["reasons"]))
+
+# %% [markdown]
+# And if you had no images, could not train, or had another target? The same rule on the same files; the first row is the
+# recommendation, `Notebook` says where a file is made and its tables stand.
+
+# %%
+pd.DataFrame(what_if.table(results), columns=what_if.HEAD).set_index("Situation")
+
+# %% [markdown]
+# Branch by branch, what this study has to show:
+
+# %%
+Markdown(f"{what_if.heading(results)}\n\n" + "\n".join(f"- {line}" for line in what_if.lines(results)))
 
 # %% [markdown]
 # ## 7 · Publish

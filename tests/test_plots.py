@@ -1,5 +1,7 @@
 """Figures: what is drawn is counted, labels are checked for overlap, and no text leaves its figure."""
 
+import itertools
+
 import matplotlib
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from edgeq_lib import decision, plots, plots_data, plots_pareto
+from edgeq_lib import flow, plots, plots_data, plots_flow, plots_pareto
 
 TECHNIQUES = ["ptq", "ptq_repair", "qat", "data_free", "low_bit", "mixed_precision", "peer", "pruning", "unheard_of"]
 OF_ROWS = [plots.accuracy_bars, plots.drop_bars, plots.size_bars, plots.latency_bars, plots_pareto.pareto, plots.weight_bits]
@@ -143,20 +145,36 @@ def test_null_figures_are_left_out():
 
 
 def test_each_technique_has_one_colour_and_one_marker_of_its_own():
-    assert set(decision.TECHNIQUES) <= set(plots.COLOURS) == set(plots.MARKERS)
+    assert set(flow.TECHNIQUES) <= set(plots.COLOURS) == set(plots.MARKERS)
     assert len(set(plots.COLOURS.values())) == len(set(plots.MARKERS.values())) == len(plots.COLOURS)
     assert plots.colour("unheard_of") not in plots.COLOURS.values()
 
 
+PATH = [["kernels", "integer"], ["images", "labelled"], ["retraining", "yes"], ["bits", "8 or more"], ["ptq_enough", "yes"],
+        ["ptq", None]]
+
+
 def test_the_flow_highlights_its_path():
-    path = [["kernels", "integer"], ["data", "yes"], ["ptq_enough", "yes"], ["ptq", None]]
-    figure = plots.decision_flow(decision.FLOW, path)
+    figure = plots_flow.decision_flow(flow.FLOW, PATH)
     boxes = [patch for patch in figure.axes[0].patches if patch.get_gid() == "node"]
     taken = matplotlib.colors.to_rgba(plots.TAKEN)
-    assert len(boxes) == len(decision.FLOW)
-    assert sum(box.get_edgecolor() == taken for box in boxes) == len(path)
+    assert len(boxes) == len(flow.FLOW)
+    assert sum(box.get_edgecolor() == taken for box in boxes) == len(PATH)
     bold = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
     assert bold.count("yes") == 2 and "integer" in bold and any("PTQ" in text for text in bold)
+
+
+@pytest.mark.parametrize("path", [PATH, PATH[:1], [["images", "none"], ["free_bits", "8 or more"], ["data_free", None]]])
+def test_no_text_of_the_flow_covers_another_or_leaves_the_figure(path):
+    lines = ("8 or more: data_free_int8_per_tensor", "   drop 60.90, 5.42 ×, not measured: agreement, speed")
+    leaves = [name for name, node in flow.FLOW.items() if "next" not in node]
+    figure = plots_flow.decision_flow(flow.FLOW, path, dict.fromkeys(leaves, "\n".join(lines * 2)))
+    axes, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()
+    texts = [text.get_window_extent(renderer) for text in axes.texts if text.get_text()]  # an arrow is an empty text
+    boxes = [patch.get_window_extent(renderer) for patch in axes.patches if patch.get_gid() == "node"]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(texts, 2))
+    assert sum(text.overlaps(box) for text, box in itertools.product(texts, boxes)) == len(flow.FLOW), "only its own"
+    assert all(text.x0 >= 0 and text.x1 <= figure.bbox.x1 and text.y0 >= 0 for text in texts)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -161,7 +161,7 @@ def test_html_is_self_contained_and_escaped(published):
     assert not re.search(r'src="(?!data:image/png;base64,)', text)
     assert "a &lt;fast&gt; one" in text and "<fast>" not in text and "dog <b>" not in text
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
-    assert text.count("<img") == 1 and text.count('class=\'chosen\'') == 3
+    assert text.count("<img") == 1 and text.count('class=\'chosen\'') == 4
 
 
 def test_a_strange_study_name_is_escaped(results):
@@ -179,7 +179,8 @@ def test_markdown_tables_keep_their_columns(published):
 
 def test_sentences_are_computed(results):
     said = report.sentence(results)
-    assert said.startswith("Ship int8 (post-training quantization): 4.00 × smaller than float32, 0.50 × its latency, "
+    assert said.startswith("Ship int8 (post-training quantization, 8 bits a weight, 8 an activation): "
+                           "4.00 × smaller than float32, 0.50 × its latency, "
                            "0.50 points less accurate on 200 test images")
     claims = report.claims(results)
     assert "(drop 0.50 [" in claims[0] and "not distinguishable from float32 on 200 test images" in claims[0]
@@ -189,6 +190,25 @@ def test_sentences_are_computed(results):
     assert "4.00 × smaller than the float32 file" in claims[4] and "12.00 ×" in claims[4]
     limits = " ".join(report.limits(results))
     assert "the 2 files not distinguishable" in limits and "`qat|1` and `float32` name the same class" in limits
+
+
+def test_the_other_ends_of_the_flow_are_in_results_and_report(results):
+    assert [entry["variant"] for entry in results["what_if"]] == ["int8", None] and results["what_if"][0]["stage"] == "03_ptq"
+    assert results["what_if"][0]["drop"] == results["validation"]["int8"]["drop"] == 0.0 != results["variants"][1]["drop"]
+    text = pages.markdown(paper.blocks(results, []))
+    assert "| **As answered; or images without labels; or training not possible; or a target that runs float" in text
+    assert "| No image at all; or fewer than 8 bits wanted; or no image at all, and fewer" in text
+    assert "| nothing yet |" in text
+    assert "- **Post-training quantization (PTQ)** asks for images" in text and "`int8` (of `03_ptq`): drop 0.00 [" in text
+    assert "There are labelled training images, training possible, a target that runs integers only." in text
+
+
+def test_what_training_learned_from_is_in_the_table(study):
+    study.shelve("taught", b"taught", technique="low_bit", scheme="w4a8", engine="x", seconds=1, trained="outputs")
+    rows = {row["name"]: row for row in report.collect(study, "x", CRITERIA)["variants"]}
+    assert rows["taught"]["trained"] == "outputs" and "trained" not in rows["taught"]["why"]
+    assert rows["int8"]["trained"] is None and rows["int8"]["why"]["trained"] == "nothing was trained for it"
+    assert rows["int8"]["stage"] == "03_ptq"
 
 
 def test_fifteen_alike_variants_make_one_sentence(results):
