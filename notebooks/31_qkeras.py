@@ -1,0 +1,208 @@
+# %% [markdown]
+# # 31 · What does QKeras really do below eight bits, with and without fine-tuning?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/31_qkeras.ipynb)
+#
+# "QKeras models of fewer than eight bits lose more than 95 % of their accuracy", a published comparison found. QKeras is a
+# library of quantizers, not a method: what it loses depends on how they are set, and on whether the network is trained with
+# them, which is what the library is for. Here both are varied, everything else being equal: the same float weights, the same
+# images, the same few epochs.
+#
+# **Overall flow:** a QKeras model for each recipe and width, straight from the float weights → the same fine-tuned towards
+# float32's outputs, without labels → one table → the integer-only file with the weights that QKeras found → the shelf.
+#
+# **The rule of every choice** is that of `10_ptq_repair`: the largest agreement with float32 on validation images. Test images
+# are not looked at.
+#
+# *What this notebook is not:* training from scratch with quantizers in place, as QKeras's own papers do for chips of their own.
+
+# %% [markdown]
+# On Colab, fetch the workbook first; anywhere else this cell does nothing.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e 'edgeq[qkeras]'")  # noqa: F821
+    sys.path.insert(0, "edgeq")
+
+# %% [markdown]
+# One import cell; the work is in `edgeq_lib/compress/qkeras_engine.py`, training is that of `04_qat`.
+
+# %%
+import dataclasses
+import time
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from edgeq_lib import datasets, evaluate, keras_files, plots_data_free, splits, stats, tables, training, zoo
+from edgeq_lib.compress import ptq_repair, qkeras_engine
+from edgeq_lib.run import open_study
+
+# %% [markdown]
+# ## Parameters
+#
+# The rate is far above that of `04_qat`: at few bits there is more to mend than rounding errors.
+
+# %% tags=["parameters"]
+study: str = "quickstart"  # whose shelf to read and fill: runs/<study>
+seed: NonNegativeInt = 0  # decides the order of images in training
+recipes: list[str] = ["fixed", "default", "careful", "po2"]  # ways to set the quantizers: rows of qkeras_engine.RECIPES
+bits: list[int] = [8, 4, 3, 2]  # widths of the weights, tried
+score_images: PositiveInt = 1000  # validation images that the table is scored on
+epochs: NonNegativeInt = 2  # of fine-tuning, learning from float32's outputs; 0 for none
+learning_rate: PositiveFloat = 1e-3  # of that, falling along a cosine
+batch: PositiveInt = 32  # images a step
+limit_train: PositiveInt | None = None  # fine-tune on so many training images only, class-balanced
+file_bits: PositiveInt = 4  # the width whose models become files, one of `bits`
+
+# %% [markdown]
+# ## 1 · Is QKeras there?
+#
+# It is an optional extra: nothing else in this workbook needs it. It was written for Keras 2 and says `tensorflow.keras`, so
+# it is loaded upon the Keras that edgeq uses. Without it, this notebook leaves an empty record and ends.
+
+# %%
+shelf = open_study(study, stage="31_qkeras", needs="02_baseline")
+missing = qkeras_engine.missing()
+Markdown(f"{missing} Then `edgeq run {study} --force --only qkeras`." if missing else "*QKeras is installed.*")
+
+# %% [markdown]
+# ## 2 · Recipes
+#
+# `fixed` is the shortest way to write a QKeras model: all weights, biases and activations have N bits on the fixed range that
+# the quantizers have by default, whatever the layer holds. `default` is what the library does when `alpha` is left out: a
+# power of two a channel for kernels, the rest as before. `careful` folds batch norms, takes a scale a channel, keeps first
+# layer, depthwise kernels and classifier in 8 bits as `30_low_bit` does, leaves biases to int32, and gives activations 8 bits
+# in ranges from calibration. `po2` is the same with weights that are powers of two.
+
+# %%
+chosen = {name: qkeras_engine.recipe(name) for name in recipes}
+pd.DataFrame({name: dataclasses.asdict(recipe) for name, recipe in chosen.items()}).T
+
+# %% [markdown]
+# What each of them starts from, and is compared with: float32 on the same validation images.
+
+# %%
+images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
+preprocess, started = zoo.Preprocessing(**baseline["preprocessing"]), time.time()
+model, calibration_set = keras_files.shelved_model(shelf), preprocess(images.calibration_images)
+part = datasets.Split(images.validation.images[:score_images], images.validation.labels[:score_images])
+base = float32.arrays()["validation"][:score_images]
+top1 = stats.quality(base, part.labels, images.classes)["top1"]
+print(f"float32: {top1:.2f} % of {len(part.labels):,} images; guessing: {100 / len(images.classes):.2f} %")
+
+# %% [markdown]
+# ## 3 · Straight from the float weights, then fine-tuned
+#
+# Fine-tuning learns float32's outputs on training images (no label is used), with QKeras's quantizers in the graph and its
+# gradients through them. The best epoch by agreement on validation is kept, the untrained model among them.
+
+# %%
+drawn = splits.draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
+train = datasets.Split(np.asarray(images.train.images[drawn]), images.train.labels[drawn]) if limit_train else images.train
+settings = {"epochs": epochs, "learning_rate": learning_rate, "optimizer": "adam", "batch": batch, "schedule": "cosine",
+            "seed": seed, "augment": training.augmentation(**baseline["augmentation"]), "folder": shelf.folder / "training"}
+key = {"data": images.manifest["fingerprint"], "parent": float32.facts["sha256"], "seed": seed,
+       "settings": [epochs, learning_rate, batch, limit_train, score_images, baseline["augmentation"]]}
+
+# %%
+outputs, trained = {}, {}
+for name, width in [(name, width) for name in chosen for width in bits if not missing]:
+    candidate = qkeras_engine.quantize(model, width, chosen[name], calibration_set)
+    outputs[name, width, "straight from float"] = training.predict(candidate, part.images, preprocess)
+    training.fit(candidate, train, part, preprocess, **settings, teacher=model,
+                 key={**key, "qkeras": [dataclasses.asdict(chosen[name]), width], "calibration": images.calibration.tolist()})
+    if epochs:
+        outputs[name, width, "fine-tuned"] = training.predict(candidate, part.images, preprocess)
+    if width == file_bits and chosen[name].fold:
+        trained[name] = candidate
+
+# %% [markdown]
+# ## 4 · The table
+#
+# In QKeras's own arithmetic: float numbers rounded as its quantizers say. Drops are paired with float32, image by image.
+
+# %%
+rows = [{"rounding": name, "bits": width, "file": way, **stats.quality(scores, part.labels, images.classes, base)}
+        for (name, width, way), scores in outputs.items()]
+rows = [{**row, "lost": 100 * (1 - row["top1"] / top1), "drop 95 %": f"{row['drop_low']:.1f} … {row['drop_high']:.1f}"}
+        for row in rows]
+table = pd.DataFrame(rows, columns=["rounding", "bits", "file", "top1", "drop", "drop 95 %", "lost", "agreement"])
+table.rename(columns={"rounding": "recipe", "file": "weights", "top1": "top-1 %", "lost": "lost, % of float32",
+                      "agreement": "agrees %"}).set_index(["recipe", "bits", "weights"]).round(1)
+
+# %%
+shelf.figure("qkeras_bits", plots_data_free.accuracy_by_bits(rows, top1), f"QKeras: top-1 on {len(part.labels):,} validation "
+             "images by bits of the weights, for each recipe, before and after fine-tuning; dashed: float32."
+             ) if rows else Markdown("*Nothing to draw.*")
+
+# %% [markdown]
+# ## 5 · Real files
+#
+# Weights of `quantized_bits` are integer codes and a step a channel, and so are powers of two as long as they reach over few
+# octaves: the integer-only file can hold exactly what QKeras computed with. Activations get int8 with the ranges that
+# calibration finds, finer than QKeras's powers of two. Recipes with batch norms beside the convolutions have no such file:
+# folded, their weights are on no grid.
+
+# %%
+files, why_not = qkeras_engine.exports(trained, calibration_set, preprocess.range)
+scores = {name: evaluate.predict(file, part.images, preprocess, name) for name, file in files.items()}
+rungs = {name: ptq_repair.rung(name, "low_bit", file, scores[name], part.labels, images.classes, base)
+         for name, file in files.items()}
+pd.DataFrame([{"recipe": name, "kB": len(files[name]) / 1000, "top-1 %": rung["top1"], "agrees %": rung["agreement"], "snr":
+               rung["snr"]} for name, rung in rungs.items()]).round(2) if files else Markdown("*No file was made.*")
+
+# %% [markdown]
+# And why there is none for the others, if any:
+
+# %%
+Markdown("\n".join(f"- `{name}`: {why}" for name, why in why_not.items()) or "*All that were tried became files.*")
+
+# %% [markdown]
+# Is the file what QKeras computed? Top-1 of both on the same images; the rest is the rounding of activations.
+
+# %%
+parity = {name: evaluate.parity(trained[name], file, part.images, preprocess) for name, file in files.items()}
+pd.DataFrame(parity).round(3) if parity else Markdown("*Nothing to compare.*")
+
+# %% [markdown]
+# ## 6 · To the shelf
+#
+# The better file by the rule, beside `30_low_bit`'s file of the same width if that notebook has run.
+
+# %%
+facts = {"technique": "low_bit", "engine": "qkeras", "parent": "float32", "seed": seed, "scheme": f"w{file_bits}a8"}
+made = [shelf.shelve(f"qkeras_w{file_bits}a8", files[ptq_repair.best(rungs)], **facts,
+                     seconds=round(time.time() - started, 1))] if files else []
+for variant in made:
+    evaluate.score(shelf, variant, images, preprocess)
+
+# %%
+beside = f"w{file_bits}a8_trained"
+others = [shelf.variant(beside)] if (shelf.folder / "variants" / beside).exists() else []
+tables.variants([float32, *made, *others]) if made else Markdown("*Nothing was shelved.*")
+
+# %%
+shelf.write("qkeras", {"rows": rows, "rungs": rungs, "parity": parity, "why_not": why_not, "missing": missing})
+
+# %% [markdown]
+# ## What we know now
+
+# %%
+low = [row for row in rows if row["bits"] < 8]
+ways = {way: [row for row in low if row["file"] == way] for way in dict.fromkeys(row["file"] for row in low)}
+said = [f"{way}, they lose from {min(row['lost'] for row in each):.1f} % ({min(each, key=lambda row: row['lost'])['rounding']}) to "
+        f"{max(row['lost'] for row in each):.1f} % ({max(each, key=lambda row: row['lost'])['rounding']})"
+        for way, each in ways.items()]
+apart = max((np.ptp([row["top1"] for row in each if row["bits"] == width]) for each in ways.values() for width in bits if width < 8),
+            default=0)
+Markdown(f"""Of {len(low)} results with fewer than eight bits, in shares of float32's accuracy ({top1:.1f} %; guessing would lose
+{100 - 1e4 / len(images.classes) / top1:.1f} %): {'; '.join(said)}. At one width, recipes lie up to {apart:.1f} points apart.""" if low
+         else "Nothing was measured, so nothing is known about QKeras here.")
+
+# %%
+shelf.finish({"variants": [variant.name for variant in made], "rows": len(rows), "missing": missing})
