@@ -38,8 +38,8 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, keras_files, plots_data_free, splits, stats, tables, training, zoo
-from edgeq_lib.compress import ptq_repair, qkeras_engine
+from edgeq_lib import datasets, evaluate, keras_files, plots_data_free, stats, tables, training, zoo
+from edgeq_lib.compress import low_bit_files, ptq_repair, qkeras_engine
 from edgeq_lib.run import open_study
 
 # %% [markdown]
@@ -102,20 +102,14 @@ print(f"float32: {top1:.2f} % of {len(part.labels):,} images; guessing: {100 / l
 # gradients through them. The best epoch by agreement on validation is kept, the untrained model among them.
 
 # %%
-drawn = splits.draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
-train = datasets.Split(np.asarray(images.train.images[drawn]), images.train.labels[drawn]) if limit_train else images.train
-settings = {"epochs": epochs, "learning_rate": learning_rate, "optimizer": "adam", "batch": batch, "schedule": "cosine",
-            "seed": seed, "augment": training.augmentation(**baseline["augmentation"]), "folder": shelf.folder / "training"}
-key = {"data": images.manifest["fingerprint"], "parent": float32.facts["sha256"], "seed": seed,
-       "settings": [epochs, learning_rate, batch, limit_train, score_images, baseline["augmentation"]]}
-
-# %%
 outputs, trained = {}, {}
 for name, width in [(name, width) for name in chosen for width in bits if not missing]:
     candidate = qkeras_engine.quantize(model, width, chosen[name], calibration_set)
     outputs[name, width, "straight from float"] = training.predict(candidate, part.images, preprocess)
-    training.fit(candidate, train, part, preprocess, **settings, teacher=model,
-                 key={**key, "qkeras": [dataclasses.asdict(chosen[name]), width], "calibration": images.calibration.tolist()})
+    low_bit_files.fine_tune(
+        candidate, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed,
+        limit_train=limit_train, augmentation=baseline["augmentation"], folder=shelf.folder / "training",
+        key={"parent": float32.facts["sha256"], "qkeras": [dataclasses.asdict(chosen[name]), width]})
     if epochs:
         outputs[name, width, "fine-tuned"] = training.predict(candidate, part.images, preprocess)
     if width == file_bits and chosen[name].fold:
@@ -175,7 +169,8 @@ pd.DataFrame(parity).round(3) if parity else Markdown("*Nothing to compare.*")
 # The better file by the rule, beside `30_low_bit`'s file of the same width if that notebook has run.
 
 # %%
-facts = {"technique": "low_bit", "engine": "qkeras", "parent": "float32", "seed": seed, "scheme": f"w{file_bits}a8"}
+facts = {"technique": "low_bit", "engine": "qkeras", "parent": "float32", "seed": seed, "scheme": f"w{file_bits}a8",
+         **({"trained": "outputs"} if epochs else {})}
 made = [shelf.shelve(f"qkeras_w{file_bits}a8", files[ptq_repair.best(rungs)], **facts,
                      seconds=round(time.time() - started, 1))] if files else []
 for variant in made:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib import keras_graph, litert
-from edgeq_lib.compress import grid, ptq
+from edgeq_lib.compress import grid, pointwise, ptq
 from edgeq_lib.compress.fake_quant import kernel_name
 from edgeq_lib.quiet_tensorflow import keras, tf
 from edgeq_lib.study import EdgeqError
@@ -219,7 +219,7 @@ def export(model: keras.Model, images: np.ndarray, input_range: tuple[float, flo
     than powers of two. Raises EdgeqError when the codes of a layer do not fit into int8.
     """
     grids = {layer.name: (kernel_grid(layer), computed_weights(layer)[0]) for layer in quantized_layers(model)}
-    flat = litert.convert(keras_graph.pointwise_as_dense(float_model(model)))
+    flat = pointwise.as_dense(litert.convert(float_model(model)))
     ranges = ptq.calibrate(flat, images, input_range)
     least, found = grid.least_steps(flat, ranges), {}
     for kernel in grid.kernels(flat):
