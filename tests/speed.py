@@ -5,17 +5,21 @@ import statistics
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 os.environ["EDGEQ_PROGRESS"] = os.devnull
 os.environ["EDGEQ_RUNS"] = tempfile.mkdtemp()
 
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 
-from edgeq_lib import benchmark, datasets, evaluate, litert, zoo  # noqa: E402
-from edgeq_lib.compress import ptq  # noqa: E402
+from edgeq_lib import benchmark, datasets, evaluate, flatbuffer, keras_graph, litert, zoo  # noqa: E402
+from edgeq_lib.compress import grid, low_bit, pointwise, ptq  # noqa: E402
 from edgeq_lib.study import Study  # noqa: E402
 
 IMAGES = 32
+LOW_BITS = {"efficientnetv2b0": {}, "mobilenetv2": {}, "mobilenet": {"alpha": 0.75}}
+PAGE = Path(__file__).resolve().parents[1] / "figures" / "low_bit_speed.md"
 
 
 def clock(work) -> tuple[float, object]:
@@ -78,7 +82,45 @@ def decoding() -> None:
     print(f"decoding once a study: {first:.1f} s the first time, {second:.2f} s again, {loaded * 1e3:.0f} ms a later stage")
 
 
+def low_bits() -> pd.DataFrame:
+    """Weights of 8, 4 and 2 bits at 224 pixels and 1,000 classes, one thread, interleaved; random weights, which neither size
+    nor speed depend on. Written to `figures/low_bit_speed.md`."""
+    rows = []
+    for name, options in LOW_BITS.items():
+        network = keras_graph.fold_batch_norms(zoo.build(name, (224, 224, 3), 1000, **options))
+        flat = litert.convert(network)
+        dense, images = pointwise.as_dense(flat), np.random.default_rng(0).uniform(-1, 1, (4, 224, 224, 3)).astype(np.float32)
+        ranges = ptq.calibrate(flat, images, (-1.0, 1.0))
+        files = {"float32": flat, "int8": ptq.quantize(flat, ptq.scheme("int8"), ranges)}
+        for bits, classifier in ((4, 8), (4, 4), (2, 4)):
+            widths = low_bit.widths(dense, bits=bits, classifier=classifier)
+            files[f"{bits} bits, classifier {classifier}"] = grid.to_file(dense, grid.rounded(dense, ranges, widths), ranges)
+        paths = {label: Path(os.environ["EDGEQ_RUNS"]) / f"{name}_{number}.tflite" for number, label in enumerate(files)}
+        for label, path in paths.items():
+            path.write_bytes(files[label])
+        timed = benchmark.interleaved(paths, 1, 60.0, "int8")
+        for label, file in files.items():
+            report, ratio = flatbuffer.report(file), timed[label]
+            rows.append({"network": name, "weights": label, "MB": len(file) / 1e6, "integer only": report["integer_only"],
+                         "ops": sum(report["ops"].values()), "ms": ratio["p50"], "× int8": ratio["ratio"],
+                         "from": ratio["ratio_low"], "to": ratio["ratio_high"]})
+        print(pd.DataFrame(rows[-len(files):]).round(3).to_string(index=False), flush=True)
+    return pd.DataFrame(rows)
+
+
+def publish(rows: pd.DataFrame) -> None:
+    """The table as a page, with what it was measured on."""
+    machine = ", ".join(f"{key}: {value}" for key, value in benchmark.machine().items())
+    cells = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows.to_numpy()]
+    lines = ["| " + " | ".join(row) + " |" for row in ([*rows], ["---"] * len(rows.columns), *cells)]
+    PAGE.write_text("\n".join(["# Size and latency of low-bit files at 224 pixels and 1,000 classes", "",
+                               "Random weights. One thread, files in turn, ratios of neighbours in time with their 95 % "
+                               "interval. Made by `make benchmark` on " + machine + ".", "", *lines, ""]))
+
+
 if __name__ == "__main__":
     print(f"edgeq's own speed on {benchmark.machine()}")
-    decoding()
-    evaluating(making_variants())
+    if "low_bits" not in sys.argv:
+        decoding()
+        evaluating(making_variants())
+    publish(low_bits())
