@@ -163,4 +163,5 @@ def test_the_verdict_names_the_best_of_no_more_bytes_and_the_smallest_that_agree
     found = {"4 bits": file(90.0, 1000), "large": file(99.0, 1200), "small": file(91.0, 800), "tiny": file(60.0, 400)}
     said = mixed_precision.verdict(found)
     assert "**small** agrees on 91.0 %" in said and "**small**, is 20.0 % smaller" in said
-    assert "No mix" in mixed_precision.verdict({"4 bits": file(90.0, 1000), "tiny": file(60.0, 400)})
+    found = {"4 bits": file(90.0, 1000), "tiny": file(60.0, 400), "large": file(99.0, 2000)}
+    assert "No mix" in mixed_precision.verdict(found)

@@ -140,7 +140,7 @@ def verdict(found: Mapping[str, Mapping[str, float]], size: str = "bytes") -> st
     by label, uniform 4 bits first."""
     (name, uniform), *others = found.items()
     as_small = {label: each for label, each in others if each[size] <= uniform[size]}
-    as_good = {label: each for label, each in others if each["agreement"] >= uniform["agreement"]}
+    as_good = {label: each for label, each in as_small.items() if each["agreement"] >= uniform["agreement"]}
     said = f"{name} agree with float32 on {uniform['agreement']:.1f} % at {uniform[size] / 1000:,.0f} kB."
     if as_small:
         best = ptq_repair.best(as_small)
@@ -148,5 +148,5 @@ def verdict(found: Mapping[str, Mapping[str, float]], size: str = "bytes") -> st
     if as_good:
         smallest = min(as_good, key=lambda label: as_good[label][size])
         smaller = 100 * (1 - as_good[smallest][size] / uniform[size])
-        return said + f" The smallest mix that agrees as often, **{smallest}**, is {smaller:.1f} % smaller."
-    return said + " No mix that was tried agrees as often."
+        return said + f" The smallest of them that agrees as often, **{smallest}**, is {smaller:.1f} % smaller."
+    return said + " No mix of that size or below agrees as often."
