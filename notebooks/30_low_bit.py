@@ -58,6 +58,7 @@ methods: list[str] = ["nearest", "gptq", "gptq_descent"]  # of rounding, tried: 
 rounding_images: PositiveInt = 64  # calibration images that rounding looks at
 score_images: PositiveInt = 500  # validation images that tables are scored on
 block_steps: NonNegativeInt = 300  # of training on each block's output; 0 for none
+block_rate: PositiveFloat = 1e-2  # learning rate of that, in steps of the grid: with few steps of a low rate no code moves
 epochs: NonNegativeInt = 2  # of fine-tuning on the grid, learning from float32's outputs; 0 for none
 learning_rate: PositiveFloat = 3e-5  # of that, falling along a cosine
 batch: PositiveInt = 32  # images a step
@@ -160,7 +161,7 @@ pd.Series(parity, name="simulation against file").to_frame()
 by_block, layerwise = [], simulation.get_weights()
 by_training = {"layer by layer": by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"]}
 if block_steps:
-    by_block = blocks.reconstruct(simulation, model, chosen_images, steps=block_steps, seed=seed)
+    by_block = blocks.reconstruct(simulation, model, chosen_images, steps=block_steps, learning_rate=block_rate, seed=seed)
     reconstructed, by_training["block by block"] = low_bit_files.corrected(
         original, qat_export.export(simulation, calibration_set), chosen_images, case.compare)
     if ptq_repair.best(by_training) == "layer by layer":
@@ -177,7 +178,8 @@ pd.DataFrame(by_block).round(4)
 history = low_bit_files.fine_tune(
     simulation, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, limit_train=limit_train,
     seed=seed, augmentation=baseline["augmentation"], folder=shelf.folder / "training",
-    key={"parent": float32.facts["sha256"], "grids": [bits[0], min(classifier_bits), method, rounding_images, block_steps]})
+    key={"parent": float32.facts["sha256"],
+         "grids": [bits[0], min(classifier_bits), method, rounding_images, block_steps, block_rate]})
 pd.DataFrame(history).round(4)
 
 # %%

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib import keras_graph
+from edgeq_lib.compress.grid import largest
 from edgeq_lib.compress.qat import float_weights, is_wrapper
 from edgeq_lib.progress import progress
 from edgeq_lib.quiet_tensorflow import keras, tf
 
 
 def reconstruct(simulation: keras.Model, model: keras.Model, images: np.ndarray, *, steps: int, batch: int = 32,
-                learning_rate: float = 3e-3, seed: int = 0) -> list[dict[str, Any]]:
+                learning_rate: float = 1e-2, seed: int = 0) -> list[dict[str, Any]]:
     """Train the low-bit kernels of `simulation` in place, block by block.
 
     `simulation` is `qat.quantize_aware(model, …, grids)`. `images`: preprocessed float32 (n, H, W, C), unlabelled.
@@ -106,6 +107,7 @@ def _train(block: keras.Model, given: np.ndarray, wanted: np.ndarray, steps: int
     trained = [layer for layer in block.layers if _learned(layer)]
     kernels = [float_weights(layer)[0] for layer in trained]
     units = [tf.constant(_learned(layer).step(None)) for layer in trained]
+    most = [float(largest(_learned(layer).bits)) for layer in trained]  # beyond it there is no gradient that leads back
     codes = [tf.Variable(tf.round(kernel / unit)) for kernel, unit in zip(kernels, units, strict=True)]
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
     optimizer.build(codes)
@@ -117,8 +119,8 @@ def _train(block: keras.Model, given: np.ndarray, wanted: np.ndarray, steps: int
             loss = tf.reduce_mean(weight * tf.square(block(x, training=True) - y))
         slopes = tape.gradient(loss, kernels)
         optimizer.apply_gradients([(slope * unit, code) for slope, unit, code in zip(slopes, units, codes, strict=True)])
-        for kernel, unit, code in zip(kernels, units, codes, strict=True):
-            kernel.assign(code * unit)
+        for kernel, unit, code, end in zip(kernels, units, codes, most, strict=True):
+            kernel.assign(code.assign(tf.clip_by_value(code, -end, end)) * unit)
 
     for _ in range(steps):
         drawn = rng.choice(len(given), min(batch, len(given)), replace=False)
