@@ -39,7 +39,7 @@ def study_of(model, channels, aspect, preprocess):
     study.write("baseline", {"preprocessing": preprocess.record()})
     variant = study.shelve("chosen", model, technique="ptq", scheme="int8", engine="x", seconds=1)
     row = {"name": "chosen", "technique": "ptq", "ratio": 4.0, "latency_ratio": 0.3, "drop": None, "bytes": len(model),
-           "sha256": variant.facts["sha256"]}
+           "sha256": variant.facts["sha256"], "weight_bits": 8.0, "activation_bits": 8.0}
     return study, {"variants": [row], "versions": {"ai-edge-litert": "2.3.0"}, "command": "edgeq run handover",
                    "recommendation": {"variant": "chosen", "met": True, "status": {}}}
 
