@@ -194,9 +194,8 @@ pd.DataFrame(by_training).T[["agreement", "snr", "top1", "kB"]].round(2)
 # On **all** of validation, each rung paired with float32.
 
 # %%
-steps = {f"{bits[0]} bits, naive": files["naive"], "steps by output error": files.get("nearest", files[method]),
-         f"rounding by {method}": files[method], **{f"{width} bits, classifier {last}": file
-                                                   for (width, last), (_, file) in tried.items()}}
+steps = {f"{bits[0]} bits, naive": files["naive"], **{f"rounding by {way}": files[way] for way in methods},
+         **{f"{width} bits, classifier {last}": file for (width, last), (_, file) in tried.items()}}
 steps |= {"block by block": reconstructed} if block_steps else {}
 steps |= {"fine-tuned": trained} if epochs else {}
 outputs = {name: evaluate.predict(file, images.validation.images, preprocess, name) for name, file in steps.items()}
