@@ -98,7 +98,7 @@ def low_bits() -> pd.DataFrame:
         paths = {label: Path(os.environ["EDGEQ_RUNS"]) / f"{name}_{number}.tflite" for number, label in enumerate(files)}
         for label, path in paths.items():
             path.write_bytes(files[label])
-        timed = benchmark.interleaved(paths, 1, 60.0, "int8")
+        timed = benchmark.interleaved(paths, 1, 20.0, "int8")
         for label, file in files.items():
             report, ratio = flatbuffer.report(file), timed[label]
             rows.append({"network": name, "weights": label, "MB": len(file) / 1e6, "integer only": report["integer_only"],
