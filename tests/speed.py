@@ -13,7 +13,7 @@ os.environ["EDGEQ_RUNS"] = tempfile.mkdtemp()
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-from edgeq_lib import benchmark, datasets, evaluate, flatbuffer, keras_graph, litert, zoo  # noqa: E402
+from edgeq_lib import benchmark, datasets, evaluate, flatbuffer, keras_graph, litert, pages, zoo  # noqa: E402
 from edgeq_lib.compress import grid, low_bit, pointwise, ptq  # noqa: E402
 from edgeq_lib.study import Study  # noqa: E402
 
@@ -109,13 +109,14 @@ def low_bits() -> pd.DataFrame:
 
 
 def publish(rows: pd.DataFrame) -> None:
-    """The table as a page, with what it was measured on."""
-    machine = ", ".join(f"{key}: {value}" for key, value in benchmark.machine().items())
+    """The table as a page, with what it was measured on and with."""
+    machine, versions = benchmark.machine(), benchmark.versions()
+    caption = ("Random weights. One thread, files in turn, ratios of neighbours in time with their 95 % interval. Made by `make "
+               f"benchmark` on {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores; "
+               f"{', '.join(f'{name} {found}' for name, found in versions.items())}.")
     cells = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows.to_numpy()]
-    lines = ["| " + " | ".join(row) + " |" for row in ([*rows], ["---"] * len(rows.columns), *cells)]
-    PAGE.write_text("\n".join(["# Size and latency of low-bit files at 224 pixels and 1,000 classes", "",
-                               "Random weights. One thread, files in turn, ratios of neighbours in time with their 95 % "
-                               "interval. Made by `make benchmark` on " + machine + ".", "", *lines, ""]))
+    PAGE.write_text(pages.markdown([("title", "Size and latency of low-bit files at 224 pixels and 1,000 classes"),
+                                    ("table", caption, [*rows], cells, None)]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq_lib import keras_graph
+from edgeq_lib import keras_graph, training
 from edgeq_lib.compress.grid import largest
 from edgeq_lib.compress.qat import float_weights, is_wrapper
 from edgeq_lib.progress import progress
@@ -25,8 +25,8 @@ def reconstruct(simulation: keras.Model, model: keras.Model, images: np.ndarray,
 
     `simulation` is `qat.quantize_aware(model, …, grids)`. `images`: preprocessed float32 (n, H, W, C), unlabelled.
     `learning_rate` is Adam's, counted in steps of the grid and falling along a cosine; a block that is no nearer to float for
-    it keeps its codes. Returns a record a block: its last
-    layer, and the energy of its output's error as a share of the output's, a mean over images, before and after.
+    it keeps its codes. Returns a record a block: its last layer, and the energy of its output's error as a share of the
+    output's, a mean over images, before and after.
     """
     plain, rng, records = keras_graph.expand_activations(keras_graph.fold_batch_norms(model)), np.random.default_rng(seed), []
     ours, theirs = _outputs(simulation), _outputs(plain)
@@ -82,9 +82,8 @@ def _outputs(model: keras.Model) -> dict[str, Any]:
     return {_name(layer): layer.output for layer in model.layers}
 
 
-def _run(model: keras.Model, inputs: np.ndarray, batch: int = 32) -> np.ndarray:
-    forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-    return np.concatenate([forward(inputs[start:start + batch]).numpy() for start in range(0, len(inputs), batch)])
+def _run(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    return training.predict(model, inputs, np.asarray, batch=32)
 
 
 def _error(outputs: np.ndarray, wanted: np.ndarray) -> float:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeq_lib import splits, training
+from edgeq_lib import splits
 from edgeq_lib.compress import grid, low_bit, ptq, ptq_repair
 from edgeq_lib.compress.bias_correction import correct_biases
 from edgeq_lib.datasets import Split
-from edgeq_lib.quiet_tensorflow import keras
 
 Figures = dict[str, float]
 
@@ -38,15 +37,16 @@ def corrected(model: bytes, file: bytes, images: np.ndarray, compare: Callable[[
     return files[best], {**found[best], "corrected": best == "corrected"}
 
 
-def fine_tune(simulation: keras.Model, model: keras.Model, images: Any, preprocess: Callable[[np.ndarray], np.ndarray], *,
+def fine_tune(simulation: Any, model: Any, images: Any, preprocess: Callable[[np.ndarray], np.ndarray], *,
               epochs: int, learning_rate: float, batch: int, limit_train: int | None, seed: int,
               augmentation: Mapping[str, Any], key: Mapping[str, Any], folder: Path) -> list[dict[str, float]]:
-    """Train weights and steps of `simulation` (see `qat.quantize_aware`) in place towards the outputs of the float `model` on
-    training images; labels are not used (Esser et al., arXiv 1902.08153; Hinton et al., arXiv 1503.02531).
+    """Train weights and steps of `simulation` (see `qat.quantize_aware`) in place towards the outputs of the float Keras
+    `model` on training images; labels are not used (Esser et al., arXiv 1902.08153; Hinton et al., arXiv 1503.02531).
 
     `images` is what `datasets.load` gives; of its training images `limit_train`, class-balanced, or all. `key` tells apart
     what is trained, for resuming (see `training.fit`, whose history of epochs is returned).
     """
+    from edgeq_lib import training  # the rest of this module does without TensorFlow
     train = images.train
     if limit_train:
         drawn = splits.draw_calibration(train.labels, limit_train, seed)

@@ -168,7 +168,7 @@ def quantize(model: bytes, spec: Scheme, ranges: Ranges | None = None, *, weight
     with quiet():
         result = work.quantize(ranges if spec.calibrated else None, enable_progress_bar=False,
                                enable_progress_report=False).quantized_model
-    result = packing.pack(packing.unpack(bytes(result)))  # a tenth smaller: equal scales and zero points are stored once
+    result = packing.pack(packing.unpack(bytes(result)))  # smaller: equal scales and zero points are stored once
     return _proven(uint8_io.with_uint8_io(result) if spec.io == "uint8" else result)
 
 
