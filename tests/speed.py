@@ -111,8 +111,8 @@ def low_bits() -> pd.DataFrame:
 def publish(rows: pd.DataFrame) -> None:
     """The table as a page, with what it was measured on and with."""
     machine, versions = benchmark.machine(), benchmark.versions()
-    caption = ("Random weights. One thread, files in turn, ratios of neighbours in time with their 95 % interval. Made by `make "
-               f"benchmark` on {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores; "
+    caption = ("Random weights. One thread, files in turn, ratios of neighbours in time with their 95 % interval. Made by "
+               f"`make benchmark` on {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores; "
                f"{', '.join(f'{name} {found}' for name, found in versions.items())}.")
     cells = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows.to_numpy()]
     PAGE.write_text(pages.markdown([("title", "Size and latency of low-bit files at 224 pixels and 1,000 classes"),
