@@ -244,9 +244,9 @@ shelf.write("low_bit", {"methods": by_method, "bias_correction": by_bias, "width
 # %%
 low = by_training["layer by layer"]
 further = "; ".join(f"**{way}** on {figures['agreement']:.1f} %" for way, figures in list(by_training.items())[1:])
-Markdown(f"""At {bits[0]} bits, rounding to nearest agrees with float32 on {by_method['naive']['agreement']:.1f} % of
-{len(case.labels):,} validation images; **{method}** on {by_method[method]['agreement']:.1f} %, without a label and without
-training. With the classifier in {min(classifier_bits)} bits the file weighs {low['kB']:,.0f} kB
+Markdown(f"""At {bits[0]} bits, naive rounding agrees with float32 on {by_method['naive']['agreement']:.1f} % of
+{len(case.labels):,} validation images; the best way, **{method}**, on {by_method[method]['agreement']:.1f} %, without a label
+and without training. With the classifier in {min(classifier_bits)} bits the file weighs {low['kB']:,.0f} kB
 ({len(float32.model()) / 1000 / low['kB']:.1f} × less than float32) and agrees on {low['agreement']:.1f} %{"; " if further else ""}
 {further}. Simulation and file name the same class on {parity['top-1 agreement %']:.1f} % of {parity['images']} images,
 {parity['within one step']} of the {parity['disagreements']} disagreements within one output step.""")
