@@ -204,6 +204,7 @@ class LayerConfig(NoRounding):
 
     def __init__(self, output: Any = None, source: Any = None, grid: Grid | None = None):
         self.output, self.source, self.learned = output, source, LearnedSteps(grid) if grid else None
+        self.kernel: Rounding | None = None  # of the layer's kernel, once it is wrapped
 
     def get_weights_and_quantizers(self, layer: Any) -> list:
         """Kernel and bias."""
@@ -211,10 +212,10 @@ class LayerConfig(NoRounding):
         if name is None:
             return []
         kernel = getattr(layer, name)
-        weights = self.learned or ChannelWeights(int(np.prod(kernel.shape[2:])) if name == "depthwise_kernel"
-                                                 else kernel.shape[-1])
-        bias = [(layer.bias, BiasSteps(kernel, weights, self.source))] if layer.use_bias else []
-        return [(kernel, weights), *bias]
+        self.kernel = self.learned or ChannelWeights(int(np.prod(kernel.shape[2:])) if name == "depthwise_kernel"
+                                                     else kernel.shape[-1])
+        bias = [(layer.bias, BiasSteps(kernel, self.kernel, self.source))] if layer.use_bias else []
+        return [(kernel, self.kernel), *bias]
 
     def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
         """Let the layer compute with the rounded weights."""

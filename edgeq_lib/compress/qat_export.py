@@ -24,15 +24,23 @@ layers = keras.layers
 
 
 def float_model(model: keras.Model) -> keras.Model:
-    """The trained float model inside a model of `quantize_aware`: the wrappers gone, batch norms folded."""
+    """The model inside a model of `quantize_aware`, the wrappers gone, batch norms folded, its kernels as training rounded
+    them. Training leaves many weights halfway between two codes (Nagel et al., arXiv 2203.11086), where a second rounding may
+    choose the other; on the grid there is nothing left to choose."""
     def replace(layer: Any) -> Any:
         if not is_wrapper(layer):
             return None
         if keras_graph.activation_name(layer.layer) == "linear" and isinstance(layer.layer, layers.Activation):
             return keras_graph.identity  # the input's quantizer
-        return keras_graph.clone(layer.layer, [variable.numpy() for variable in float_weights(layer)])
+        return keras_graph.clone(layer.layer, _rounded_kernel(layer))
 
     return keras_graph.rebuild(model, replace)
+
+
+def _rounded_kernel(wrapper: Any) -> list[np.ndarray]:
+    values, rounding = float_weights(wrapper), wrapper.quantize_config.kernel
+    return [rounding(values[0], False, {}).numpy(), *(each.numpy() for each in values[1:])] if rounding else [
+        each.numpy() for each in values]
 
 
 def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8") -> bytes:
@@ -60,7 +68,7 @@ def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8")
 def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, Grid]:
     """Output of an op of the float flatbuffer → the grid that training gave its kernel, for low-bit kernels."""
     learned = {wrapper.layer.name: wrapper for wrapper in wrappers(model) if wrapper.quantize_config.learned}
-    found = _paired({name: float_weights(wrapper)[0].numpy() for name, wrapper in learned.items()}, kernels(flat))
+    found = _paired({name: _rounded_kernel(wrapper)[0] for name, wrapper in learned.items()}, kernels(flat))
     _check_paired(set(learned) - set(found))
     quantizers = {name: wrapper.quantize_config.learned for name, wrapper in learned.items()}
     return {kernel.name: nearest(kernel.weights, quantizers[name].step(None).numpy(), quantizers[name].bits)
