@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgeq_lib.study import EdgeqError
 
@@ -38,15 +38,18 @@ def quiet() -> Iterator[None]:
             os.close(saved[1])
 
 
-def make_interpreter(model: bytes | Path, threads: int = 1, keep_tensors: bool = False) -> Interpreter:
+def make_interpreter(model: bytes | Path, threads: int = 1, keep_tensors: bool = False, xnnpack: bool = True) -> Interpreter:
     """An allocated LiteRT interpreter with XNNPACK, the only one that edgeq measures with.
 
-    `keep_tensors` keeps every intermediate tensor readable, computed by the same kernels.
+    `keep_tensors` keeps every intermediate tensor readable, computed by the same kernels. Without `xnnpack` LiteRT's own
+    kernels compute, which round sums in another way.
     Raises EdgeqError when the runtime refuses the file. A garbled file can bring the process down: files of unknown
     origin go through `flatbuffer.check` and `isolated.check_loads` first.
     """
     source = {"model_content": bytes(model)} if isinstance(model, bytes | bytearray) else {"model_path": str(model)}
     source["experimental_preserve_all_tensors"] = keep_tensors
+    if not xnnpack:
+        source["experimental_op_resolver_type"] = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
         with quiet():  # the first one announces its delegate
             interpreter = Interpreter(num_threads=threads, **source)

@@ -43,6 +43,15 @@ def test_parity_sees_another_function(small_net, pictures):
     assert evaluate.parity(other, flat, pictures[0][:256], zoo.SIGNED)["top-1 agreement %"] < 90
 
 
+def test_parity_of_an_integer_file_tells_how_far_its_two_sets_of_kernels_are_apart(small_net, int8, pictures):
+    net, flat = small_net
+    assert not [name for name in evaluate.parity(net, flat, pictures[0][:64], zoo.SIGNED) if "kernels" in name]
+    found = evaluate.parity(net, int8, pictures[0][:256], zoo.SIGNED)
+    images = zoo.SIGNED(pictures[0][:256])
+    ours, theirs = (litert.run_images(litert.make_interpreter(int8, xnnpack=way), images).argmax(-1) for way in (True, False))
+    assert found["between kernels: disagreements"] == (ours != theirs).sum() <= 5
+
+
 def test_scoring_is_paired_stored_and_not_repeated(study, small_net, int8, pictures, monkeypatch):
     base = study.shelve("float32", small_net[1], **FACTS)
     evaluate.score(study, base, data(pictures), zoo.SIGNED)

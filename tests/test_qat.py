@@ -147,6 +147,20 @@ def test_the_file_holds_the_trained_weights_and_ranges(trained):
     assert np.isclose(interpreter.get_output_details()[0]["quantization"][0], (high - low) / 255)
 
 
+def test_weights_halfway_between_two_codes_have_the_same_code_in_graph_and_file():
+    aware = qat.quantize_aware(tiny(), scenes(8)[0])
+    wrapper = next(each for each in qat.wrappers(aware) if isinstance(each.layer, layers.Conv2D))
+    variable = qat.float_weights(wrapper)[0]
+    codes = np.random.default_rng(0).integers(-126, 126, variable.shape) + 0.5
+    codes[0, 0, 0] = 127
+    variable.assign(codes * 2.0 ** -8)
+    computed = wrapper.quantize_config.kernel(variable, False, {}).numpy() * 2 ** 8
+    interpreter = litert.make_interpreter(qat_export.export(aware, scenes(8)[0]))
+    stored = next(interpreter.get_tensor(detail["index"]) for detail in interpreter.get_tensor_details()
+                  if detail["dtype"] == np.int8 and tuple(detail["shape"]) == (4, 3, 3, 3))
+    assert np.array_equal(stored.transpose(1, 2, 3, 0), np.rint(computed))
+
+
 def test_a_range_that_was_not_calibrated_reaches_the_file(trained):
     aware = trained[1]
     calibration = scenes(16)[0]

@@ -38,9 +38,9 @@ def float_model(model: keras.Model) -> keras.Model:
 
 
 def _rounded_kernel(wrapper: Any) -> list[np.ndarray]:
-    values, rounding = float_weights(wrapper), wrapper.quantize_config.kernel
-    return [rounding(values[0], False, {}).numpy(), *(each.numpy() for each in values[1:])] if rounding else [
-        each.numpy() for each in values]
+    """The weights of a wrapped layer, its kernel, if it has one, as training computes with it."""
+    values, rounding = [variable.numpy() for variable in float_weights(wrapper)], wrapper.quantize_config.kernel
+    return [rounding(values[0], False, {}).numpy(), *values[1:]] if rounding else values
 
 
 def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8") -> bytes:
