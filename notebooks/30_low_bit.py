@@ -54,7 +54,7 @@ study: str = "quickstart"  # whose shelf to read and fill: runs/<study>
 seed: NonNegativeInt = 0  # decides the order of images in training
 bits: list[int] = [4, 3, 2]  # widths of dense layers, tried; the first is the one that methods are compared at
 classifier_bits: list[int] = [8, 4]  # widths of the last layer, tried
-methods: list[str] = ["nearest", "gptq", "gptq_descent"]  # of rounding, tried: rows of low_bit.METHODS
+methods: list[str] = ["nearest", "gptq_descent", "power_of_two"]  # of rounding, tried: rows of low_bit.METHODS
 rounding_images: PositiveInt = 64  # calibration images that rounding looks at
 score_images: PositiveInt = 500  # validation images that tables are scored on
 block_steps: NonNegativeInt = 300  # of training on each block's output; 0 for none
@@ -92,7 +92,8 @@ kernels.groupby("kind")["weights"].agg(["count", "sum"]).assign(share=lambda tab
 # `naive` spreads each channel's codes up to its largest weight. All others choose steps by the error of the layer's output,
 # aim at the weights that would be right for the inputs that really come, and then round: to `nearest`; so, then moving single
 # codes as long as the output error falls (`descent`, on the objective of AdaRound, arXiv 2004.10568); one weight after the
-# other, the rest making up for the error (`gptq`, arXiv 2210.17323); or that and then the descent.
+# other, the rest making up for the error (`gptq`, arXiv 2210.17323); or that and then the descent. `power_of_two` does as the
+# last with steps that are powers of two, for chips that shift where others multiply; training below keeps them so.
 
 # %%
 calibration_set = preprocess(images.calibration_images)

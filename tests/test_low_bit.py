@@ -44,6 +44,16 @@ def test_steps_are_never_below_the_least_and_clip_where_that_pays():
     assert steps[2] == 99 and (steps[:2] < grid.min_max_steps(weights, 4)[:2]).all()
 
 
+def test_powers_of_two_are_the_better_neighbour_and_a_dead_channel_keeps_its_step():
+    weights = np.column_stack([WEIGHTS, np.full(12, 1e-12)])
+    steps = np.append(grid.min_max_steps(WEIGHTS, 4), 0.3)
+    found = rounding.powers_of_two(weights, steps, 4, SECOND)
+    assert (np.frexp(found)[0] == 0.5).all() and (found < 2 * steps).all() and (found > steps / 2).all() and found[-1] == 0.5
+    errors = [rounding.output_error(weights, grid.nearest(weights, each, 4), SECOND) for each in (
+        2.0 ** np.floor(np.log2(steps)), 2.0 ** np.ceil(np.log2(steps)))]
+    assert np.allclose(rounding.output_error(weights, grid.nearest(weights, found, 4), SECOND), np.minimum(*errors))
+
+
 def test_the_target_makes_up_for_inputs_that_are_off():
     off = INPUTS * 0.8 + 0.05 * RNG.normal(size=INPUTS.shape)
     second, cross = off.T @ off / len(off), off.T @ INPUTS / len(off)

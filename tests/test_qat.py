@@ -262,11 +262,15 @@ def test_every_layer_class_is_sorted_once():
     assert len(sorted_classes) == len(set(sorted_classes)) and keras_graph.WITH_KERNEL[0] in sorted_classes
 
 
-def test_low_bit_kernels_start_on_their_grid_and_reach_the_file():
+@pytest.mark.parametrize("shifts", [False, True], ids=["any step", "powers of two"])
+def test_low_bit_kernels_start_on_their_grid_and_reach_the_file(shifts):
     keras.utils.set_random_seed(0)
     model = keras_graph.fold_batch_norms(fit(resnet8(), 5e-3, epochs=4))
     calibration, flat = scenes(64)[0], litert.convert(model)
     wanted = grid.rounded(flat, ptq.calibrate(flat, calibration, (-1.0, 1.0)), {}, default=4)
+    if shifts:
+        wanted = {kernel.name: grid.nearest(kernel.weights, 2.0 ** np.ceil(np.log2(wanted[kernel.name].steps)), 4)
+                  for kernel in grid.kernels(flat)}
     grids = qat_export.by_layer(model, flat, wanted)
     assert len(grids) == len(wanted)
     aware = qat.quantize_aware(model, calibration, grids)
@@ -283,6 +287,9 @@ def test_low_bit_kernels_start_on_their_grid_and_reach_the_file():
     interpreter = litert.make_interpreter(after)
     found = litert.dequantized(litert.run_images(interpreter, images), interpreter.get_output_details()[0])
     assert (found.argmax(1) == aware.predict(images, verbose=0).argmax(1)).mean() >= 0.985
+    low = [index for index, tensor in enumerate(flatbuffer.read(after).tensors) if tensor.dtype == "INT4"]
+    scales = [each["quantization_parameters"]["scales"] for each in interpreter.get_tensor_details() if each["index"] in low]
+    assert len(scales) == len(grids) and all((np.frexp(each)[0] == 0.5).all() for each in scales) == shifts
 
 
 def test_block_reconstruction_brings_each_block_nearer_to_float_and_moves_low_bit_kernels_only():

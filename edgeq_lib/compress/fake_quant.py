@@ -63,10 +63,12 @@ class ChannelWeights(Rounding):
 
 class LearnedSteps(Rounding):
     """Symmetric weights on a grid whose steps are trained with them (Esser et al., arXiv 1902.08153): at few bits, what is
-    clipped and what is coarsened must be weighed channel by channel, and training can."""
+    clipped and what is coarsened must be weighed channel by channel, and training can. Steps that are powers of two at the
+    start stay powers of two."""
 
     def __init__(self, grid: Grid):
         self.bits, self.start, self.variable = grid.bits, grid.steps, None
+        self.shifts = bool((np.frexp(grid.steps)[0] == 0.5).all())
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
         """The steps, one a channel, saved and trained with the model's weights."""
@@ -85,11 +87,12 @@ class LearnedSteps(Rounding):
         """The steps, with gradients scaled down by the number of weights that share one, as the paper advises."""
         share = 1 / np.sqrt(np.prod(kernel.shape) / self.start.size * largest(self.bits))
         positive = tf.maximum(self.variable, 1e-9)
-        return positive * share + tf.stop_gradient(positive * (1 - share))
+        return positive * share + tf.stop_gradient(self.step(kernel) - positive * share)
 
     def step(self, kernel: Any) -> Any:
         """Step size of each output channel."""
-        return tf.stop_gradient(tf.maximum(self.variable, 1e-9))
+        positive = tf.maximum(self.variable, 1e-9)
+        return tf.stop_gradient(tf.pow(2.0, tf.round(tf.math.log(positive) / np.log(2))) if self.shifts else positive)
 
 
 class BiasSteps(Rounding):

@@ -34,7 +34,9 @@ METHODS: dict[str, Method] = {
     "nearest": lambda weights, steps, bits, second: grid.nearest(weights, steps, bits),
     "descent": lambda weights, steps, bits, second: rounding.descend(weights, grid.nearest(weights, steps, bits), second),
     "gptq": lambda weights, steps, bits, second: rounding.gptq(weights, steps, bits, second),
-    "gptq_descent": _gptq_then_descent}
+    "gptq_descent": _gptq_then_descent,
+    "power_of_two": lambda weights, steps, bits, second: _gptq_then_descent(
+        weights, rounding.powers_of_two(weights, steps, bits, second), bits, second)}
 
 
 def widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[str, int]:

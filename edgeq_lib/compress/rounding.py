@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq_lib.compress.grid import Grid, best_steps, largest
+from edgeq_lib.compress.grid import Grid, best_steps, largest, nearest
 
 _DAMPING = 0.01  # share of the mean diagonal that is added to S: directions that calibration hardly saw
 _SHRINK = np.linspace(1.0, 0.4, 25)  # steps tried, as shares of those that clip nothing
@@ -42,6 +42,14 @@ def steps_by_error(weights: np.ndarray, second: np.ndarray, bits: int, least: np
     """Of some step sizes a channel, none below `least` (channels,), the ones with the smallest output error when rounded to
     nearest (see `grid.best_steps`)."""
     return best_steps(weights, bits, _SHRINK, lambda grid: output_error(weights, grid, second), least)
+
+
+def powers_of_two(weights: np.ndarray, steps: np.ndarray, bits: int, second: np.ndarray) -> np.ndarray:
+    """Of the two powers of two beside each channel's step, the one with the smaller output error when rounded to nearest;
+    of equals the larger, since the step of a dead channel must not shrink."""
+    upper = 2.0 ** np.ceil(np.log2(steps))
+    errors = [output_error(weights, nearest(weights, each, bits), second) for each in (upper / 2, upper)]
+    return np.where(errors[0] < errors[1], upper / 2, upper)
 
 
 def gptq(weights: np.ndarray, steps: np.ndarray, bits: int, second: np.ndarray) -> Grid:
