@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from edgeq_lib import benchmark, flatbuffer, report
+from edgeq_lib import benchmark, flatbuffer, report, stats
 from edgeq_lib.study import Variant
 
 
@@ -32,6 +33,19 @@ def variants(chosen: Sequence[Variant], split: str = "validation") -> pd.DataFra
 
 def _interval(quality: dict, low: str, high: str) -> str:
     return f"{quality[low]:.2f} … {quality[high]:.2f}" if quality.get(low) is not None else ""
+
+
+def against(yardstick: Variant, chosen: Sequence[Variant], splits: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """One row a variant and split, paired with another variant instead of float32: how much smaller its file is, in percent,
+    and what it loses in points, with the 95 % interval. `splits`: name → labels (n,). All are scored already."""
+    columns, found = ["variant", "split", "% smaller", "drop", "drop_low", "drop_high", "p_value"], []
+    size = yardstick.path.stat().st_size
+    for variant in chosen:
+        for split, labels in splits.items():
+            right = [stats.correctness(each.arrays()[split], labels)[0] for each in (yardstick, variant)]
+            found.append({"variant": variant.name, "split": split, "% smaller": 100 * (1 - variant.path.stat().st_size / size),
+                          **stats.paired(*right)})
+    return pd.DataFrame(found, columns=columns)
 
 
 def rows(chosen: Sequence[Variant], split: str = "validation", measured: bool = False) -> list[dict]:

@@ -206,27 +206,44 @@ for label in [label for label, plan in plans.items() if epochs and mixed_precisi
 pd.DataFrame(found).T
 
 # %% [markdown]
-# Those mixes go to the shelf that no file of at most their size beats, by the rule above.
+# ## 6 · To the shelf, and to the test
+#
+# Those mixes go to the shelf that no file of at most their size beats, by the rule above; and uniform 4 bits, the better of
+# its two files by the same rule.
 
 # %%
 order = sorted(found, key=lambda label: found[label][size])
 front = [label for place, label in enumerate(order, 1)
          if ptq_repair.best({each: found[each] for each in order[:place]}) == label]
 mixed = [label for label in front if label.startswith("mix")]
-facts = {"technique": "mixed_precision", "scheme": "mixed", "engine": "litert-quantizer", "parent": "float32"}
-learned = {label: {"trained": "outputs"} if label.endswith("trained") else {} for label in mixed}
-variants = [shelf.shelve(f"mixed_{place}{'_trained' * len(learned[label])}", uint8_io.with_io(files[label], io), **facts,
-                         **learned[label], seconds=round(time.time() - started, 1)) for place, label in enumerate(mixed, 1)]
-for variant in variants:
+uniformly = ptq_repair.best({label: figures for label, figures in found.items() if not label.startswith("mix")})
+
+# %%
+facts = {"technique": "mixed_precision", "engine": "litert-quantizer", "parent": "float32"}
+names = {"uniform_w4a8": uniformly, **{f"mixed_{place}": label for place, label in enumerate(mixed, 1)}}
+shelved = []
+for name, label in names.items():
+    learned = {"trained": "outputs"} if label.endswith("trained") else {}
+    shelved.append(shelf.shelve(name + "_trained" * len(learned), uint8_io.with_io(files[label], io), **facts, **learned,
+                                scheme="mixed" if label in mixed else "w4a8", seconds=round(time.time() - started, 1)))
+for variant in shelved:
     evaluate.score(shelf, variant, images, preprocess)
-tables.variants([float32, *variants])
+tables.variants([float32, *shelved])
+
+# %% [markdown]
+# Each mix against uniform 4 bits, image by image: on validation, which chose, and on test, which did not.
+
+# %%
+yardstick, *variants = shelved
+against = tables.against(yardstick, variants, {"validation": images.validation.labels, "test": images.test.labels})
+against.round(2)
 
 # %% [markdown]
 # All tables go into the record `mixed_precision`.
 
 # %%
 shelf.write("mixed_precision", {"sweep_images": len(sweep.images), "layers": layers, "tried": tried, "files": found,
-                                "plans": plans, "front": front})
+                                "plans": plans, "front": front, "against": against.to_dict("records")})
 
 # %% [markdown]
 # ## What we know now
@@ -235,6 +252,10 @@ shelf.write("mixed_precision", {"sweep_images": len(sweep.images), "layers": lay
 error = np.array([row["noise"] / row["predicted"] for row in programme])
 groups = [{label: found[label] for label in found if label.endswith("trained") == trained} for trained in (False, True)]
 Markdown(f"On {len(base):,} validation images: " + " ".join(mixed_precision.verdict(each, size) for each in groups if each) + f"""
+
+On test: {"; ".join(f"**{row['variant']}** is {row['% smaller']:.1f} % smaller than {yardstick.name} and loses {row['drop']:.2f} "
+                    f"points against it [{row['drop_low']:.2f}, {row['drop_high']:.2f}]"
+                    for row in against.to_dict("records") if row["split"] == "test") or "no mix to compare"}.
 
 The layer that deserves its bits most is {worth["% a kB"].idxmax()}. The measured noise of the programme's mixes is
 {error.min():.2f} to {error.max():.2f} times the predicted sum (median {np.median(error):.2f}).""")

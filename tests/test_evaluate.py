@@ -65,6 +65,9 @@ def test_scoring_is_paired_stored_and_not_repeated(study, small_net, int8, pictu
     assert evaluate.score(study, variant, data(pictures), zoo.SIGNED) == quality
     table = tables.variants([base, variant])
     assert table.loc["int8", "× smaller"] > 1 and table.loc["int8", "weight bits"] == 8
+    against = tables.against(base, [variant], {"test": pictures[1][100:300]}).iloc[0]
+    assert against["drop"] == quality["test"]["drop"] and against["% smaller"] == pytest.approx(100 - 100 * len(int8) / len(
+        small_net[1]))
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", "truncated", "garbled"])
