@@ -179,9 +179,7 @@ pd.DataFrame(by_block).round(4)
 # %%
 history = low_bit_files.fine_tune(
     simulation, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, limit_train=limit_train,
-    seed=seed, augmentation=baseline["augmentation"], folder=shelf.folder / "training",
-    key={"parent": float32.facts["sha256"],
-         "grids": [bits[0], min(classifier_bits), method, rounding_images, block_steps, block_rate]})
+    seed=seed, augmentation=baseline["augmentation"], folder=shelf.folder / "training")
 pd.DataFrame(history).round(4)
 
 # %%

@@ -109,7 +109,7 @@ for name, width in [(name, width) for name in chosen for width in bits if not mi
     low_bit_files.fine_tune(
         candidate, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed,
         limit_train=limit_train, augmentation=baseline["augmentation"], folder=shelf.folder / "training",
-        key={"parent": float32.facts["sha256"], "qkeras": [dataclasses.asdict(chosen[name]), width]})
+        key=["qkeras", dataclasses.asdict(chosen[name]), width])
     if epochs:
         outputs[name, width, "fine-tuned"] = training.predict(candidate, part.images, preprocess)
     if width == file_bits and chosen[name].fold:

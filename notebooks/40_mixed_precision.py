@@ -198,8 +198,7 @@ for label in [label for label, plan in plans.items() if epochs and mixed_precisi
     simulation = qat.quantize_aware(model, calibration_set, qat_export.by_layer(model, original, made[label][0]))
     low_bit_files.fine_tune(
         simulation, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed,
-        limit_train=limit_train, augmentation=baseline["augmentation"], folder=shelf.folder / "training",
-        key={"parent": float32.facts["sha256"], "widths": plans[label], "rounding_images": len(seen)})
+        limit_train=limit_train, augmentation=baseline["augmentation"], folder=shelf.folder / "training")
     files[f"{label}, trained"], figures = low_bit_files.corrected(
         original, qat_export.export(simulation, calibration_set), seen, probe.compare)
     found[f"{label}, trained"] = {**figures, **benchmark.sizes(files[f"{label}, trained"])}

@@ -70,7 +70,9 @@ def _name(layer: Any) -> str:
 
 
 def _learned(layer: Any) -> Any:
-    return layer.quantize_config.learned if is_wrapper(layer) else None
+    """The rounding of a low-bit kernel, or None: eight bits leave a block nothing to mend."""
+    learned = layer.quantize_config.learned if is_wrapper(layer) else None
+    return learned if learned and learned.bits < 8 else None
 
 
 def _starts_block(layer: Any) -> bool:

@@ -12,6 +12,7 @@ from edgeq_lib import splits
 from edgeq_lib.compress import grid, low_bit, ptq, ptq_repair
 from edgeq_lib.compress.bias_correction import correct_biases
 from edgeq_lib.datasets import Split
+from edgeq_lib.study import digest
 
 Figures = dict[str, float]
 
@@ -39,20 +40,22 @@ def corrected(model: bytes, file: bytes, images: np.ndarray, compare: Callable[[
 
 def fine_tune(simulation: Any, model: Any, images: Any, preprocess: Callable[[np.ndarray], np.ndarray], *,
               epochs: int, learning_rate: float, batch: int, limit_train: int | None, seed: int,
-              augmentation: Mapping[str, Any], key: Mapping[str, Any], folder: Path) -> list[dict[str, float]]:
+              augmentation: Mapping[str, Any], folder: Path, key: Any = None) -> list[dict[str, float]]:
     """Train weights and steps of `simulation` (see `qat.quantize_aware`) in place towards the outputs of the float Keras
     `model` on training images; labels are not used (Esser et al., arXiv 1902.08153; Hinton et al., arXiv 1503.02531).
 
-    `images` is what `datasets.load` gives; of its training images `limit_train`, class-balanced, or all. `key` tells apart
-    what is trained, for resuming (see `training.fit`, whose history of epochs is returned).
+    `images` is what `datasets.load` gives; of its training images `limit_train`, class-balanced, or all. What stands in
+    `folder` is resumed if the weights of both networks are the same and `key`, which names all else that tells one
+    simulation from another (see `training.fit`, whose history of epochs is returned).
     """
     from edgeq_lib import training  # the rest of this module does without TensorFlow
     train = images.train
     if limit_train:
         drawn = splits.draw_calibration(train.labels, limit_train, seed)
         train = Split(np.asarray(train.images[drawn]), train.labels[drawn])
-    settings = [epochs, learning_rate, batch, limit_train, seed, dict(augmentation), images.calibration.tolist()]
+    settings = [epochs, learning_rate, batch, limit_train, seed, dict(augmentation), key]
+    start = digest(b"".join(values.tobytes() for network in (simulation, model) for values in network.get_weights()))
     return training.fit(simulation, train, images.validation, preprocess, epochs=epochs, learning_rate=learning_rate,
                         optimizer="adam", batch=batch, schedule="cosine", seed=seed, teacher=model,
-                        key={"data": images.manifest["fingerprint"], "settings": settings, **key},
+                        key={"data": images.manifest["fingerprint"], "settings": settings, "start": start},
                         augment=training.augmentation(**augmentation), folder=folder)

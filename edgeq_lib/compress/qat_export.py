@@ -66,7 +66,7 @@ def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8")
 
 
 def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, Grid]:
-    """Output of an op of the float flatbuffer → the grid that training gave its kernel, for low-bit kernels."""
+    """Output of an op of the float flatbuffer → the grid that training gave its kernel, where its steps were trained."""
     learned = {wrapper.layer.name: wrapper for wrapper in wrappers(model) if wrapper.quantize_config.learned}
     found = _paired({name: _rounded_kernel(wrapper)[0] for name, wrapper in learned.items()}, kernels(flat))
     _check_paired(set(learned) - set(found))
@@ -78,13 +78,13 @@ def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, Grid]:
 def by_layer(model: keras.Model, flat: bytes, grids: Mapping[str, Grid]) -> dict[str, Grid]:
     """The grids of a float flatbuffer's ops by the names of the Keras layers that they came from, for `quantize_aware`.
 
-    `model`: batch norms folded, as `flat` was made from it. 8-bit grids are left out, they are what training gives every
-    kernel. Raises EdgeqError when the weights of a low-bit op are those of no layer.
+    `model`: batch norms folded, as `flat` was made from it. Those of 8 bits are among them: layers make up for each other's
+    errors, and with other codes in one of them the rest would make up for errors that are not there. Raises EdgeqError when
+    the weights of a low-bit op are those of no layer.
     """
-    low = [kernel for kernel in kernels(flat) if grids[kernel.name].bits < 8]
     weights = {layer.name: getattr(layer, kernel_name(layer)).numpy() for layer in model.layers if kernel_name(layer)}
-    found = _paired(weights, low)
-    _check_paired({kernel.name for kernel in low} - {kernel.name for kernel in found.values()})
+    found = _paired(weights, kernels(flat))
+    _check_paired({name for name, each in grids.items() if each.bits < 8} - {kernel.name for kernel in found.values()})
     return {layer: grids[kernel.name] for layer, kernel in found.items()}
 
 
