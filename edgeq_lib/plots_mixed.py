@@ -35,7 +35,7 @@ def deserved(layers: Sequence[Mapping[str, Any]], mixes: Mapping[str, Sequence[i
     above.margins(y=0.16)
     for place in _apart([each for each in np.argsort(-loudest, kind="stable") if loudest[each] > 0], marked):
         above.annotate(layers[place]["layer"], (place, 100 * loudest[place]), xytext=(0, 5), textcoords="offset points",
-                       fontsize=7, color="#444444", ha="right" if place > 0.7 * len(layers) else "left")
+                       fontsize=7, color="#444444", ha="right" if place > 0.83 * len(layers) else "left")
     above.set(ylabel="Noise added, % of the output", title="What each layer's bits are worth, and who gets them")
     shades = ListedColormap([BITS[bits] for bits in used])
     below.pcolormesh(np.arange(len(layers) + 1) - 0.5, np.arange(len(mixes) + 1) - 0.5, np.array(list(mixes.values())),
