@@ -252,8 +252,8 @@ error = np.array([row["noise"] / row["predicted"] for row in programme])
 groups = [{label: found[label] for label in found if label.endswith("trained") == trained} for trained in (False, True)]
 Markdown(f"On {len(base):,} validation images: " + " ".join(mixed_precision.verdict(each, size) for each in groups if each) + f"""
 
-On test: {"; ".join(f"**{row['variant']}** is {row['% smaller']:.1f} % smaller than {yardstick.name} and loses {row['drop']:.2f} "
-                    f"points against it [{row['drop_low']:.2f}, {row['drop_high']:.2f}]"
+On test: {"; ".join(f"**{row['variant']}** is {abs(row['% smaller']):.1f} % {'smaller' if row['% smaller'] > 0 else 'larger'} than "
+                    f"{yardstick.name} and loses {row['drop']:.2f} points against it [{row['drop_low']:.2f}, {row['drop_high']:.2f}]"
                     for row in against.to_dict("records") if row["split"] == "test") or "no mix to compare"}.
 
 The layer that deserves its bits most is {worth["% a kB"].idxmax()}. The measured noise of the programme's mixes is
