@@ -39,12 +39,12 @@ def against(yardstick: Variant, chosen: Sequence[Variant], splits: Mapping[str, 
     """One row a variant and split, paired with another variant instead of float32: how much smaller its file is, in percent,
     and what it loses in points, with the 95 % interval. `splits`: name → labels (n,). All are scored already."""
     columns, found = ["variant", "split", "% smaller", "drop", "drop_low", "drop_high", "p_value"], []
-    size = yardstick.path.stat().st_size
+    base, size = yardstick.arrays(), yardstick.path.stat().st_size
     for variant in chosen:
+        outputs, smaller = variant.arrays(), 100 * (1 - variant.path.stat().st_size / size)
         for split, labels in splits.items():
-            right = [stats.correctness(each.arrays()[split], labels)[0] for each in (yardstick, variant)]
-            found.append({"variant": variant.name, "split": split, "% smaller": 100 * (1 - variant.path.stat().st_size / size),
-                          **stats.paired(*right)})
+            right = [stats.correctness(each[split], labels)[0] for each in (base, outputs)]
+            found.append({"variant": variant.name, "split": split, "% smaller": smaller, **stats.paired(*right)})
     return pd.DataFrame(found, columns=columns)
 
 

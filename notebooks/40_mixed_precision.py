@@ -207,8 +207,8 @@ pd.DataFrame(found).T
 # %% [markdown]
 # ## 6 · To the shelf, and to the test
 #
-# Those mixes go to the shelf that no file of at most their size beats, by the rule above; and uniform 4 bits, the better of
-# its two files by the same rule.
+# Those mixes go to the shelf that no file of at most their size beats, by the rule above; and uniform 4 bits, trained if that
+# is better by the same rule.
 
 # %%
 order = sorted(found, key=lambda label: found[label][size])

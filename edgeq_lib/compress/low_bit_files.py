@@ -45,15 +45,15 @@ def fine_tune(simulation: Any, model: Any, images: Any, preprocess: Callable[[np
     `model` on training images; labels are not used (Esser et al., arXiv 1902.08153; Hinton et al., arXiv 1503.02531).
 
     `images` is what `datasets.load` gives; of its training images `limit_train`, class-balanced, or all. What stands in
-    `folder` is resumed if the weights of both networks are the same and `key`, which names all else that tells one
-    simulation from another (see `training.fit`, whose history of epochs is returned).
+    `folder` is resumed if the weights of both networks, the calibration images and `key` are the same, which names all else
+    that tells one simulation from another (see `training.fit`, whose history of epochs is returned).
     """
     from edgeq_lib import training  # the rest of this module does without TensorFlow
     train = images.train
     if limit_train:
         drawn = splits.draw_calibration(train.labels, limit_train, seed)
         train = Split(np.asarray(train.images[drawn]), train.labels[drawn])
-    settings = [epochs, learning_rate, batch, limit_train, seed, dict(augmentation), key]
+    settings = [epochs, learning_rate, batch, limit_train, seed, dict(augmentation), images.calibration.tolist(), key]
     start = digest(b"".join(values.tobytes() for network in (simulation, model) for values in network.get_weights()))
     return training.fit(simulation, train, images.validation, preprocess, epochs=epochs, learning_rate=learning_rate,
                         optimizer="adam", batch=batch, schedule="cosine", seed=seed, teacher=model,

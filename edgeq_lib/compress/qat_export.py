@@ -32,12 +32,12 @@ def float_model(model: keras.Model) -> keras.Model:
             return None
         if keras_graph.activation_name(layer.layer) == "linear" and isinstance(layer.layer, layers.Activation):
             return keras_graph.identity  # the input's quantizer
-        return keras_graph.clone(layer.layer, _rounded_kernel(layer))
+        return keras_graph.clone(layer.layer, _computed_weights(layer))
 
     return keras_graph.rebuild(model, replace)
 
 
-def _rounded_kernel(wrapper: Any) -> list[np.ndarray]:
+def _computed_weights(wrapper: Any) -> list[np.ndarray]:
     """The weights of a wrapped layer, its kernel, if it has one, as training computes with it."""
     values, rounding = [variable.numpy() for variable in float_weights(wrapper)], wrapper.quantize_config.kernel
     return [rounding(values[0], False, {}).numpy(), *values[1:]] if rounding else values
@@ -68,7 +68,7 @@ def export(model: keras.Model, calibration_images: np.ndarray, io: str = "int8")
 def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, Grid]:
     """Output of an op of the float flatbuffer → the grid that training gave its kernel, where its steps were trained."""
     learned = {wrapper.layer.name: wrapper for wrapper in wrappers(model) if wrapper.quantize_config.learned}
-    found = _paired({name: _rounded_kernel(wrapper)[0] for name, wrapper in learned.items()}, kernels(flat))
+    found = _paired({name: _computed_weights(wrapper)[0] for name, wrapper in learned.items()}, kernels(flat))
     _check_paired(set(learned) - set(found))
     quantizers = {name: wrapper.quantize_config.learned for name, wrapper in learned.items()}
     return {kernel.name: nearest(kernel.weights, quantizers[name].step(None).numpy(), quantizers[name].bits)
