@@ -34,16 +34,16 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
 benchmark: $(STAMP)  ## the workbook's own speed, as ratios measured in one run
-	@$(BIN)/python tests/speed.py
+	@$(BIN)/python tools/speed.py
 
 stand-ins: $(STAMP)  ## the studies that need a network, to their end on stand-ins (long)
-	@$(BIN)/python tests/stand_ins.py
+	@$(BIN)/python tools/stand_ins.py
 
 lint: $(STAMP)  ## ruff over library and tests
 	@$(BIN)/ruff check .
 
 notebooks: $(STAMP)  ## re-execute the notebooks with their defaults, and write their paired .py
-	@$(BIN)/python tests/execute.py
+	@$(BIN)/python tools/execute.py
 
 publish: $(STAMP)  ## copy a study's report to figures/: make publish STUDY=name
 	@$(BIN)/edgeq publish $(STUDY)

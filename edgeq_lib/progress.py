@@ -31,5 +31,7 @@ def progress(iterable: Iterable[Item], label: str, total: int | None = None) -> 
         if time.time() - last > 0.5:
             last = time.time()
             eta = (last - started) / done * (total - done) if done and total else None
-            Path(channel).write_text(json.dumps({"label": label, "done": done, "total": total, "eta": eta}))
+            Path(channel).write_text(
+                json.dumps({"label": label, "done": done, "total": total, "eta": eta})
+            )
         yield item

@@ -6,8 +6,6 @@ command line answers at once.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import io
 import json
 import os
@@ -18,84 +16,29 @@ from typing import Any
 
 import numpy as np
 
-
-class EdgeqError(Exception):
-    """A mistake that the user can mend; its message is one sentence that says what is wrong and how."""
-
-
-def home() -> Path:
-    """The folder that holds `studies`, `notebooks`, `data`, `runs` and `figures`: `EDGEQ_HOME`, or this checkout."""
-    return Path(os.environ.get("EDGEQ_HOME") or Path(__file__).resolve().parent.parent)
-
-
-def runs() -> Path:
-    """Where working output goes: `EDGEQ_RUNS`, or `runs` in the checkout."""
-    return Path(os.environ.get("EDGEQ_RUNS") or home() / "runs")
-
-
-def digest(content: bytes | str | Any) -> str:
-    """SHA-256 of bytes, text, or anything that JSON can hold (keys sorted)."""
-    if not isinstance(content, bytes):
-        content = (content if isinstance(content, str) else json.dumps(content, sort_keys=True)).encode()
-    return hashlib.sha256(content).hexdigest()
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary name in the same folder, then renamed.
-
-    Raises EdgeqError when the disk is full; what stood at `path` before is still there then.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise EdgeqError(f"The disk is full: {path.name} was not written; free some space and run the same "
-                             "command again, finished work is kept.") from None
-        raise
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically; NaN is refused, since no reader could compare it."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False, default=_plain) + "\n").encode())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no place in a JSON record")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON record; raises EdgeqError when it is garbled (a file that a person edited, say)."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise EdgeqError(f"The record {path.name} in {path.parent.name} is not valid JSON; delete it and run the stage "
-                         "again.") from None
+from edgeq_lib.files import EdgeqError, digest, read_json, runs, state_of, write_bytes, write_json
 
 
 class Variant:
     """One compressed model on the shelf: `model.tflite` with its records beside it."""
 
     def __init__(self, study: Study, folder: Path):
-        self.study, self.folder, self.name, self.path = study, folder, folder.name, folder / "model.tflite"
+        self.study, self.folder, self.name, self.path = (
+            study,
+            folder,
+            folder.name,
+            folder / "model.tflite",
+        )
         self.facts: dict[str, Any] = read_json(folder / "variant.json")
 
     def model(self) -> bytes:
         """The flatbuffer. Raises EdgeqError when it is not the file that was shelved."""
         content = self.path.read_bytes() if self.path.exists() else b""
         if digest(content) != self.facts["sha256"]:
-            raise EdgeqError(f"The file of variant '{self.name}' ({len(content)} bytes) is not the one that was shelved; "
-                             f"make it again with `edgeq run {self.study.name} --force --only {self.facts['stage']}`.")
+            raise EdgeqError(
+                f"The file of variant '{self.name}' ({len(content)} bytes) is not the one that was shelved; "
+                f"make it again with `edgeq run {self.study.name} --force --only {self.facts['stage']}`."
+            )
         self.study.note_read(self.path)
         return content
 
@@ -163,8 +106,10 @@ class Study:
         """A record of the study. Raises EdgeqError when no stage has written it."""
         path = self.folder / "records" / f"{record}.json"
         if not path.exists():
-            raise EdgeqError(f"Study '{self.name}' has no record '{record}' yet: run the earlier notebooks first, "
-                             f"`edgeq run {self.name}` does it.")
+            raise EdgeqError(
+                f"Study '{self.name}' has no record '{record}' yet: run the earlier notebooks first, "
+                f"`edgeq run {self.name}` does it."
+            )
         self.note_read(path)
         return read_json(path)
 
@@ -191,8 +136,10 @@ class Study:
         """Keep a matplotlib figure of this stage for the report, and return it to be shown."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-        for suffix, content in ((".png", buffer.getvalue()),
-                                (".json", json.dumps({"caption": caption, "stage": self.stage}).encode())):
+        for suffix, content in (
+            (".png", buffer.getvalue()),
+            (".json", json.dumps({"caption": caption, "stage": self.stage}).encode()),
+        ):
             path = self.folder / "extra_figures" / (name + suffix)
             self.note_write(path)
             write_bytes(path, content)
@@ -204,16 +151,24 @@ class Study:
         found = [Variant(self, folder) for folder in folders if not folder.name.startswith(".")]
         # What a stage left that broke off before its end does not count.
         whole = {path.stem for path in (self.folder / "stages").glob("*.json")} | {self.stage}
-        return sorted((variant for variant in found if variant.facts["stage"] in whole),
-                      key=lambda variant: (variant.facts["stage"], variant.facts["order"], variant.name))
+        return sorted(
+            (variant for variant in found if variant.facts["stage"] in whole),
+            key=lambda variant: (variant.facts["stage"], variant.facts["order"], variant.name),
+        )
 
     def variant(self, name: str) -> Variant:
         """One variant by name. Raises EdgeqError when it is not on the shelf."""
         folder = self.folder / "variants" / name
         if not (folder / "variant.json").exists():
-            have = ", ".join(sorted(path.parent.name for path in (self.folder / "variants").glob("*/variant.json")))
-            raise EdgeqError(f"There is no variant '{name}' in study '{self.name}' (there: {have or 'none'}); "
-                             "run the notebook that makes it first.")
+            have = ", ".join(
+                sorted(
+                    path.parent.name for path in (self.folder / "variants").glob("*/variant.json")
+                )
+            )
+            raise EdgeqError(
+                f"There is no variant '{name}' in study '{self.name}' (there: {have or 'none'}); "
+                "run the notebook that makes it first."
+            )
         return Variant(self, folder)
 
     def shelve(self, name: str, model: bytes, **facts: Any) -> Variant:
@@ -223,8 +178,15 @@ class Study:
         variant unless it is a peer or a repeat.
         """
         folder = self.folder / "variants" / name
-        facts = {"kind": "variant", "parent": None, "seed": None, **facts, "stage": self.stage,
-                 "order": len(self._made), "sha256": digest(model)}
+        facts = {
+            "kind": "variant",
+            "parent": None,
+            "seed": None,
+            **facts,
+            "stage": self.stage,
+            "order": len(self._made),
+            "sha256": digest(model),
+        }
         self._made.append(name)
         for file in ("model.tflite", "variant.json"):
             self.note_write(folder / file)
@@ -252,21 +214,31 @@ class Study:
         for variant in self.on_shelf():
             if variant.facts["stage"] == self.stage and variant.name not in self._made:
                 shutil.rmtree(variant.folder)
-        write_json(self.folder / "stages" / f"{self.stage}.json", {
-            "stage": self.stage, "key": os.environ.get("EDGEQ_STAGE_KEY"), "reads": self._reads, "made": self._made,
-            "written": {path: state_of(self.folder / path) for path in sorted(self._written)},
-            "seconds": round(time.time() - self.started, 1), "summary": summary})
+        write_json(
+            self.folder / "stages" / f"{self.stage}.json",
+            {
+                "stage": self.stage,
+                "key": os.environ.get("EDGEQ_STAGE_KEY"),
+                "reads": self._reads,
+                "made": self._made,
+                "written": {path: state_of(self.folder / path) for path in sorted(self._written)},
+                "seconds": round(time.time() - self.started, 1),
+                "summary": summary,
+            },
+        )
 
 
 def shelf_state(variants: list[Variant], made: list[str]) -> str:
     """A fingerprint of the list of variants, those left out that the reading stage makes itself."""
-    return digest([[variant.name, variant.facts["sha256"]] for variant in variants if variant.name not in made])
+    return digest(
+        [
+            [variant.name, variant.facts["sha256"]]
+            for variant in variants
+            if variant.name not in made
+        ]
+    )
 
 
-def state_of(path: Path) -> str | None:
-    """A fingerprint of a file's content, None when it is missing; for arrays of images, size and time stand for it."""
-    if not path.exists():
-        return None
-    if path.suffix == ".npy":
-        return f"{path.stat().st_size}:{path.stat().st_mtime_ns}"
-    return digest(path.read_bytes())
+SYNTHETIC = (
+    "STAND-IN"  # begins the form of data that only prove the way; no study of them may be published
+)

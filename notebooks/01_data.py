@@ -29,9 +29,11 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveInt
 
-from edgeq_lib import datasets, plots_data
-from edgeq_lib.parameters import Fraction, NameOrPath
-from edgeq_lib.run import open_study
+from edgeq_lib.data import dataset
+from edgeq_lib.data.prepare import prepare
+from edgeq_lib.pipeline.config import Fraction, NameOrPath
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.data import plot_class_balance, plot_samples
 
 # %% [markdown]
 # ## Parameters
@@ -60,9 +62,9 @@ max_skipped: Fraction = 0.01  # share of unreadable images past which the study 
 
 # %%
 shelf = open_study(study, stage="01_data")
-manifest = datasets.prepare(shelf, data=data, image_size=image_size, channels=channels, splits=splits, validation=validation,
+manifest = prepare(shelf, data=data, image_size=image_size, channels=channels, splits=splits, validation=validation,
                             test=test, limit_train=limit_train, calibration=calibration, seed=seed, max_skipped=max_skipped)
-arrays = datasets.load(shelf)
+arrays = dataset.load(shelf)
 
 # %% [markdown]
 # ## 2 · The splits
@@ -80,7 +82,7 @@ pd.DataFrame([{"split": name, "images": part["n"], "rarest class": min(part["per
 # Balance matters for what "accuracy" means: with one frequent class, guessing it already scores its share.
 
 # %%
-plots_data.class_balance(manifest)
+plot_class_balance(manifest)
 
 # %% [markdown]
 # ## 3 · Look at them
@@ -88,7 +90,7 @@ plots_data.class_balance(manifest)
 # Always look. Wrong labels, wrong colours and wrong crops are seen in a second here and cost a day later.
 
 # %%
-plots_data.sample_grid(arrays.train.images[:24], arrays.train.labels[:24], arrays.classes)
+plot_samples(arrays.train.images[:24], arrays.train.labels[:24], arrays.classes)
 
 # %% [markdown]
 # What was left out or converted on the way in:
@@ -113,7 +115,7 @@ print(f"{drawn['n']} of {manifest['splits']['train']['n']} training images, seed
 # Do they look like the data? A representative set of noise or of one class is a classic reason for a bad int8 model.
 
 # %%
-plots_data.sample_grid(arrays.calibration_images[:16], arrays.train.labels[arrays.calibration[:16]], arrays.classes)
+plot_samples(arrays.calibration_images[:16], arrays.train.labels[arrays.calibration[:16]], arrays.classes)
 
 # %% [markdown]
 # ## 5 · Proof that nothing leaks
@@ -121,7 +123,7 @@ plots_data.sample_grid(arrays.calibration_images[:16], arrays.train.labels[array
 # Compared by content, not by file name: no image may stand in two splits. This raises an error if one does.
 
 # %% tags=["nbval-check-output"]
-shared = datasets.prove_disjoint(arrays)
+shared = dataset.prove_disjoint(arrays)
 pd.Series(shared, name="images shared").to_frame()
 
 # %% [markdown]

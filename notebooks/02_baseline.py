@@ -30,9 +30,16 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, keras_files, keras_graph, litert, plots_data, tables, training, zoo
-from edgeq_lib.parameters import FirstOf, Fraction, IfThere, NameOrPath
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis.tables import variants_table
+from edgeq_lib.data import dataset
+from edgeq_lib.measure.accuracy import check_parity, score
+from edgeq_lib.models import training, zoo
+from edgeq_lib.models.convert import convert
+from edgeq_lib.models.graph import layer_census
+from edgeq_lib.models.weights import checkpoint_bytes, save_float_model
+from edgeq_lib.pipeline.config import FirstOf, Fraction, IfThere, NameOrPath
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.data import plot_learning_curves
 
 # %% [markdown]
 # ## Parameters
@@ -76,14 +83,14 @@ cutmix: Fraction = 0.0  # share of steps in which a box of each image, and of it
 
 # %%
 shelf = open_study(study, stage="02_baseline", needs="01_data")
-images = datasets.load(shelf)
+images = dataset.load(shelf)
 net, preprocess, not_loaded = zoo.obtain(model, weights, images.train.images.shape[1:], len(images.classes), alpha=alpha,
                                          preprocessing=preprocessing, trusted=trusted, seed=seed, trained=trained)
 
 # %% tags=["nbval-check-output"]
 print(f"{net.count_params():,} parameters; pixels become (x - {preprocess.mean}) / {preprocess.std}; "
       f"layers not loaded: {not_loaded or 'none'}")
-pd.Series(keras_graph.layer_census(net), name="layers").to_frame().T
+pd.Series(layer_census(net), name="layers").to_frame().T
 
 # %% [markdown]
 # ## 2 · Train
@@ -119,7 +126,7 @@ seconds = sum(epoch["seconds"] for epoch in history)
 # Curves that still rise mean that training was too short, and that every later comparison is made with a weak baseline.
 
 # %%
-plots_data.learning_curves(history) if history else Markdown("*Nothing was trained here: the weights are used as they came.*")
+plot_learning_curves(history) if history else Markdown("*Nothing was trained here: the weights are used as they came.*")
 
 # %% [markdown]
 # ## 3 · The float flatbuffer, once
@@ -127,8 +134,8 @@ plots_data.learning_curves(history) if history else Markdown("*Nothing was train
 # Exported at a batch of one. All post-training variants are made from this one file, so conversion is paid once.
 
 # %%
-keras_files.shelve_model(shelf, net)
-flatbuffer = litert.convert(net)
+save_float_model(shelf, net)
+flatbuffer = convert(net)
 float32 = shelf.shelve("float32", flatbuffer, technique="baseline", scheme="float32", engine="converter", seed=seed,
                        seconds=round(seconds, 1))
 
@@ -137,14 +144,14 @@ float32 = shelf.shelve("float32", flatbuffer, technique="baseline", scheme="floa
 # holds the optimizer's state as well: three numbers a weight instead of one. This is how large that file is here.
 
 # %% tags=["nbval-check-output"]
-checkpoint = keras_files.checkpoint_bytes(net)
+checkpoint = checkpoint_bytes(net)
 print(f"checkpoint with Adam's state {checkpoint / 1e3:,.0f} kB: {checkpoint / len(flatbuffer):.1f} × the float flatbuffer")
 
 # %% [markdown]
 # Is it the same function? Keras and the flatbuffer on the same real images: they must agree on every top-1, up to rounding.
 
 # %%
-parity = evaluate.parity(net, flatbuffer, images.validation.images[:256], preprocess)
+parity = check_parity(net, flatbuffer, images.validation.images[:256], preprocess)
 pd.Series(parity, name="Keras against flatbuffer").to_frame()
 
 # %% [markdown]
@@ -153,8 +160,8 @@ pd.Series(parity, name="Keras against flatbuffer").to_frame()
 # On **validation**, with a 95 % interval (Wilson). Test predictions are stored for the last notebook and not looked at here.
 
 # %%
-quality = evaluate.score(shelf, float32, images, preprocess)
-tables.variants([float32])
+quality = score(shelf, float32, images, preprocess)
+variants_table([float32])
 
 # %% [markdown]
 # The class that it knows worst: a small drop on average can hide a large one there.

@@ -35,10 +35,16 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt
 
-from edgeq_lib import datasets, evaluate, keras_files, plots, splits, tables, zoo
-from edgeq_lib.compress import ptq
+from edgeq_lib.analysis.tables import rows, variants_table
+from edgeq_lib.compress.quantize import calibration, ptq, quantizer
+from edgeq_lib.data import dataset
+from edgeq_lib.data.splits import draw_calibration
+from edgeq_lib.measure.accuracy import score
+from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.variants import plot_drops, plot_sizes, plot_weight_bits
 from edgeq_lib.progress import progress
-from edgeq_lib.run import open_study
 
 # %% [markdown]
 # ## Parameters
@@ -57,7 +63,7 @@ repeats: list[int] = []  # further seeds: int8 is made again from other calibrat
 # Bits of weights and activations (32 = float), one scale a channel or a tensor, and the type of the file's input and output.
 
 # %% tags=["nbval-check-output"]
-pd.DataFrame({name: asdict(ptq.scheme(name)) for name in schemes}).T
+pd.DataFrame({name: asdict(quantizer.scheme(name)) for name in schemes}).T
 
 # %% [markdown]
 # ## 2 · Calibrate once
@@ -69,12 +75,12 @@ pd.DataFrame({name: asdict(ptq.scheme(name)) for name in schemes}).T
 
 # %%
 shelf = open_study(study, stage="03_ptq", needs="02_baseline")
-images, baseline = datasets.load(shelf), shelf.read("baseline")
-preprocess, float32 = zoo.Preprocessing(**baseline["preprocessing"]), shelf.variant("float32")
+images, baseline = dataset.load(shelf), shelf.read("baseline")
+preprocess, float32 = Preprocessing(**baseline["preprocessing"]), shelf.variant("float32")
 
 # %%
 started = time.time()
-ranges = ptq.calibrate(float32.model(), preprocess(images.calibration_images), preprocess.range,
+ranges = calibration.calibrate(float32.model(), preprocess(images.calibration_images), preprocess.range,
                        summary=activation_ranges)
 print(f"{len(ranges)} tensors calibrated on {len(images.calibration)} images")
 
@@ -87,8 +93,8 @@ print(f"{len(ranges)} tensors calibrated on {len(images.calibration)} images")
 # %%
 made, calibration_seconds = [], time.time() - started
 for name in progress(schemes, "schemes"):
-    spec, started = ptq.scheme(name), time.time()
-    model = ptq.quantize(float32.model(), spec, ranges)
+    spec, started = quantizer.scheme(name), time.time()
+    model = quantizer.quantize(float32.model(), spec, ranges)
     made.append(shelf.shelve(name, model, technique="ptq", scheme=spec.scheme, engine="litert-quantizer", parent="float32",
                              seed=seed, seconds=round(time.time() - started + spec.calibrated * calibration_seconds, 2)))
 
@@ -97,11 +103,11 @@ for name in progress(schemes, "schemes"):
 # each scheme anew, which takes longer.
 
 # %%
-keras_model = keras_files.shelved_model(shelf) if converter_schemes else None
+keras_model = load_float_model(shelf) if converter_schemes else None
 calibration_set = preprocess(images.calibration_images)
 for name in progress(converter_schemes, "TensorFlow's converter"):
-    spec, started = ptq.scheme(name), time.time()
-    model = ptq.convert_quantized(keras_model, spec, calibration_set)
+    spec, started = quantizer.scheme(name), time.time()
+    model = ptq.quantize_with_converter(keras_model, spec, calibration_set)
     made.append(shelf.shelve(f"{name}_converter", model, technique="ptq", scheme=spec.scheme, engine="converter",
                              parent="float32", seed=seed, seconds=round(time.time() - started, 2)))
 
@@ -112,9 +118,9 @@ for name in progress(converter_schemes, "TensorFlow's converter"):
 # %%
 again = []
 for other in progress(repeats, "other calibration sets"):
-    drawn, started = splits.draw_calibration(images.train.labels, len(images.calibration), other), time.time()
-    redone = ptq.calibrate(float32.model(), preprocess(images.train.images[drawn]), preprocess.range, summary=activation_ranges)
-    again.append(shelf.shelve(f"int8_seed{other}", ptq.quantize(float32.model(), ptq.scheme("int8"), redone), kind="repeat",
+    drawn, started = draw_calibration(images.train.labels, len(images.calibration), other), time.time()
+    redone = calibration.calibrate(float32.model(), preprocess(images.train.images[drawn]), preprocess.range, summary=activation_ranges)
+    again.append(shelf.shelve(f"int8_seed{other}", quantizer.quantize(float32.model(), quantizer.scheme("int8"), redone), kind="repeat",
                               repeats="int8", technique="ptq", scheme="int8", engine="litert-quantizer", parent="float32",
                               seed=other, seconds=round(time.time() - started, 2)))
 
@@ -126,15 +132,15 @@ for other in progress(repeats, "other calibration sets"):
 
 # %%
 for variant in progress([*made, *again], "evaluation"):
-    evaluate.score(shelf, variant, images, preprocess)
-table = tables.variants([float32, *made])
+    score(shelf, variant, images, preprocess)
+table = variants_table([float32, *made])
 table
 
 # %% [markdown]
 # The same scheme from other calibration images, seed by seed (nothing when `repeats` is empty):
 
 # %%
-tables.variants([shelf.variant("int8"), *again]) if again else Markdown("*No repeats were asked for.*")
+variants_table([shelf.variant("int8"), *again]) if again else Markdown("*No repeats were asked for.*")
 
 # %% [markdown]
 # ## 5 · See it
@@ -142,19 +148,19 @@ tables.variants([shelf.variant("int8"), *again]) if again else Markdown("*No rep
 # Left of the line is better than float32, right of it worse; the bar is the 95 % interval of the paired drop.
 
 # %%
-plots.drop_bars(tables.rows([float32, *made]))
+plot_drops(rows([float32, *made]))
 
 # %% [markdown]
 # What it buys in bytes, before and after compression for download (gzip):
 
 # %%
-plots.size_bars(tables.rows([float32, *made]))
+plot_sizes(rows([float32, *made]))
 
 # %% [markdown]
 # How the weights divide over bit widths, read from the files themselves, not from what was asked for:
 
 # %%
-plots.weight_bits(tables.rows([float32, *made]))
+plot_weight_bits(rows([float32, *made]))
 
 # %% [markdown]
 # ## What we know now

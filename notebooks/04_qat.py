@@ -33,9 +33,18 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, plots, plots_data, splits, tables, training, zoo
-from edgeq_lib.compress import qat, qat_export
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis.tables import rows, variants_table
+from edgeq_lib.compress.quantize import qat, qat_export
+from edgeq_lib.data import dataset
+from edgeq_lib.data.splits import draw_calibration
+from edgeq_lib.measure.accuracy import check_parity, score
+from edgeq_lib.models import training
+from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.data import plot_learning_curves
+from edgeq_lib.plots.variants import plot_drops
+from edgeq_lib.tflite.inspect import inspect_file
 
 # %% [markdown]
 # ## Parameters
@@ -63,9 +72,9 @@ selective: bool = True  # also make the published selective recipe, to show what
 
 # %%
 shelf = open_study(study, stage="04_qat", needs="03_ptq")
-images, baseline = datasets.load(shelf), shelf.read("baseline")
-preprocess = zoo.Preprocessing(**baseline["preprocessing"])
-float_model = keras_files.shelved_model(shelf)
+images, baseline = dataset.load(shelf), shelf.read("baseline")
+preprocess = Preprocessing(**baseline["preprocessing"])
+float_model = load_float_model(shelf)
 
 # %%
 calibration_set = preprocess(images.calibration_images)
@@ -81,8 +90,8 @@ print(f"{len(float_model.layers)} layers in the float model, {len(model.layers)}
 # needed: it then repairs the float model's own answers.
 
 # %%
-chosen = splits.draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
-train = datasets.Split(np.asarray(images.train.images[chosen]), images.train.labels[chosen]) if limit_train else images.train
+chosen = draw_calibration(images.train.labels, limit_train or len(images.train.labels), seed)
+train = dataset.Split(np.asarray(images.train.images[chosen]), images.train.labels[chosen]) if limit_train else images.train
 recipe = {"data": images.manifest["fingerprint"], "parent": shelf.variant("float32").facts["sha256"], "epochs": epochs,
           "settings": [learning_rate, optimizer, batch, "logits" if distil else "labels", limit_train, baseline["augmentation"]]}
 settings = {"epochs": epochs, "learning_rate": learning_rate, "optimizer": optimizer, "batch": batch, "schedule": "cosine",
@@ -92,7 +101,7 @@ settings = {"epochs": epochs, "learning_rate": learning_rate, "optimizer": optim
 # %%
 history = training.fit(model, train, images.validation, preprocess, seed=seed, **settings,
                        key={**recipe, "graph": "full", "seed": seed, "calibration": images.calibration.tolist()})
-plots_data.learning_curves(history)
+plot_learning_curves(history)
 
 # %% [markdown]
 # ## 3 · Export
@@ -102,7 +111,7 @@ plots_data.learning_curves(history)
 # beside the file: without labels, only what learned from float32's outputs can be made.
 
 # %%
-started, file = time.time(), qat_export.export(model, calibration_set, io)
+started, file = time.time(), qat_export.export_int8(model, calibration_set, io)
 learned = {"technique": "qat", "trained": "outputs" if distil else "labels"}
 variant = shelf.shelve("qat_int8", file, **learned, scheme="int8", engine="litert-quantizer", parent="float32",
                        seed=seed, seconds=round(time.time() - started + sum(epoch["seconds"] for epoch in history), 1))
@@ -115,7 +124,7 @@ made = [variant]
 
 # %%
 sample = np.concatenate([images.validation.images[:1000], images.train.images[:1000]])[:1000]
-agreement = evaluate.parity(model, file, sample, preprocess)
+agreement = check_parity(model, file, sample, preprocess)
 pd.Series(agreement, name="training graph against flatbuffer").to_frame()
 
 # %% [markdown]
@@ -141,11 +150,11 @@ if selective:
 # %%
 again = []
 for other in repeats:
-    drawn = splits.draw_calibration(images.train.labels, len(images.calibration), other)
+    drawn = draw_calibration(images.train.labels, len(images.calibration), other)
     redone = qat.quantize_aware(float_model, preprocess(images.train.images[drawn]))
     past = training.fit(redone, train, images.validation, preprocess, seed=other, **settings,
                         key={**recipe, "graph": "full", "seed": other, "calibration": drawn.tolist()})
-    again.append(shelf.shelve(f"qat_int8_seed{other}", qat_export.export(redone, preprocess(images.train.images[drawn]), io),
+    again.append(shelf.shelve(f"qat_int8_seed{other}", qat_export.export_int8(redone, preprocess(images.train.images[drawn]), io),
                               kind="repeat", repeats="qat_int8", **learned, scheme="int8", engine="litert-quantizer",
                               parent="float32", seed=other, seconds=sum(epoch["seconds"] for epoch in past)))
 
@@ -157,7 +166,7 @@ for other in repeats:
 
 # %% tags=["nbval-check-output"]
 reference = [shelf.variant("int8")] if (shelf.folder / "variants" / "int8").exists() else []
-operations = pd.DataFrame({each.name: flatbuffer.report(each.model())["ops"] for each in [*reference, *made]})
+operations = pd.DataFrame({each.name: inspect_file(each.model())["ops"] for each in [*reference, *made]})
 operations.fillna(0).astype(int)
 
 # %% [markdown]
@@ -167,18 +176,18 @@ operations.fillna(0).astype(int)
 
 # %%
 for each in [*made, *again]:
-    evaluate.score(shelf, each, images, preprocess)
-table = tables.variants([shelf.variant("float32"), *reference, *made])
+    score(shelf, each, images, preprocess)
+table = variants_table([shelf.variant("float32"), *reference, *made])
 table
 
 # %%
-plots.drop_bars(tables.rows([shelf.variant("float32"), *reference, *made]))
+plot_drops(rows([shelf.variant("float32"), *reference, *made]))
 
 # %% [markdown]
 # Seed by seed (nothing when `repeats` is empty):
 
 # %%
-tables.variants([variant, *again]) if again else Markdown("*No repeats were asked for.*")
+variants_table([variant, *again]) if again else Markdown("*No repeats were asked for.*")
 
 # %% [markdown]
 # ## What we know now

@@ -40,10 +40,18 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveInt
 
-from edgeq_lib import datasets, evaluate, flatbuffer, plots_layers, tables, uint8_io, zoo
-from edgeq_lib.compress import grid, low_bit, ptq_repair, ranges
-from edgeq_lib.compress.bias_correction import correct_biases
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis.tables import variants_table
+from edgeq_lib.compress.quantize import calibration, layerwise_rounding, ptq_recovery, quantized_weights
+from edgeq_lib.compress.quantize.bias_correction import correct_biases
+from edgeq_lib.compress.quantize.bias_overflow import count_dead_channels
+from edgeq_lib.compress.quantize.sensitivity import EvaluationContext, Int8Recipe, display_name, layer_sensitivity, most_faithful, signal_to_noise, sweep
+from edgeq_lib.data import dataset
+from edgeq_lib.measure.accuracy import predict_file, score
+from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.layers import plot_ablation, plot_activation_ranges, plot_calibration_sizes, plot_layer_sensitivity, plot_signal_to_noise
+from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.rewrite import with_io_type
 
 # %% [markdown]
 # ## Parameters
@@ -70,11 +78,11 @@ float_layers: list[int] = [1, 2, 4]  # numbers of worst layers to leave in float
 
 # %%
 shelf = open_study(study, stage="10_ptq_repair", needs="02_baseline")
-images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, original = zoo.Preprocessing(**baseline["preprocessing"]), float32.model()
+images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
+preprocess, original = Preprocessing(**baseline["preprocessing"]), float32.model()
 calibration_set, started = preprocess(images.calibration_images), time.time()
-observed = ranges.observe(original, calibration_set)
-names = [ptq_repair.short(name) for name in observed.names]
+observed = calibration.observe(original, calibration_set)
+names = [display_name(name) for name in observed.names]
 print(f"{len(names)} tensors on {len(images.calibration)} images")
 
 # %% [markdown]
@@ -83,8 +91,8 @@ print(f"{len(names)} tensors on {len(images.calibration)} images")
 # true extremes, the quantizer's default **cuts** what the network may live on.
 
 # %%
-reach = plots_layers.activation_ranges(names, ranges.deviations(observed), {
-    label: ranges.SUMMARIES[label](observed) for label in ("min_max", "covering", "moving_average")})
+reach = plot_activation_ranges(names, calibration.deviations(observed), {
+    label: calibration.SUMMARIES[label](observed) for label in ("min_max", "covering", "moving_average")})
 shelf.figure("activation_ranges", reach, "Reach of each tensor's range in standard deviations of its values, by how the "
              "calibration images are summed up; far reaches make int8's steps coarse, cutting them loses rare large values.")
 
@@ -98,17 +106,17 @@ shelf.figure("activation_ranges", reach, "Reach of each tensor's range in standa
 # %%
 part = slice(0, sweep_images)
 base = float32.arrays()["validation"]
-case = ptq_repair.Case(original, observed, images.validation.images[part], images.validation.labels[part], base[part],
+case = EvaluationContext(original, observed, images.validation.images[part], images.validation.labels[part], base[part],
                        preprocess)
-recipe = ptq_repair.Recipe(per_tensor=("FULLY_CONNECTED",) if dense == "per_tensor" else ())
+recipe = Int8Recipe(per_tensor=("FULLY_CONNECTED",) if dense == "per_tensor" else ())
 naive = case.make(recipe)
 
 # %%
-ratios = ptq_repair.signal_to_noise(original, naive, calibration_set[:32])
-kinds = {flatbuffer.read(original).tensors[op.outputs[0]].name: op.name for op in flatbuffer.read(original).ops}
-noise = pd.DataFrame([{"tensor": ptq_repair.short(name), "op": kinds.get(name, "INPUT"), "dB": ratio}
+ratios = signal_to_noise(original, naive, calibration_set[:32])
+kinds = {read_graph(original).tensors[op.outputs[0]].name: op.name for op in read_graph(original).ops}
+noise = pd.DataFrame([{"tensor": display_name(name), "op": kinds.get(name, "INPUT"), "dB": ratio}
                       for name, ratio in ratios.items()])
-plots_layers.signal_to_noise(noise["tensor"], noise["op"], noise["dB"])
+plot_signal_to_noise(noise["tensor"], noise["op"], noise["dB"])
 
 # %% [markdown]
 # The five noisiest tensors:
@@ -123,8 +131,8 @@ noise.sort_values("dB").head(5).round(1).set_index("tensor")
 # itself; all layers but one in int8 shows what would be won by sparing it. A file a task, in parallel.
 
 # %%
-costs = ptq_repair.by_layer(case, recipe)
-plots_layers.layer_costs(costs)
+costs = layer_sensitivity(case, recipe)
+plot_layer_sensitivity(costs)
 
 # %% [markdown]
 # The five worst layers, by the output's signal-to-noise with that layer alone in int8:
@@ -142,8 +150,8 @@ pd.DataFrame(worst[:5]).set_index("layer").drop(columns="name").round(2)
 
 # %%
 candidates = {name: replace(recipe, activations=name) for name in dict.fromkeys([recipe.activations, *activation_ranges])}
-by_ranges = ptq_repair.sweep(case, candidates, "activation ranges")
-recipe_ranges = candidates[ptq_repair.best(by_ranges)]
+by_ranges = sweep(case, candidates, "activation ranges")
+recipe_ranges = candidates[most_faithful(by_ranges)]
 pd.DataFrame(by_ranges).T.round(2)
 
 # %% [markdown]
@@ -155,11 +163,11 @@ pd.DataFrame(by_ranges).T.round(2)
 # are negative and a ReLU follows, nothing was lost in the first place.
 
 # %%
-dead = ptq_repair.dead_channels(original, ranges.summarize(observed, recipe_ranges.activations, preprocess.range))
+dead = count_dead_channels(original, calibration.summarize(observed, recipe_ranges.activations, preprocess.range))
 tried = {f"{weights}{'' if cured else ', dead channels as they are'}": replace(recipe_ranges, weights=weights, cure_dead=cured)
          for weights in dict.fromkeys(["min_max", *weight_ranges]) for cured in ((True, False) if dead else (True,))}
-by_weights = ptq_repair.sweep(case, tried, "weight ranges")
-recipe_weights = tried[ptq_repair.best(by_weights)]
+by_weights = sweep(case, tried, "weight ranges")
+recipe_weights = tried[most_faithful(by_weights)]
 pd.DataFrame(by_weights).T.round(2)
 
 # %% [markdown]
@@ -167,7 +175,7 @@ pd.DataFrame(by_weights).T.round(2)
 # target decides (parameter `dense`), and this is what it costs.
 
 # %%
-by_dense = ptq_repair.sweep(case, {"per channel (phones, XNNPACK, Ethos-U)": replace(recipe_weights, per_tensor=()),
+by_dense = sweep(case, {"per channel (phones, XNNPACK, Ethos-U)": replace(recipe_weights, per_tensor=()),
                                    "per tensor (TensorFlow Lite Micro, NNAPI)": replace(
                                        recipe_weights, per_tensor=("FULLY_CONNECTED",))}, "dense layers")
 pd.DataFrame(by_dense).T.round(2)
@@ -179,16 +187,16 @@ pd.DataFrame(by_dense).T.round(2)
 # the luck of the draw is worth: a difference between settings that is smaller is none.
 
 # %%
-draws = dict(zip(("first set", "second set"), ptq_repair.two_sets(images.train.labels, max(calibration_sizes), seed),
+draws = dict(zip(("first set", "second set"), ptq_recovery.disjoint_calibration_sets(images.train.labels, max(calibration_sizes), seed),
                  strict=True))
-seen = {label: ranges.observe(original, preprocess(images.train.images[drawn]),
-                              histogram=recipe_weights.activations in ranges.BY_VALUES) for label, drawn in draws.items()}
+seen = {label: calibration.observe(original, preprocess(images.train.images[drawn]),
+                              histogram=recipe_weights.activations in calibration.BY_VALUES) for label, drawn in draws.items()}
 sizes = [size for size in calibration_sizes if size <= len(draws["first set"])]
 
 # %%
 parts = {f"{label}, {size}": seen[label].spread(size) for label in seen for size in sizes}
-by_size = ptq_repair.sweep(case, dict.fromkeys(parts, recipe_weights), "calibration sizes", observed=parts)
-plots_layers.calibration_sizes(sizes, {label: [by_size[f"{label}, {size}"]["agreement"] for size in sizes] for label in seen})
+by_size = sweep(case, dict.fromkeys(parts, recipe_weights), "calibration sizes", observed=parts)
+plot_calibration_sizes(sizes, {label: [by_size[f"{label}, {size}"]["agreement"] for size in sizes] for label in seen})
 
 # %% [markdown]
 # ## 7 · Bias correction, and rounding by output
@@ -202,11 +210,11 @@ plots_layers.calibration_sizes(sizes, {label: [by_size[f"{label}, {size}"]["agre
 # grid per tensor).
 
 # %%
-plain, correction_set = case.make(recipe_weights), calibration_set[ranges.ordinary(observed, correction_images)]
+plain, correction_set = case.make(recipe_weights), calibration_set[calibration.drop_outlier_images(observed, correction_images)]
 corrected, by_output = correct_biases(original, plain, correction_set), {}
 if dense == "per_channel":
-    found = ranges.summarize(observed, recipe_weights.activations, preprocess.range)
-    rounded = grid.to_file(original, low_bit.round_layers(original, correction_set, found, {}), found)
+    found = calibration.summarize(observed, recipe_weights.activations, preprocess.range)
+    rounded = quantized_weights.to_file(original, layerwise_rounding.round_layers(original, correction_set, found, {}), found)
     by_output["rounding by output"] = correct_biases(original, rounded, correction_set)
 by_bias = {name: case.compare(file) for name, file in {"before": plain, "after": corrected, **by_output}.items()}
 pd.DataFrame(by_bias).T.round(2)
@@ -235,8 +243,8 @@ pd.DataFrame({"none": by_bias["after"], **by_float}).T.round(2)
 files = {"naive int8": naive, "activation ranges": case.make(recipe_ranges), "weight ranges": plain,
          "bias correction": corrected, **by_output}
 if mixed:
-    files["selective float"] = mixed[float_layers[list(by_float).index(ptq_repair.best(by_float))]]
-outputs = {name: evaluate.predict(file, images.validation.images, preprocess, name) for name, file in files.items()}
+    files["selective float"] = mixed[float_layers[list(by_float).index(most_faithful(by_float))]]
+outputs = {name: predict_file(file, images.validation.images, preprocess, name) for name, file in files.items()}
 if (shelf.folder / "variants" / "qat_int8").exists():
     files["QAT"], outputs["QAT"] = shelf.variant("qat_int8").model(), shelf.variant("qat_int8").arrays()["validation"]
 
@@ -245,13 +253,13 @@ if (shelf.folder / "variants" / "qat_int8").exists():
 
 # %%
 techniques = {"naive int8": "ptq", "selective float": "mixed_precision", "QAT": "qat"}
-rungs = {name: ptq_repair.rung(name, techniques.get(name, "ptq_repair"), file, outputs[name], images.validation.labels,
+rungs = {name: ptq_recovery.ablation_row(name, techniques.get(name, "ptq_repair"), file, outputs[name], images.validation.labels,
                                images.classes, base) for name, file in files.items()}
-chosen = rungs[ptq_repair.best({name: rung for name, rung in rungs.items() if rung["technique"] in ("ptq", "ptq_repair")})]
+chosen = rungs[most_faithful({name: rung for name, rung in rungs.items() if rung["technique"] in ("ptq", "ptq_repair")})]
 rungs = [{**rung, "chosen": rung is chosen} for rung in rungs.values()]
 
 # %%
-shelf.figure("ladder", plots_layers.ladder(rungs), f"From the quantizer's defaults to the repaired int8 file (arrow), on "
+shelf.figure("ladder", plot_ablation(rungs), f"From the quantizer's defaults to the repaired int8 file (arrow), on "
              f"{chosen['n']:,} validation images: accuracy lost against float32 (95 % interval), and agreement with it.")
 
 # %%
@@ -265,7 +273,7 @@ pd.DataFrame(rungs).set_index("rung")[columns].round(2)
 # uint8` an op at either door moves pixels and scores by 128, so that the file takes what a camera gives; nothing else changes.
 
 # %%
-files |= {rung: uint8_io.with_io(files[rung], io) for rung in (chosen["rung"], "selective float") if rung in files}
+files |= {rung: with_io_type(files[rung], io) for rung in (chosen["rung"], "selective float") if rung in files}
 facts = {"technique": "ptq_repair", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
 made = [shelf.shelve("int8_repaired", files[chosen["rung"]], **facts, scheme="int8", seconds=round(time.time() - started, 1))]
 selective = next((rung for rung in rungs if rung["rung"] == "selective float"), None)
@@ -273,8 +281,8 @@ if selective and selective["agreement"] > chosen["agreement"]:
     made.append(shelf.shelve("int8_selective_float", files["selective float"], **facts, scheme="mixed",
                              seconds=round(time.time() - started, 1)))
 for variant in made:
-    evaluate.score(shelf, variant, images, preprocess)
-tables.variants([float32, *made])
+    score(shelf, variant, images, preprocess)
+variants_table([float32, *made])
 
 # %%
 shelf.write("ptq_repair", {"sweep_images": len(case.labels), "noise": noise.to_dict("records"), "layers": costs,

@@ -38,9 +38,20 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, keras_files, plots_data_free, plots_layers, stats, tables, uint8_io, zoo
-from edgeq_lib.compress import bias_correction, data_free, grid, moments, ptq, ptq_repair
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis.tables import variants_table
+from edgeq_lib.compress.quantize import bn_statistics, calibration, data_free, ptq_recovery
+from edgeq_lib.compress.quantize.bias_correction import correct_biases
+from edgeq_lib.compress.quantize.kernels import float_kernels
+from edgeq_lib.compress.quantize.sensitivity import display_name, most_faithful
+from edgeq_lib.data import dataset
+from edgeq_lib.measure.accuracy import predict_file, score
+from edgeq_lib.measure.statistics import quality_record
+from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.layers import plot_ablation
+from edgeq_lib.plots.rounding import plot_accuracy_by_bits, plot_channel_ranges
+from edgeq_lib.tflite.rewrite import with_io_type
 
 # %% [markdown]
 # ## Parameters
@@ -63,10 +74,10 @@ io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and ou
 
 # %%
 shelf = open_study(study, stage="20_data_free", needs="02_baseline")
-images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, original, started = zoo.Preprocessing(**baseline["preprocessing"]), float32.model(), time.time()
-norms, span = moments.batch_norms(keras_files.shelved_model(shelf), original), preprocess.range
-kernels = grid.kernels(original)
+images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
+preprocess, original, started = Preprocessing(**baseline["preprocessing"]), float32.model(), time.time()
+norms, span = bn_statistics.batch_norm_statistics(load_float_model(shelf), original), preprocess.range
+kernels = float_kernels(original)
 print(f"{len(norms)} of {len(kernels)} kernels are followed by a batch norm")
 
 # %% [markdown]
@@ -77,8 +88,8 @@ print(f"{len(norms)} of {len(kernels)} kernels are followed by a batch norm")
 # train; they are used for this table alone).
 
 # %%
-found = moments.ranges(original, norms, span)
-seen = ptq.calibrate(original, preprocess(images.calibration_images[:32]), span, "min_max")
+found = bn_statistics.ranges_from_moments(original, norms, span)
+seen = calibration.calibrate(original, preprocess(images.calibration_images[:32]), span, "min_max")
 wide = pd.Series({name: float((found[name]["max"] - found[name]["min"]).max() /
                               max((seen[name]["max"] - seen[name]["min"]).max(), 1e-9)) for name in seen})
 wide.describe()[["count", "min", "25%", "50%", "75%", "max"]].to_frame("range, × that of images").T.round(2)
@@ -90,7 +101,7 @@ wide.describe()[["count", "min", "25%", "50%", "75%", "max"]].to_frame("range, �
 part = slice(0, sweep_images)
 photos, labels = images.validation.images[part], images.validation.labels[part]
 base = float32.arrays()["validation"][part]
-top1 = stats.quality(base, labels, images.classes)["top1"]
+top1 = quality_record(base, labels, images.classes)["top1"]
 
 # %% [markdown]
 # ## 3 · Which channels may be scaled?
@@ -102,7 +113,7 @@ top1 = stats.quality(base, labels, images.classes)["top1"]
 
 # %%
 pairs = data_free.pairs(original)
-fused = pd.Series(moments.activations(original))[[kernel.number for kernel in kernels]]
+fused = pd.Series(bn_statistics.activations(original))[[kernel.number for kernel in kernels]]
 print(f"{len(pairs)} pairs can be equalized, of {len(kernels)} kernels")
 fused.value_counts().to_frame("kernels with this activation fused").T
 
@@ -120,7 +131,7 @@ with_relu, relu_norms = data_free.equalize(relu, norms, reach)
 absorbed, absorbed_norms = data_free.absorb_high_biases(equal, equal_norms)
 floats = {"ReLU for ReLU6": relu, "equalized": equal, "equalized with ReLU for ReLU6": with_relu,
           "equalized, high biases absorbed": absorbed}
-in_float = {name: stats.quality(evaluate.predict(model, photos, preprocess, name), labels, images.classes, base)
+in_float = {name: quality_record(predict_file(model, photos, preprocess, name), labels, images.classes, base)
             for name, model in floats.items()}
 pd.DataFrame(in_float).T[["top1", "drop", "agreement"]].round(2)
 
@@ -129,10 +140,10 @@ pd.DataFrame(in_float).T[["top1", "drop", "agreement"]].round(2)
 # the top share a handful of int8's steps.
 
 # %%
-sizes = {label: {kernel.name: np.abs(kernel.weights).max(axis=0) for kernel in grid.kernels(model)}
+sizes = {label: {kernel.name: np.abs(kernel.weights).max(axis=0) for kernel in float_kernels(model)}
          for label, model in (("as trained", original), ("equalized", equal))}
 unequal = max(sizes["as trained"], key=lambda name: sizes["as trained"][name].max() / np.median(sizes["as trained"][name]))
-plots_data_free.channel_ranges(ptq_repair.short(unequal), {label: each[unequal] for label, each in sizes.items()})
+plot_channel_ranges(display_name(unequal), {label: each[unequal] for label, each in sizes.items()})
 
 # %% [markdown]
 # ## 5 · One scale a tensor
@@ -150,18 +161,18 @@ files = {"naive": data_free.int8_per_tensor(original, norms, span),
          "equalized, corrected": data_free.int8_per_tensor(equal, equal_norms, span, equal),
          "equalized, absorbed, corrected": data_free.int8_per_tensor(absorbed, absorbed_norms, span, absorbed)}
 noise = np.random.default_rng(seed).normal(np.mean(span), np.ptp(span) / 4, (noise_images, *photos.shape[1:]))
-files["equalized, corrected on noise"] = bias_correction.correct_biases(
+files["equalized, corrected on noise"] = correct_biases(
     equal, files["equalized"], np.clip(noise, *span).astype(np.float32))
 
 # %%
-outputs = {name: evaluate.predict(file, photos, preprocess, name) for name, file in files.items()}
-rungs = {name: ptq_repair.rung(name, "ptq" if name == "naive" else "data_free", file, outputs[name], labels, images.classes,
+outputs = {name: predict_file(file, photos, preprocess, name) for name, file in files.items()}
+rungs = {name: ptq_recovery.ablation_row(name, "ptq" if name == "naive" else "data_free", file, outputs[name], labels, images.classes,
                                base) for name, file in files.items()}
-per_tensor = ptq_repair.best(rungs)
+per_tensor = most_faithful(rungs)
 rungs = [{**rung, "chosen": name == per_tensor} for name, rung in rungs.items()]
 
 # %%
-shelf.figure("data_free_per_tensor", plots_layers.ladder(rungs), f"int8 with one scale a tensor, made without any image, on "
+shelf.figure("data_free_per_tensor", plot_ablation(rungs), f"int8 with one scale a tensor, made without any image, on "
              f"{len(labels):,} validation images: accuracy lost against float32 (95 % interval), and agreement with it.")
 
 # %% [markdown]
@@ -173,16 +184,16 @@ shelf.figure("data_free_per_tensor", plots_layers.ladder(rungs), f"int8 with one
 # activations in float; *int8 activations* are real files, in which depthwise kernels keep 8 bits (LiteRT has none of fewer).
 
 # %%
-made = {(width, way): data_free.rounded_files(original, norms, span, width, way) for width in bits for way in roundings}
+made = {(width, way): data_free.files_by_rounding(original, norms, span, width, way) for width in bits for way in roundings}
 low = []
 for (width, way), group in made.items():
     for name, file in group.items():
-        scores = evaluate.predict(file, photos, preprocess, f"{width} bits, {way}, {name}")
-        row = ptq_repair.rung(name, "data_free", file, scores, labels, images.classes, base)
+        scores = predict_file(file, photos, preprocess, f"{width} bits, {way}, {name}")
+        row = ptq_recovery.ablation_row(name, "data_free", file, scores, labels, images.classes, base)
         low.append({"bits": width, "rounding": way, "file": name, **row})
 
 # %%
-shelf.figure("data_free_bits", plots_data_free.accuracy_by_bits(low, top1), f"Top-1 on {len(labels):,} validation images by "
+shelf.figure("data_free_bits", plot_accuracy_by_bits(low, top1), f"Top-1 on {len(labels):,} validation images by "
              "bits of the weights, for three ways of rounding, without any image; dashed: float32.")
 
 # %%
@@ -197,17 +208,17 @@ pd.DataFrame(low).pivot(index=["file", "rounding"], columns="bits", values="top1
 choice = {"int8_per_tensor": (files[per_tensor], "int8", per_tensor)}
 for width in [width for width in bits if width in (8, 4, 3)]:
     rows = {row["rounding"]: row for row in low if (row["bits"], row["file"]) == (width, "int8 activations")}
-    way, scheme = ptq_repair.best(rows), "int8" if width == 8 else f"w{width}a8"
+    way, scheme = most_faithful(rows), "int8" if width == 8 else f"w{width}a8"
     choice[scheme] = made[width, way]["int8 activations"], scheme, way
 
 # %%
 facts = {"technique": "data_free", "engine": "litert-quantizer", "parent": "float32", "seed": seed,
          "seconds": round(time.time() - started, 1)}
-shelved = [shelf.shelve(f"data_free_{name}", uint8_io.with_io(file, io), **facts, scheme=scheme)
+shelved = [shelf.shelve(f"data_free_{name}", with_io_type(file, io), **facts, scheme=scheme)
            for name, (file, scheme, _) in choice.items()]
 for variant in shelved:
-    evaluate.score(shelf, variant, images, preprocess)
-tables.variants([float32, *shelved])
+    score(shelf, variant, images, preprocess)
+variants_table([float32, *shelved])
 
 # %%
 chosen = {name: way for name, (*_, way) in choice.items()}

@@ -37,11 +37,21 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, flatbuffer, keras_files, keras_graph, litert, plots_layers
-from edgeq_lib import tables, uint8_io, zoo
-from edgeq_lib.compress import blocks, grid, low_bit, low_bit_files, pointwise, ptq_repair, qat, qat_export, ranges
-from edgeq_lib.compress.bias_correction import correct_biases
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis.tables import variants_table
+from edgeq_lib.compress.quantize import block_reconstruction, calibration, layerwise_rounding, low_bit, ptq_recovery, qat, qat_export, quantized_weights
+from edgeq_lib.compress.quantize.bias_correction import correct_biases, correct_if_better
+from edgeq_lib.compress.quantize.kernels import float_kernels
+from edgeq_lib.compress.quantize.sensitivity import EvaluationContext, most_faithful
+from edgeq_lib.data import dataset
+from edgeq_lib.measure.accuracy import check_parity, predict_file, score
+from edgeq_lib.models.convert import convert
+from edgeq_lib.models.graph import fold_batch_norms
+from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.layers import plot_ablation
+from edgeq_lib.tflite.inspect import inspect_file
+from edgeq_lib.tflite.rewrite import as_dense, with_io_type
 
 # %% [markdown]
 # ## Parameters
@@ -74,15 +84,15 @@ io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and ou
 
 # %%
 shelf = open_study(study, stage="30_low_bit", needs="02_baseline")
-images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, started = zoo.Preprocessing(**baseline["preprocessing"]), time.time()
-model = keras_graph.fold_batch_norms(keras_files.shelved_model(shelf))
-original = pointwise.as_dense(litert.convert(model))
+images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
+preprocess, started = Preprocessing(**baseline["preprocessing"]), time.time()
+model = fold_batch_norms(load_float_model(shelf))
+original = as_dense(convert(model))
 
 # %%
 base = float32.arrays()["validation"]
-part, same = slice(0, score_images), evaluate.predict(original, images.validation.images, preprocess, "the same function")
-kernels = pd.DataFrame([{"kind": kernel.kind, "weights": kernel.weights.size} for kernel in grid.kernels(original)])
+part, same = slice(0, score_images), predict_file(original, images.validation.images, preprocess, "the same function")
+kernels = pd.DataFrame([{"kind": kernel.kind, "weights": kernel.weights.size} for kernel in float_kernels(original)])
 print(f"largest difference to float32's outputs: {np.abs(same - base).max():.1e}")
 kernels.groupby("kind")["weights"].agg(["count", "sum"]).assign(share=lambda table: (100 * table["sum"] / table["sum"].sum()).round(1))
 
@@ -97,16 +107,16 @@ kernels.groupby("kind")["weights"].agg(["count", "sum"]).assign(share=lambda tab
 
 # %%
 calibration_set = preprocess(images.calibration_images)
-observed = ranges.observe(original, calibration_set, histogram=False)
-found = ranges.summarize(observed, "covering", preprocess.range)
-chosen_images = calibration_set[ranges.ordinary(observed, rounding_images)]
-case = ptq_repair.Case(original, observed, images.validation.images[part], images.validation.labels[part], base[part], preprocess)
+observed = calibration.observe(original, calibration_set, histogram=False)
+found = calibration.summarize(observed, "covering", preprocess.range)
+chosen_images = calibration_set[calibration.drop_outlier_images(observed, rounding_images)]
+case = EvaluationContext(original, observed, images.validation.images[part], images.validation.labels[part], base[part], preprocess)
 
 # %%
-naive = grid.rounded(original, found, low_bit.widths(original, bits=bits[0], classifier=max(classifier_bits)))
-by_way = {way: low_bit_files.by_classifier(original, chosen_images, found, bits[0], classifier_bits, way) for way in methods}
+naive = quantized_weights.round_all_to_nearest(original, found, layerwise_rounding.default_widths(original, bits=bits[0], classifier=max(classifier_bits)))
+by_way = {way: layerwise_rounding.round_by_classifier_width(original, chosen_images, found, bits[0], classifier_bits, way) for way in methods}
 rounded = {"naive": naive, **{way: each[max(classifier_bits)] for way, each in by_way.items()}}
-files = {name: grid.to_file(original, grids, found) for name, grids in rounded.items()}
+files = {name: quantized_weights.to_file(original, grids, found) for name, grids in rounded.items()}
 by_method = {name: case.compare(file) for name, file in files.items()}
 pd.DataFrame(by_method).T.round(2)
 
@@ -114,10 +124,10 @@ pd.DataFrame(by_method).T.round(2)
 # The best way by the rule goes on. Bias correction (see `10_ptq_repair`) is kept where it helps.
 
 # %%
-method = ptq_repair.best({name: by_method[name] for name in methods})
+method = most_faithful({name: by_method[name] for name in methods})
 corrected = correct_biases(original, files[method], chosen_images)
 by_bias = {method: by_method[method], "and bias correction": case.compare(corrected)}
-helps = ptq_repair.best(by_bias) != method
+helps = most_faithful(by_bias) != method
 pd.DataFrame(by_bias).T.round(2)
 
 # %% [markdown]
@@ -129,10 +139,10 @@ pd.DataFrame(by_bias).T.round(2)
 # %%
 tried, by_width = {}, {}
 for width in bits:
-    each = by_way[method] if width == bits[0] else low_bit_files.by_classifier(original, chosen_images, found, width,
+    each = by_way[method] if width == bits[0] else layerwise_rounding.round_by_classifier_width(original, chosen_images, found, width,
                                                                               classifier_bits, method)
     for last, grids in each.items():
-        file = grid.to_file(original, grids, found)
+        file = quantized_weights.to_file(original, grids, found)
         tried[width, last] = grids, correct_biases(original, file, chosen_images) if helps else file
         by_width[f"{width} bits, classifier {last}"] = {**case.compare(tried[width, last][1]),
                                                         "gzip kB": len(gzip.compress(tried[width, last][1], mtime=0)) / 1000}
@@ -147,9 +157,9 @@ pd.DataFrame(by_width).T.round(2)
 
 # %%
 grids, _ = tried[bits[0], min(classifier_bits)]
-simulation = qat.quantize_aware(model, calibration_set, qat_export.by_layer(model, original, grids))
+simulation = qat.quantize_aware(model, calibration_set, qat_export.kernels_by_layer(model, original, grids))
 sample = np.concatenate([images.validation.images[:1000], images.train.images[:1000]])[:1000]
-parity = evaluate.parity(simulation, qat_export.export(simulation, calibration_set), sample, preprocess)
+parity = check_parity(simulation, qat_export.export_int8(simulation, calibration_set), sample, preprocess)
 pd.Series(parity, name="simulation against file").to_frame()
 
 # %% [markdown]
@@ -163,10 +173,10 @@ pd.Series(parity, name="simulation against file").to_frame()
 by_block, layerwise = [], simulation.get_weights()
 by_training = {"layer by layer": by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"]}
 if block_steps:
-    by_block = blocks.reconstruct(simulation, model, chosen_images, steps=block_steps, learning_rate=block_rate, seed=seed)
-    reconstructed, by_training["block by block"] = low_bit_files.corrected(
-        original, qat_export.export(simulation, calibration_set), chosen_images, case.compare)
-    if ptq_repair.best(by_training) == "layer by layer":
+    by_block = block_reconstruction.reconstruct(simulation, model, chosen_images, steps=block_steps, learning_rate=block_rate, seed=seed)
+    reconstructed, by_training["block by block"] = correct_if_better(
+        original, qat_export.export_int8(simulation, calibration_set), chosen_images, case.compare)
+    if most_faithful(by_training) == "layer by layer":
         simulation.set_weights(layerwise)
 pd.DataFrame(by_block).round(4)
 
@@ -177,15 +187,15 @@ pd.DataFrame(by_block).round(4)
 # images; no label is used. The best epoch by agreement on validation is kept, epoch 0 among them.
 
 # %%
-history = low_bit_files.fine_tune(
+history = low_bit.fine_tune(
     simulation, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, limit_train=limit_train,
     seed=seed, augmentation=baseline["augmentation"], folder=shelf.folder / "training")
 pd.DataFrame(history).round(4)
 
 # %%
 if epochs:
-    trained, by_training["fine-tuned"] = low_bit_files.corrected(
-        original, qat_export.export(simulation, calibration_set), chosen_images, case.compare)
+    trained, by_training["fine-tuned"] = correct_if_better(
+        original, qat_export.export_int8(simulation, calibration_set), chosen_images, case.compare)
 pd.DataFrame(by_training).T[["agreement", "snr", "top1", "kB"]].round(2)
 
 # %% [markdown]
@@ -198,15 +208,15 @@ steps = {f"{bits[0]} bits, naive": files["naive"], **{f"rounding by {way}": file
          **{f"{width} bits, classifier {last}": file for (width, last), (_, file) in tried.items()}}
 steps |= {"block by block": reconstructed} if block_steps else {}
 steps |= {"fine-tuned": trained} if epochs else {}
-outputs = {name: evaluate.predict(file, images.validation.images, preprocess, name) for name, file in steps.items()}
+outputs = {name: predict_file(file, images.validation.images, preprocess, name) for name, file in steps.items()}
 
 # %%
 kinds = {f"{bits[0]} bits, naive": "ptq", "fine-tuned": "qat"}
-rungs = {name: ptq_repair.rung(name, kinds.get(name, "low_bit"), file, outputs[name], images.validation.labels,
+rungs = {name: ptq_recovery.ablation_row(name, kinds.get(name, "low_bit"), file, outputs[name], images.validation.labels,
                                images.classes, base) for name, file in steps.items()}
-chosen = ptq_repair.best(rungs)
+chosen = most_faithful(rungs)
 rungs = [{**rung, "chosen": name == chosen} for name, rung in rungs.items()]
-shelf.figure("low_bit_ladder", plots_layers.ladder(rungs), f"From naive rounding to fine-tuning at {bits[0]} bits and below, on "
+shelf.figure("low_bit_ladder", plot_ablation(rungs), f"From naive rounding to fine-tuning at {bits[0]} bits and below, on "
              f"{rungs[0]['n']:,} validation images: accuracy lost against float32 (95 % interval), and agreement with it.")
 
 # %% [markdown]
@@ -216,21 +226,21 @@ shelf.figure("low_bit_ladder", plots_layers.ladder(rungs), f"From naive rounding
 
 # %%
 facts = {"technique": "low_bit", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
-made = [shelf.shelve(f"w{width}a8_classifier{last}", uint8_io.with_io(file, io), **facts, scheme=f"w{width}a8",
+made = [shelf.shelve(f"w{width}a8_classifier{last}", with_io_type(file, io), **facts, scheme=f"w{width}a8",
                      seconds=round(time.time() - started, 1)) for (width, last), (_, file) in tried.items()]
 for label, way, learned in (("blocks", "block by block", {}), ("trained", "fine-tuned", {"trained": "outputs"})):
     if way in steps:
-        made.append(shelf.shelve(f"w{bits[0]}a8_{label}", uint8_io.with_io(steps[way], io), **facts, **learned,
+        made.append(shelf.shelve(f"w{bits[0]}a8_{label}", with_io_type(steps[way], io), **facts, **learned,
                                  scheme=f"w{bits[0]}a8", seconds=round(time.time() - started, 1)))
 for variant in made:
-    evaluate.score(shelf, variant, images, preprocess)
-tables.variants([float32, *made])
+    score(shelf, variant, images, preprocess)
+variants_table([float32, *made])
 
 # %% [markdown]
 # What the files hold, read from the flatbuffers: no float operation, no operation that int8 does not have.
 
 # %%
-reports = {variant.name: flatbuffer.report(variant.model()) for variant in made}
+reports = {variant.name: inspect_file(variant.model()) for variant in made}
 pd.DataFrame({name: {"integer only": each["integer_only"], **{f"{width} bits, %": round(100 * share, 1) for width, share in
                      each["weight_bits_share"].items()}} for name, each in reports.items()}).T
 

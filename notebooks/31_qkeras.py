@@ -38,9 +38,17 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import datasets, evaluate, keras_files, plots_data_free, stats, tables, training, zoo
-from edgeq_lib.compress import low_bit_files, ptq_repair, qkeras_engine
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis.tables import variants_table
+from edgeq_lib.compress.quantize import low_bit, ptq_recovery, qkeras
+from edgeq_lib.compress.quantize.sensitivity import most_faithful
+from edgeq_lib.data import dataset
+from edgeq_lib.measure.accuracy import check_parity, predict_file, score
+from edgeq_lib.measure.statistics import quality_record
+from edgeq_lib.models import training
+from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.rounding import plot_accuracy_by_bits
 
 # %% [markdown]
 # ## Parameters
@@ -67,7 +75,7 @@ file_bits: PositiveInt = 4  # the width whose models become files, one of `bits`
 
 # %%
 shelf = open_study(study, stage="31_qkeras", needs="02_baseline")
-missing = qkeras_engine.missing()
+missing = qkeras.reason_missing()
 Markdown(f"{missing} Then `edgeq run {study} --force --only qkeras`." if missing else "*QKeras is installed.*")
 
 # %% [markdown]
@@ -80,19 +88,19 @@ Markdown(f"{missing} Then `edgeq run {study} --force --only qkeras`." if missing
 # in ranges from calibration. `po2` is the same with weights that are powers of two.
 
 # %%
-chosen = {name: qkeras_engine.recipe(name) for name in recipes}
+chosen = {name: qkeras.recipe(name) for name in recipes}
 pd.DataFrame({name: dataclasses.asdict(recipe) for name, recipe in chosen.items()}).T
 
 # %% [markdown]
 # What each of them starts from, and is compared with: float32 on the same validation images.
 
 # %%
-images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, started = zoo.Preprocessing(**baseline["preprocessing"]), time.time()
-model, calibration_set = keras_files.shelved_model(shelf), preprocess(images.calibration_images)
-part = datasets.Split(images.validation.images[:score_images], images.validation.labels[:score_images])
+images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
+preprocess, started = Preprocessing(**baseline["preprocessing"]), time.time()
+model, calibration_set = load_float_model(shelf), preprocess(images.calibration_images)
+part = dataset.Split(images.validation.images[:score_images], images.validation.labels[:score_images])
 base = float32.arrays()["validation"][:score_images]
-top1 = stats.quality(base, part.labels, images.classes)["top1"]
+top1 = quality_record(base, part.labels, images.classes)["top1"]
 print(f"float32: {top1:.2f} % of {len(part.labels):,} images; guessing: {100 / len(images.classes):.2f} %")
 
 # %% [markdown]
@@ -104,14 +112,14 @@ print(f"float32: {top1:.2f} % of {len(part.labels):,} images; guessing: {100 / l
 # %%
 outputs, trained = {}, {}
 for name, width in [(name, width) for name in chosen for width in bits if not missing]:
-    candidate = qkeras_engine.quantize(model, width, chosen[name], calibration_set)
-    outputs[name, width, "straight from float"] = training.predict(candidate, part.images, preprocess)
-    low_bit_files.fine_tune(
+    candidate = qkeras.quantize_network(model, width, chosen[name], calibration_set)
+    outputs[name, width, "straight from float"] = training.predict_keras(candidate, part.images, preprocess)
+    low_bit.fine_tune(
         candidate, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed,
         limit_train=limit_train, augmentation=baseline["augmentation"], folder=shelf.folder / "training",
         key=["qkeras", dataclasses.asdict(chosen[name]), width])
     if epochs:
-        outputs[name, width, "fine-tuned"] = training.predict(candidate, part.images, preprocess)
+        outputs[name, width, "fine-tuned"] = training.predict_keras(candidate, part.images, preprocess)
     if width == file_bits and chosen[name].fold:
         trained[name] = candidate
 
@@ -121,7 +129,7 @@ for name, width in [(name, width) for name in chosen for width in bits if not mi
 # In QKeras's own arithmetic: float numbers rounded as its quantizers say. Drops are paired with float32, image by image.
 
 # %%
-rows = [{"rounding": name, "bits": width, "file": way, **stats.quality(scores, part.labels, images.classes, base)}
+rows = [{"rounding": name, "bits": width, "file": way, **quality_record(scores, part.labels, images.classes, base)}
         for (name, width, way), scores in outputs.items()]
 rows = [{**row, "lost": 100 * (1 - row["top1"] / top1), "drop 95 %": f"{row['drop_low']:.1f} … {row['drop_high']:.1f}"}
         for row in rows]
@@ -130,7 +138,7 @@ table.rename(columns={"rounding": "recipe", "file": "weights", "top1": "top-1 %"
                       "agreement": "agrees %"}).set_index(["recipe", "bits", "weights"]).round(1)
 
 # %%
-shelf.figure("qkeras_bits", plots_data_free.accuracy_by_bits(rows, top1), f"QKeras: top-1 on {len(part.labels):,} validation "
+shelf.figure("qkeras_bits", plot_accuracy_by_bits(rows, top1), f"QKeras: top-1 on {len(part.labels):,} validation "
              "images by bits of the weights, for each recipe, before and after fine-tuning; dashed: float32."
              ) if rows else Markdown("*Nothing to draw.*")
 
@@ -143,9 +151,9 @@ shelf.figure("qkeras_bits", plots_data_free.accuracy_by_bits(rows, top1), f"QKer
 # folded, their weights are on no grid.
 
 # %%
-files, why_not = qkeras_engine.exports(trained, calibration_set, preprocess.range)
-scores = {name: evaluate.predict(file, part.images, preprocess, name) for name, file in files.items()}
-rungs = {name: ptq_repair.rung(name, "low_bit", file, scores[name], part.labels, images.classes, base)
+files, why_not = qkeras.exports(trained, calibration_set, preprocess.range)
+scores = {name: predict_file(file, part.images, preprocess, name) for name, file in files.items()}
+rungs = {name: ptq_recovery.ablation_row(name, "low_bit", file, scores[name], part.labels, images.classes, base)
          for name, file in files.items()}
 pd.DataFrame([{"recipe": name, "kB": len(files[name]) / 1000, "top-1 %": rung["top1"], "agrees %": rung["agreement"], "snr":
                rung["snr"]} for name, rung in rungs.items()]).round(2) if files else Markdown("*No file was made.*")
@@ -160,7 +168,7 @@ Markdown("\n".join(f"- `{name}`: {why}" for name, why in why_not.items()) or "*A
 # Is the file what QKeras computed? Top-1 of both on the same images; the rest is the rounding of activations.
 
 # %%
-parity = {name: evaluate.parity(trained[name], file, part.images, preprocess) for name, file in files.items()}
+parity = {name: check_parity(trained[name], file, part.images, preprocess) for name, file in files.items()}
 pd.DataFrame(parity).round(3) if parity else Markdown("*Nothing to compare.*")
 
 # %% [markdown]
@@ -171,15 +179,15 @@ pd.DataFrame(parity).round(3) if parity else Markdown("*Nothing to compare.*")
 # %%
 facts = {"technique": "low_bit", "engine": "qkeras", "parent": "float32", "seed": seed, "scheme": f"w{file_bits}a8",
          **({"trained": "outputs"} if epochs else {})}
-made = [shelf.shelve(f"qkeras_w{file_bits}a8", files[ptq_repair.best(rungs)], **facts,
+made = [shelf.shelve(f"qkeras_w{file_bits}a8", files[most_faithful(rungs)], **facts,
                      seconds=round(time.time() - started, 1))] if files else []
 for variant in made:
-    evaluate.score(shelf, variant, images, preprocess)
+    score(shelf, variant, images, preprocess)
 
 # %%
 beside = f"w{file_bits}a8_trained"
 others = [shelf.variant(beside)] if (shelf.folder / "variants" / beside).exists() else []
-tables.variants([float32, *made, *others]) if made else Markdown("*Nothing was shelved.*")
+variants_table([float32, *made, *others]) if made else Markdown("*Nothing was shelved.*")
 
 # %%
 shelf.write("qkeras", {"rows": rows, "rungs": rungs, "parity": parity, "why_not": why_not, "missing": missing})

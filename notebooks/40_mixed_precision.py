@@ -38,10 +38,20 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgeq_lib import benchmark, datasets, evaluate, keras_files, keras_graph, litert, plots_mixed, tables
-from edgeq_lib import uint8_io, zoo
-from edgeq_lib.compress import grid, low_bit, low_bit_files, mixed_precision, pointwise, ptq_repair, qat, qat_export, ranges
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis.tables import compare_table, variants_table
+from edgeq_lib.compress.quantize import calibration, layerwise_rounding, low_bit, mixed_precision, qat, qat_export, quantized_weights
+from edgeq_lib.compress.quantize.bias_correction import correct_if_better
+from edgeq_lib.compress.quantize.sensitivity import Probe, display_name, most_faithful, noise_by_width
+from edgeq_lib.data import dataset
+from edgeq_lib.measure.accuracy import score
+from edgeq_lib.models.convert import convert
+from edgeq_lib.models.graph import fold_batch_norms
+from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.rounding import plot_bit_allocation, plot_mixed_front
+from edgeq_lib.tflite.inspect import sizes
+from edgeq_lib.tflite.rewrite import as_dense, with_io_type
 
 # %% [markdown]
 # ## Parameters
@@ -72,10 +82,10 @@ io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and ou
 
 # %%
 shelf = open_study(study, stage="40_mixed_precision", needs="02_baseline")
-images, baseline, float32 = datasets.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, started = zoo.Preprocessing(**baseline["preprocessing"]), time.time()
-model = keras_graph.fold_batch_norms(keras_files.shelved_model(shelf))
-original = pointwise.as_dense(litert.convert(model))
+images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
+preprocess, started = Preprocessing(**baseline["preprocessing"]), time.time()
+model = fold_batch_norms(load_float_model(shelf))
+original = as_dense(convert(model))
 widths = mixed_precision.candidates(original, dense_widths, convolution_widths)
 
 # %% [markdown]
@@ -83,9 +93,9 @@ widths = mixed_precision.candidates(original, dense_widths, convolution_widths)
 
 # %%
 calibration_set = preprocess(images.calibration_images)
-observed = ranges.observe(original, calibration_set, histogram=False)
-activation_ranges = ranges.summarize(observed, "covering", preprocess.range)
-seen = calibration_set[ranges.ordinary(observed, rounding_images)]
+observed = calibration.observe(original, calibration_set, histogram=False)
+activation_ranges = calibration.summarize(observed, "covering", preprocess.range)
+seen = calibration_set[calibration.drop_outlier_images(observed, rounding_images)]
 print(f"{len(widths)} kernels, {sum(len(each) > 1 for each in widths.values())} with a choice; {len(seen)} images to see")
 
 # %% [markdown]
@@ -94,7 +104,7 @@ print(f"{len(widths)} kernels, {sum(len(each) > 1 for each in widths.values())} 
 # Each kernel is rounded at each width (GPTQ and coordinate descent, see `low_bit.py`), given the layers before it at 8 bits.
 
 # %%
-alone = low_bit.round_each(original, seen, activation_ranges, widths)
+alone = layerwise_rounding.round_each(original, seen, activation_ranges, widths)
 weigh = mixed_precision.SIZES[size](original, alone)
 
 # %% [markdown]
@@ -103,14 +113,14 @@ weigh = mixed_precision.SIZES[size](original, alone)
 
 # %%
 base = float32.arrays()["validation"]
-sweep = mixed_precision.Probe(images.validation.images[:sweep_images], preprocess, base[:sweep_images])
-noise = mixed_precision.noises(original, alone, sweep)
+sweep = Probe(images.validation.images[:sweep_images], preprocess, base[:sweep_images])
+noise = noise_by_width(original, alone, sweep)
 
 # %% [markdown]
 # The layers that add most noise for each kilobyte that their narrowest width frees: these deserve their bits.
 
 # %%
-layers = [{"layer": ptq_repair.short(name), "weights": int(weigh[name][8]), "noise": noise[name]} for name in noise]
+layers = [{"layer": display_name(name), "weights": int(weigh[name][8]), "noise": noise[name]} for name in noise]
 worth = pd.DataFrame([{"layer": row["layer"], "weights": row["weights"], **{
     f"noise at {bits} bits, %": 100 * added for bits, added in sorted(row["noise"].items()) if bits < 8},
     "% a kB": 100 * max(row["noise"].values()) / (row["weights"] - min(weigh[name].values())) * 1000}
@@ -126,7 +136,7 @@ worth.sort_values("% a kB", ascending=False).head(8).round(4)
 
 # %%
 everywhere = {bits: {name: bits if bits in each else 8 for name, each in widths.items()} for bits in (8, 4)}
-ends = [mixed_precision.total(weigh, each) for each in ({name: min(each) for name, each in weigh.items()}, everywhere[8])]
+ends = [mixed_precision.total_cost(weigh, each) for each in ({name: min(each) for name, each in weigh.items()}, everywhere[8])]
 limits = np.linspace(*ends, budgets + 1)[:-1]
 mixes = [("uniform", f"{bits} bits", everywhere[bits]) for bits in (8, 4)]
 for kind, solve in (("greedy", mixed_precision.greedy), ("programme", mixed_precision.choose)):
@@ -137,12 +147,12 @@ for kind, solve in (("greedy", mixed_precision.greedy), ("programme", mixed_prec
 # carries besides them, taken from the file with 8 bits everywhere.
 
 # %%
-eight = grid.to_file(original, {name: each[8] for name, each in alone.items()}, activation_ranges)
-besides = benchmark.sizes(eight)[size] - mixed_precision.total(weigh, everywhere[8])
-floor = sweep.compare(grid.with_grids(original, {name: each[8] for name, each in alone.items()}))["noise"]
-tried = [{"kind": kind, "label": label, "kB": (mixed_precision.total(weigh, mix) + besides) / 1000, "widths": mix,
-          "predicted": floor + mixed_precision.total(noise, mix),
-          **sweep.compare(grid.with_grids(original, {name: alone[name][bits] for name, bits in mix.items()}))}
+eight = quantized_weights.to_file(original, {name: each[8] for name, each in alone.items()}, activation_ranges)
+besides = sizes(eight)[size] - mixed_precision.total_cost(weigh, everywhere[8])
+floor = sweep.compare(quantized_weights.with_quantized_weights(original, {name: each[8] for name, each in alone.items()}))["noise"]
+tried = [{"kind": kind, "label": label, "kB": (mixed_precision.total_cost(weigh, mix) + besides) / 1000, "widths": mix,
+          "predicted": floor + mixed_precision.total_cost(noise, mix),
+          **sweep.compare(quantized_weights.with_quantized_weights(original, {name: alone[name][bits] for name, bits in mix.items()}))}
          for kind, label, mix in mixes]
 
 # %% [markdown]
@@ -151,14 +161,14 @@ tried = [{"kind": kind, "label": label, "kB": (mixed_precision.total(weigh, mix)
 # %%
 programme = [row for row in tried if row["kind"] == "programme"]
 chosen_widths = {row["label"]: list(row["widths"].values()) for row in reversed(programme)}
-shelf.figure("deserved_bits", plots_mixed.deserved(layers, chosen_widths), "The noise that each layer alone adds to the "
+shelf.figure("deserved_bits", plot_bit_allocation(layers, chosen_widths), "The noise that each layer alone adds to the "
              "output at each width (above), and the widths that the programme gives it, for budgets of weight bytes (below).")
 
 # %% [markdown]
 # What that buys, and whether noises add up: right, a point on the line was predicted exactly.
 
 # %%
-shelf.figure("mixed_front", plots_mixed.mixes(tried), f"Mixes for {budgets} budgets on {len(sweep.images):,} validation "
+shelf.figure("mixed_front", plot_mixed_front(tried), f"Mixes for {budgets} budgets on {len(sweep.images):,} validation "
              "images, activations in float: the front, and × what another mix beats; right, the sum of the layers' own noises "
              "against the noise of the mix.")
 
@@ -173,8 +183,8 @@ pd.DataFrame(tried).drop(columns="widths").set_index(["kind", "label"]).round({"
 # hands. All of validation decides.
 
 # %%
-probe = mixed_precision.Probe(images.validation.images, preprocess, base)
-uniform = mixed_precision.total(weigh, everywhere[4])
+probe = Probe(images.validation.images, preprocess, base)
+uniform = mixed_precision.total_cost(weigh, everywhere[4])
 plans = {"4 bits everywhere": everywhere[4]}
 for share in shares:
     limit = share * (uniform + besides) - besides
@@ -183,7 +193,7 @@ for share in shares:
         plans[f"mix, {share:.0%} of its bytes"] = plan
 made = {label: mixed_precision.build(original, plan, seen, activation_ranges, probe) for label, plan in plans.items()}
 files = {label: file for label, (_, file, _) in made.items()}
-found = {label: {**figures, **benchmark.sizes(files[label])} for label, (*_, figures) in made.items()}
+found = {label: {**figures, **sizes(files[label])} for label, (*_, figures) in made.items()}
 pd.DataFrame(found).T
 
 # %% [markdown]
@@ -194,14 +204,14 @@ pd.DataFrame(found).T
 # epoch by agreement on validation, epoch 0 among them.
 
 # %%
-for label in [label for label, plan in plans.items() if epochs and mixed_precision.total(weigh, plan) <= uniform]:
-    simulation = qat.quantize_aware(model, calibration_set, qat_export.by_layer(model, original, made[label][0]))
-    low_bit_files.fine_tune(
+for label in [label for label, plan in plans.items() if epochs and mixed_precision.total_cost(weigh, plan) <= uniform]:
+    simulation = qat.quantize_aware(model, calibration_set, qat_export.kernels_by_layer(model, original, made[label][0]))
+    low_bit.fine_tune(
         simulation, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed,
         limit_train=limit_train, augmentation=baseline["augmentation"], folder=shelf.folder / "training")
-    files[f"{label}, trained"], figures = low_bit_files.corrected(
-        original, qat_export.export(simulation, calibration_set), seen, probe.compare)
-    found[f"{label}, trained"] = {**figures, **benchmark.sizes(files[f"{label}, trained"])}
+    files[f"{label}, trained"], figures = correct_if_better(
+        original, qat_export.export_int8(simulation, calibration_set), seen, probe.compare)
+    found[f"{label}, trained"] = {**figures, **sizes(files[f"{label}, trained"])}
 pd.DataFrame(found).T
 
 # %% [markdown]
@@ -213,9 +223,9 @@ pd.DataFrame(found).T
 # %%
 order = sorted(found, key=lambda label: found[label][size])
 front = [label for place, label in enumerate(order, 1)
-         if ptq_repair.best({each: found[each] for each in order[:place]}) == label]
+         if most_faithful({each: found[each] for each in order[:place]}) == label]
 mixed = [label for label in front if label.startswith("mix")]
-uniformly = ptq_repair.best({label: figures for label, figures in found.items() if not label.startswith("mix")})
+uniformly = most_faithful({label: figures for label, figures in found.items() if not label.startswith("mix")})
 
 # %%
 facts = {"technique": "mixed_precision", "engine": "litert-quantizer", "parent": "float32"}
@@ -223,18 +233,18 @@ names = {"uniform_w4a8": uniformly, **{f"mixed_{place}": label for place, label 
 shelved = []
 for name, label in names.items():
     learned = {"trained": "outputs"} if label.endswith("trained") else {}
-    shelved.append(shelf.shelve(name + "_trained" * len(learned), uint8_io.with_io(files[label], io), **facts, **learned,
+    shelved.append(shelf.shelve(name + "_trained" * len(learned), with_io_type(files[label], io), **facts, **learned,
                                 scheme="mixed" if label in mixed else "w4a8", seconds=round(time.time() - started, 1)))
 for variant in shelved:
-    evaluate.score(shelf, variant, images, preprocess)
-tables.variants([float32, *shelved])
+    score(shelf, variant, images, preprocess)
+variants_table([float32, *shelved])
 
 # %% [markdown]
 # Each mix against uniform 4 bits, image by image: on validation, which chose, and on test, which did not.
 
 # %%
 yardstick, *variants = shelved
-against = tables.against(yardstick, variants, {"validation": images.validation.labels, "test": images.test.labels})
+against = compare_table(yardstick, variants, {"validation": images.validation.labels, "test": images.test.labels})
 against.round(2)
 
 # %% [markdown]
@@ -250,7 +260,7 @@ shelf.write("mixed_precision", {"sweep_images": len(sweep.images), "layers": lay
 # %%
 error = np.array([row["noise"] / row["predicted"] for row in programme])
 groups = [{label: found[label] for label in found if label.endswith("trained") == trained} for trained in (False, True)]
-Markdown(f"On {len(base):,} validation images: " + " ".join(mixed_precision.verdict(each, size) for each in groups if each) + f"""
+Markdown(f"On {len(base):,} validation images: " + " ".join(mixed_precision.mix_verdict(each, size) for each in groups if each) + f"""
 
 On test: {"; ".join(f"**{row['variant']}** is {abs(row['% smaller']):.1f} % {'smaller' if row['% smaller'] > 0 else 'larger'} than "
                     f"{yardstick.name} and loses {row['drop']:.2f} points against it [{row['drop_low']:.2f}, {row['drop_high']:.2f}]"

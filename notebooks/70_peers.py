@@ -31,9 +31,13 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
-from edgeq_lib import datasets, peers, plots, plots_pareto, tables
+from edgeq_lib.analysis.tables import rows, variants_table
+from edgeq_lib.data import dataset
+from edgeq_lib.measure import peers
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.pareto import plot_pareto
+from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.progress import progress
-from edgeq_lib.run import open_study
 
 # %% [markdown]
 # ## Parameters
@@ -52,7 +56,7 @@ files: list[dict[str, Any]] = []  # one each: {file, name, preprocessing, image_
 # stands for pixels from 0 to 255 put into an integer input as they are.
 
 # %%
-declared = pd.DataFrame([peers.entry(given) for given in files], columns=list(peers.FIELDS)).set_index("name")
+declared = pd.DataFrame([peers.validate_declaration(given) for given in files], columns=list(peers.FIELDS)).set_index("name")
 declared if files else Markdown("*This study declares no peers.*")
 
 # %% [markdown]
@@ -64,7 +68,7 @@ declared if files else Markdown("*This study declares no peers.*")
 # %%
 shelf = open_study(study, stage="70_peers", needs="02_baseline")
 float32 = shelf.variant("float32")
-made = peers.shelve(shelf, files)
+made = peers.save_peer(shelf, files)
 
 # %% [markdown]
 # What the files turned out to hold, read from the files themselves:
@@ -82,12 +86,12 @@ pd.DataFrame([{"peer": peer.name, "scheme": peer.facts["scheme"], "engine": peer
 # difference to our float32 is paired, image by image.
 
 # %%
-data = datasets.load(shelf) if made else None
+data = dataset.load(shelf) if made else None
 for peer in progress(made, "peers"):
-    peers.score(shelf, peer, data)
+    peers.score_peer(shelf, peer, data)
 
 # %%
-tables.variants([float32, *made]) if made else Markdown("*Nothing was measured.*")
+variants_table([float32, *made]) if made else Markdown("*Nothing was measured.*")
 
 # %% [markdown]
 # ## 4 · See it
@@ -96,13 +100,13 @@ tables.variants([float32, *made]) if made else Markdown("*Nothing was measured.*
 # of the paired difference.
 
 # %%
-plots.drop_bars(tables.rows([float32, *made])) if made else Markdown("*Nothing to draw.*")
+plot_drops(rows([float32, *made])) if made else Markdown("*Nothing to draw.*")
 
 # %% [markdown]
 # Accuracy for bytes, where a peer may be of quite another size:
 
 # %%
-plots_pareto.pareto(tables.rows([float32, *made]), "bytes") if made else Markdown("*Nothing to draw.*")
+plot_pareto(rows([float32, *made]), "bytes") if made else Markdown("*Nothing to draw.*")
 
 # %% [markdown]
 # ## What we know now

@@ -31,8 +31,13 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
 
-from edgeq_lib import benchmark, boards, datasets, devices, peers, plots, tables, zoo
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis.tables import rows
+from edgeq_lib.data import dataset
+from edgeq_lib.measure import peers, remote, standalone, targets
+from edgeq_lib.measure.latency import measure_costs
+from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.variants import plot_latency, plot_sizes
 from edgeq_lib.study import Study
 
 # %% [markdown]
@@ -52,12 +57,12 @@ accelerator: str = "ethos-u55-128"  # the Ethos-U that the compiler Vela estimat
 # %%
 shelf = open_study(study, stage="80_edge_benchmark", needs="04_qat")
 variants = {variant.name: variant for variant in shelf.variants() if variant.model()}
-preprocess = zoo.Preprocessing(**shelf.read("baseline")["preprocessing"])
-images = peers.first_images(shelf, list(variants.values()), datasets.load(shelf), preprocess)
+preprocess = Preprocessing(**shelf.read("baseline")["preprocessing"])
+images = peers.first_images(shelf, list(variants.values()), dataset.load(shelf), preprocess)
 
 # %%
-threads = sorted({1, benchmark.cores()})
-costs = benchmark.measure({name: variant.path for name, variant in variants.items()}, threads, budget_seconds,
+threads = sorted({1, standalone.cores()})
+costs = measure_costs({name: variant.path for name, variant in variants.items()}, threads, budget_seconds,
                           images=images, accelerator=accelerator)
 for name, cost in costs.items():
     variants[name].write("cost", cost)
@@ -83,7 +88,7 @@ latency = pd.DataFrame({name: {**(cost["latency_ms"] or {}).get("1", {}), "ratio
 latency.astype(float).round(3)
 
 # %%
-plots.latency_bars(tables.rows(list(variants.values()), measured=True))
+plot_latency(rows(list(variants.values()), measured=True))
 
 # %% [markdown]
 # ## 3 · Bytes and memory
@@ -97,7 +102,7 @@ pd.DataFrame([{"variant": name, "kB": cost["bytes"] / 1e3, "gzip kB": cost["gzip
                "load ms": cost["load_ms"]} for name, cost in costs.items()]).set_index("variant").round(1)
 
 # %%
-plots.size_bars(tables.rows(list(variants.values()), measured=True))
+plot_sizes(rows(list(variants.values()), measured=True))
 
 # %% [markdown]
 # ## 4 · What is inside the files?
@@ -125,7 +130,7 @@ print("integer schemes with float inside or at the ends:", ", ".join(impure) or 
 
 # %%
 pd.DataFrame({name: {"board": device.board, "RAM kB": device.ram / 1e3, "flash kB": device.flash / 1e3,
-                     "from": device.source} for name, device in devices.DEVICES.items()}).T
+                     "from": device.source} for name, device in targets.DEVICES.items()}).T
 
 # %% tags=["nbval-check-output"]
 fits = pd.DataFrame({name: cost["fits"] for name, cost in costs.items()}).T
@@ -158,8 +163,8 @@ pd.Series({name: cost["why"]["vela"] for name, cost in costs.items() if "vela" i
 # this notebook ran is in the report alone.
 
 # %%
-elsewhere = boards.read(Study(study))  # not through `shelf`, which would note it as an input of this stage
-side_by_side = pd.DataFrame(boards.side_by_side(elsewhere, costs, list(variants.values()))).set_index("variant")
+elsewhere = remote.read_boards(Study(study))  # not through `shelf`, which would note it as an input of this stage
+side_by_side = pd.DataFrame(remote.side_by_side(elsewhere, costs, list(variants.values()))).set_index("variant")
 side_by_side if elsewhere else Markdown("*None yet: `edgeq export-bench`, then `edgeq import-bench`.*")
 
 # %% [markdown]

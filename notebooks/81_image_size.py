@@ -30,10 +30,12 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
 
-from edgeq_lib import benchmark, image_size, plots
+from edgeq_lib.compress.quantize import input_size
+from edgeq_lib.files import write_bytes
+from edgeq_lib.measure.latency import measure_latency
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.variants import plot_ratio_by_size
 from edgeq_lib.progress import progress
-from edgeq_lib.run import open_study
-from edgeq_lib.study import write_bytes
 
 # %% [markdown]
 # ## Parameters
@@ -51,9 +53,9 @@ budget_seconds: PositiveFloat = 3.0  # what the timing takes at each size
 
 # %%
 shelf = open_study(study, stage="81_image_size", needs="02_baseline")
-sizes, paths = image_size.sizes(shelf, scales), {}
+sizes, paths = input_size.sizes(shelf, scales), {}
 for size in progress(sizes, "image sizes"):
-    for name, file in image_size.files_at(shelf, size).items():
+    for name, file in input_size.files_at(shelf, size).items():
         paths[size, name] = shelf.folder / "at_size" / str(size) / f"{name}.tflite"
         write_bytes(paths[size, name], file)
 
@@ -70,7 +72,7 @@ pd.DataFrame([{"pixels": size, **{name: round(paths[size, name].stat().st_size /
 # At each size float32 and int8 take turns on one thread, in many rounds; the ratio is that of the same round.
 
 # %%
-spent = {size: benchmark.interleaved({name: paths[size, name] for name in ("float32", "int8")}, 1, budget_seconds)
+spent = {size: measure_latency({name: paths[size, name] for name in ("float32", "int8")}, 1, budget_seconds)
          for size in sizes}
 
 # %%
@@ -94,7 +96,7 @@ table[["float32 ms", "int8 ms"]].div(table.index.to_series() ** 2, axis=0).mul(1
 # %%
 caption = ("Latency of int8 as a ratio to float32 for the same network at other image sizes, one thread, interleaved; the "
            "bar spans the 10th to the 90th percentile of rounds.")
-shelf.figure("image_size", plots.ratio_by_size(table), caption) if sizes else Markdown("*Nothing was timed.*")
+shelf.figure("image_size", plot_ratio_by_size(table), caption) if sizes else Markdown("*Nothing was timed.*")
 
 # %% [markdown]
 # ## What we know now

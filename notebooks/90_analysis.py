@@ -31,9 +31,16 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
 
-from edgeq_lib import deploy, flow, plots, plots_flow, plots_pareto, report, what_if
-from edgeq_lib.criteria import status
-from edgeq_lib.run import open_study
+from edgeq_lib.analysis import flow
+from edgeq_lib.analysis.criteria import status
+from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.plots.decision import plot_decision_flow
+from edgeq_lib.plots.pareto import plot_pareto
+from edgeq_lib.plots.variants import plot_accuracy, plot_drops
+from edgeq_lib.report import deploy
+from edgeq_lib.report.export import extra_figures, write_report
+from edgeq_lib.report.results import collect
+from edgeq_lib.report.text import ALTERNATIVES_HEAD, alternatives_table, branch_heading, branch_lines, branch_notes, claims, limits, recommendation_text
 
 # %% [markdown]
 # ## Parameters
@@ -66,7 +73,7 @@ answers = {"images": images, "retraining": retraining, "kernels": kernels}
 
 # %%
 command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
-results = report.collect(shelf, command, criteria, answers, question, reference)
+results = collect(shelf, command, criteria, answers, question, reference)
 rows = results["variants"]
 
 # %% [markdown]
@@ -85,7 +92,7 @@ pd.DataFrame(rows)[list(columns)].rename(columns=columns).set_index("variant").r
 # What that means:
 
 # %%
-Markdown("\n".join(f"- {sentence}" for sentence in report.claims(results)))
+Markdown("\n".join(f"- {sentence}" for sentence in claims(results)))
 
 # %% [markdown]
 # Differences between variants should exceed the spread between seeds, where any technique was repeated with others:
@@ -98,7 +105,7 @@ pd.DataFrame([{"variant": each["name"], "seed": run["seed"], "drop": run["drop"]
 # And what we do not know:
 
 # %%
-Markdown("\n".join(f"- {sentence}" for sentence in report.limits(results)))
+Markdown("\n".join(f"- {sentence}" for sentence in limits(results)))
 
 # %% [markdown]
 # ## 3 · Accuracy
@@ -106,14 +113,14 @@ Markdown("\n".join(f"- {sentence}" for sentence in report.limits(results)))
 # Dots with 95 % intervals; the band is float32's interval.
 
 # %%
-figures = {"accuracy": plots.accuracy_bars(rows)}
+figures = {"accuracy": plot_accuracy(rows)}
 figures["accuracy"]
 
 # %% [markdown]
 # The paired drop says more than two separate intervals, because both variants saw the same images:
 
 # %%
-figures["drop"] = plots.drop_bars(rows, max_drop)
+figures["drop"] = plot_drops(rows, max_drop)
 figures["drop"]
 
 # %% [markdown]
@@ -123,11 +130,11 @@ figures["drop"]
 # The ring is around the recommended file, which validation chose (section 6).
 
 # %%
-figures["pareto_bytes"] = plots_pareto.pareto(rows, "bytes", results["recommendation"]["variant"])
+figures["pareto_bytes"] = plot_pareto(rows, "bytes", results["recommendation"]["variant"])
 figures["pareto_bytes"]
 
 # %%
-figures["pareto_latency"] = plots_pareto.pareto(rows, "latency_ratio", results["recommendation"]["variant"])
+figures["pareto_latency"] = plot_pareto(rows, "latency_ratio", results["recommendation"]["variant"])
 figures["pareto_latency"]
 
 # %% [markdown]
@@ -149,24 +156,24 @@ pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
 
 # %%
 choice = results["recommendation"]
-figures["decision"] = plots_flow.decision_flow(flow.FLOW, choice["path"], what_if.notes(results))
+figures["decision"] = plot_decision_flow(flow.FLOW, choice["path"], branch_notes(results))
 figures["decision"]
 
 # %%
-Markdown(f"**{report.sentence(results)}**\n\n" + "\n".join(f"- {reason}" for reason in choice["reasons"]))
+Markdown(f"**{recommendation_text(results)}**\n\n" + "\n".join(f"- {reason}" for reason in choice["reasons"]))
 
 # %% [markdown]
 # And if you had no images, could not train, or had another target? The same rule on the same files; the first row is the
 # recommendation, `Notebook` says where a file is made and its tables stand.
 
 # %%
-pd.DataFrame(what_if.table(results), columns=what_if.HEAD).set_index("Situation")
+pd.DataFrame(alternatives_table(results), columns=ALTERNATIVES_HEAD).set_index("Situation")
 
 # %% [markdown]
 # Branch by branch, what this study has to show:
 
 # %%
-Markdown(f"{what_if.heading(results)}\n\n" + "\n".join(f"- {line}" for line in what_if.lines(results)))
+Markdown(f"{branch_heading(results)}\n\n" + "\n".join(f"- {line}" for line in branch_lines(results)))
 
 # %% [markdown]
 # ## 7 · Publish
@@ -175,7 +182,7 @@ Markdown(f"{what_if.heading(results)}\n\n" + "\n".join(f"- {line}" for line in w
 # with the figures that other notebooks kept for it in its appendix.
 
 # %%
-names = report.publish(results, figures, shelf.folder / "report", report.extra_figures(shelf))
+names = write_report(results, figures, shelf.folder / "report", extra_figures(shelf))
 print(", ".join(names))
 
 # %% [markdown]
@@ -189,7 +196,7 @@ print(", ".join(deploy.write(shelf, results)) or "nothing to ship yet")
 # ## What we know now
 
 # %%
-Markdown(f"{report.sentence(results)} Chosen on {results['data']['n_validation']:,} validation images, reported on "
+Markdown(f"{recommendation_text(results)} Chosen on {results['data']['n_validation']:,} validation images, reported on "
          f"{results['data']['n_test']:,} test images. Made by `{results['command']}`.")
 
 # %%

@@ -28,16 +28,22 @@ def pictures():
     images = rng.integers(0, 110, (512, 8, 8, 3))
     for image, label in zip(images, labels, strict=True):
         row, column = divmod(int(label), 2)
-        image[4 * row:4 * row + 4, 4 * column:4 * column + 4] += 100
+        image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 100
     return images.astype(np.uint8), labels.astype(np.int64)
 
 
 @pytest.fixture(scope="session")
 def small_net(pictures):
     """A ResNet8 of a quarter of the width that has learned the pictures, with its float flatbuffer."""
-    from edgeq_lib import litert, zoo
+    from edgeq_lib.models import zoo
+    from edgeq_lib.models.convert import convert
+    from edgeq_lib.models.preprocessing import SIGNED
+    from edgeq_lib.models.tf import keras
+
     images, labels = pictures
     model = zoo.resnet8((8, 8, 3), 4, alpha=0.25)
-    model.compile(zoo.keras.optimizers.Adam(3e-3), zoo.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(zoo.SIGNED(images), labels, epochs=6, batch_size=32, verbose=0)
-    return model, litert.convert(model)
+    model.compile(
+        keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    model.fit(SIGNED(images), labels, epochs=6, batch_size=32, verbose=0)
+    return model, convert(model)

@@ -4,8 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from edgeq_lib import study as module
-from edgeq_lib.study import EdgeqError, Study, write_bytes, write_json
+from edgeq_lib.files import EdgeqError, read_json, write_bytes, write_json
+from edgeq_lib.study import Study, shelf_state
 
 FACTS = {"technique": "ptq", "scheme": "int8", "engine": "e", "seconds": 1.0}
 
@@ -16,10 +16,11 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
 
     def full(fd):
         raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(EdgeqError, match="disk is full"):
         write_json(path, {"new": 2})
-    assert module.read_json(path) == {"old": 1}
+    assert read_json(path) == {"old": 1}
     assert os.listdir(tmp_path) == ["record.json"]
 
 
@@ -31,7 +32,7 @@ def test_nan_is_no_record(tmp_path):
 
 def test_numpy_values_become_plain(tmp_path):
     write_json(tmp_path / "x.json", {"a": np.float32(0.5), "b": np.arange(2)})
-    assert module.read_json(tmp_path / "x.json") == {"a": 0.5, "b": [0, 1]}
+    assert read_json(tmp_path / "x.json") == {"a": 0.5, "b": [0, 1]}
 
 
 def test_shelving_the_same_file_again_keeps_its_measurements(study):
@@ -70,12 +71,14 @@ def test_reads_are_noted_and_own_writes_are_not(study):
     study.shelve("float32", b"0", **FACTS)
     study.finish({})
     later = Study("sample", "80_edge_benchmark")
-    assert later.variant("float32").read("cost") is None, "looked for before it is written: no dependency either"
+    assert later.variant("float32").read("cost") is None, (
+        "looked for before it is written: no dependency either"
+    )
     later.variant("float32").model()
     later.variant("float32").write("cost", {"bytes": 1})
     later.variant("float32").read("cost")
     later.finish({})
-    record = module.read_json(later.folder / "stages" / "80_edge_benchmark.json")
+    record = read_json(later.folder / "stages" / "80_edge_benchmark.json")
     assert list(record["reads"]) == ["variants/float32/model.tflite"]
     assert list(record["written"]) == ["variants/float32/cost.json"]
 
@@ -94,7 +97,10 @@ def test_arrays_come_back_as_they_went(study):
     variant = study.shelve("int8", b"1", **FACTS)
     assert variant.arrays() == {}
     variant.write_arrays(test=np.arange(6, dtype=np.int8).reshape(2, 3))
-    assert variant.arrays()["test"].dtype == np.int8 and variant.arrays()["test"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert variant.arrays()["test"].dtype == np.int8 and variant.arrays()["test"].tolist() == [
+        [0, 1, 2],
+        [3, 4, 5],
+    ]
 
 
 def test_repeats_stand_apart_and_still_make_the_reader_stale(study):
@@ -103,7 +109,7 @@ def test_repeats_stand_apart_and_still_make_the_reader_stale(study):
     study.shelve("google", b"3", **FACTS, kind="peer")
     assert [variant.name for variant in study.variants()] == ["int8", "google"]
     assert [variant.name for variant in study.repeats()] == ["int8_seed1"]
-    everything = [module.shelf_state(study.on_shelf(), made) for made in ([], ["int8_seed1"])]
+    everything = [shelf_state(study.on_shelf(), made) for made in ([], ["int8_seed1"])]
     assert everything[0] != everything[1]
 
 
@@ -111,6 +117,8 @@ def test_a_figure_is_kept_with_its_caption(study):
     from matplotlib.figure import Figure
 
     assert isinstance(study.figure("ladder", Figure(), "What each rung wins."), Figure)
-    assert module.read_json(study.folder / "extra_figures" / "ladder.json") == {
-        "caption": "What each rung wins.", "stage": "03_ptq"}
+    assert read_json(study.folder / "extra_figures" / "ladder.json") == {
+        "caption": "What each rung wins.",
+        "stage": "03_ptq",
+    }
     assert (study.folder / "extra_figures" / "ladder.png").read_bytes().startswith(b"\x89PNG")

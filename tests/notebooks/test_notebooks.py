@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-from edgeq_lib import parameters
+from edgeq_lib.pipeline import config
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -21,7 +21,11 @@ URL = PROJECT["urls"]["Repository"]
 
 
 def code(cell):
-    return [line for line in cell["source"].splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [
+        line
+        for line in cell["source"].splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -30,21 +34,31 @@ def test_style(path):
     nbformat.validate(notebook)
     cells = notebook.cells
     sources = [cell for cell in cells if cell.cell_type == "code"]
-    lengths = [len(code(cell)) for cell in sources if "parameters" not in cell.metadata.get("tags", [])]
+    lengths = [
+        len(code(cell)) for cell in sources if "parameters" not in cell.metadata.get("tags", [])
+    ]
     prose = [cell for cell in cells if cell.cell_type == "markdown"]
     assert 20 <= len(cells) <= 45 and 0.7 <= len(prose) / len(sources) <= 1.5
     assert statistics.median(lengths) <= 5 and max(lengths) <= 15
-    assert not any(line.startswith(("def ", "class ")) for cell in sources for line in code(cell)), "logic lives in edgeq_lib"
-    importing = [cell for cell in sources if any(re.match("(from|import) edgeq_lib", line) for line in code(cell))]
+    assert not any(
+        line.startswith(("def ", "class ")) for cell in sources for line in code(cell)
+    ), "logic lives in edgeq_lib"
+    importing = [
+        cell
+        for cell in sources
+        if any(re.match("(from|import) edgeq_lib", line) for line in code(cell))
+    ]
     assert len(importing) == 1
-    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and cells[0].source.splitlines()[0].endswith("?")
+    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and cells[0].source.splitlines()[
+        0
+    ].endswith("?")
     assert code(sources[-1])[-1].startswith("shelf.finish("), "the last cell closes the stage"
     assert notebook.metadata.kernelspec.name == "python3"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_parameters_are_declared_with_a_comment_each(path):
-    notebook = parameters.read_notebook(path)
+    notebook = config.read_notebook(path)
     assert notebook.fields["study"][1] == "quickstart"
     assert all(notebook.help.values()), [name for name, text in notebook.help.items() if not text]
 
@@ -57,7 +71,7 @@ def test_stored_outputs_are_clean(path):
         for output in cell.outputs:
             assert output.output_type != "error" and output.get("name") != "stderr"
     text = path.read_text()
-    assert not re.search(r'(?<![\w.:/])/(?:home|root|work|tmp|Users)/', text), "an absolute path"
+    assert not re.search(r"(?<![\w.:/])/(?:home|root|work|tmp|Users)/", text), "an absolute path"
     assert len(text) < 1_500_000
 
 
@@ -65,10 +79,12 @@ def test_stored_outputs_are_clean(path):
 def test_notebook_and_paired_text_agree(path):
     paired = jupytext.reads(path.with_suffix(".py").read_text(), fmt="py:percent")
     notebook = nbformat.read(path, 4)
-    assert [(cell.cell_type, cell.source) for cell in paired.cells] == \
-        [(cell.cell_type, cell.source) for cell in notebook.cells], "run `make notebooks`"
-    assert [cell.metadata.get("tags", []) for cell in paired.cells] == \
-        [cell.metadata.get("tags", []) for cell in notebook.cells]
+    assert [(cell.cell_type, cell.source) for cell in paired.cells] == [
+        (cell.cell_type, cell.source) for cell in notebook.cells
+    ], "run `make notebooks`"
+    assert [cell.metadata.get("tags", []) for cell in paired.cells] == [
+        cell.metadata.get("tags", []) for cell in notebook.cells
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -84,14 +100,15 @@ def test_every_study_in_the_repository_is_valid(monkeypatch):
     monkeypatch.setenv("EDGEQ_ASSETS", str(ROOT))
     for path in (ROOT / "studies").glob("*.yaml"):
         if "$EDGEQ_ASSETS" not in path.read_text():
-            assert parameters.load(path.stem).name == path.stem
+            assert config.load(path.stem).name == path.stem
 
 
 def test_the_quickstart_of_study_and_notebooks_is_the_same():
-    for stage, given in parameters.load("quickstart").stages.items():
-        declared = parameters.read_notebook(ROOT / "notebooks" / f"{stage}.ipynb").fields
-        assert given == {name: default for name, (_, default) in declared.items()}, \
+    for stage, given in config.load("quickstart").stages.items():
+        declared = config.read_notebook(ROOT / "notebooks" / f"{stage}.ipynb").fields
+        assert given == {name: default for name, (_, default) in declared.items()}, (
             "opened by hand, a notebook runs with its defaults: they must be quickstart's"
+        )
 
 
 def requirement(line):
@@ -100,14 +117,30 @@ def requirement(line):
 
 
 def test_lock_project_and_conda_name_the_same_versions():
-    lock = dict(filter(None, map(requirement, (ROOT / "requirements.lock").read_text().splitlines())))
+    lock = dict(
+        filter(None, map(requirement, (ROOT / "requirements.lock").read_text().splitlines()))
+    )
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda = dict(filter(None, map(requirement, next(part["pip"] for part in environment if isinstance(part, dict)))))
+    conda = dict(
+        filter(
+            None,
+            map(requirement, next(part["pip"] for part in environment if isinstance(part, dict))),
+        )
+    )
     wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-    names = {re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", line)[0]).lower() for line in wanted}
+    names = {
+        re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", line)[0]).lower() for line in wanted
+    }
     assert set(conda) == names, "environment.yml lists what pyproject.toml asks for"
-    pandas_like = {name for name in names if sum(line.startswith(f"{name}==") for line in
-                                                 (ROOT / "requirements.lock").read_text().splitlines()) > 1}
+    pandas_like = {
+        name
+        for name in names
+        if sum(
+            line.startswith(f"{name}==")
+            for line in (ROOT / "requirements.lock").read_text().splitlines()
+        )
+        > 1
+    }
     for name in names - pandas_like:
         assert conda[name] == lock[name], name
     for name, version in filter(None, map(requirement, wanted)):
@@ -117,9 +150,15 @@ def test_lock_project_and_conda_name_the_same_versions():
 def test_published_results_are_whole():
     for path in (ROOT / "figures").glob("*/results.json"):
         results = json.loads(path.read_text())
-        assert results["command"].startswith("edgeq run") and results["versions"] and results["machine"]
+        assert (
+            results["command"].startswith("edgeq run")
+            and results["versions"]
+            and results["machine"]
+        )
         assert results["recommendation"]["variant"] in {row["name"] for row in results["variants"]}
         for name in ("results.csv", "report.md", "report.html", "report.pdf"):
             assert (path.parent / name).exists()
-        assert all(ast.literal_eval(repr(row["why"])) or all(value is not None for value in row.values())
-                   for row in results["variants"]), "what is null says why"
+        assert all(
+            ast.literal_eval(repr(row["why"])) or all(value is not None for value in row.values())
+            for row in results["variants"]
+        ), "what is null says why"

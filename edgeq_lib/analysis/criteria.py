@@ -1,0 +1,118 @@
+"""The criteria of a study, and how a variant stands to them: met, missed and by how much, dominated by another.
+
+Rows are rows of the results table; whose images their accuracies come from is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+FIELDS = {
+    "max_drop": "drop",
+    "min_agreement": "agreement",
+    "min_ratio": "ratio",
+    "max_latency_ratio": "latency_ratio",
+    "device": "fits",
+}
+HIGH = {"max_drop": "drop_high", "max_latency_ratio": "latency_ratio_high"}
+
+
+def value_of(row: Row, name: str) -> Any:
+    """The figure of a row that the criterion `name` bounds; None where it was not measured."""
+    if row["technique"] == "baseline" and name in ("max_drop", "min_agreement"):
+        return 0.0 if name == "max_drop" else 100.0
+    return row.get(FIELDS[name])
+
+
+def meets(row: Row, criterion: Mapping[str, Any]) -> bool | None:
+    """Whether a row meets one criterion by the point estimate; None where the figure was not measured."""
+    name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
+    if name == "device":
+        return (value or {}).get(bound)
+    if value is None:
+        return None
+    return value >= bound if name.startswith("min_") else value <= bound
+
+
+def passed(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, bool | None]:
+    """Which criteria a row meets, by the point estimate; None where the figure was not measured."""
+    return {criterion["name"]: meets(row, criterion) for criterion in criteria}
+
+
+def status(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """`met`, `met within noise`, `missed` or `not measured` a criterion.
+
+    "met" without reserve is said only when the upper end of the interval is below the bound as well.
+    """
+    words = {None: "not measured", False: "missed", True: "met"}
+    found = {name: words[met] for name, met in passed(row, criteria).items()}
+    for criterion in criteria:
+        high = row.get(HIGH.get(criterion["name"], ""))
+        if found[criterion["name"]] == "met" and high is not None and high >= criterion["bound"]:
+            found[criterion["name"]] = "met within noise"
+    return found
+
+
+def costs(row: Row) -> tuple[float, float, float]:
+    """What a variant costs, less being better: drop, bytes, latency; what was not measured counts as the worst."""
+    drop = value_of(row, "max_drop")
+    return tuple(
+        float("inf") if value is None else value
+        for value in (drop, row["bytes"], row["latency_ratio"])
+    )
+
+
+def dominated(rows: Sequence[Row], fields: Sequence[int] = (0, 1, 2)) -> dict[str, str]:
+    """Name → name of a variant that is as good in every figure (drop, bytes, latency ratio) and better in one.
+
+    `fields` picks among the three figures. Of the variants that dominate, the first in the table is named.
+    """
+    found = {}
+    for row in rows:
+        own = [costs(row)[field] for field in fields]
+        for other in rows:
+            theirs = [costs(other)[field] for field in fields]
+            if theirs != own and all(a <= b for a, b in zip(theirs, own, strict=True)):
+                found[row["name"]] = other["name"]
+                break
+    return found
+
+
+def excess(row: Row, criteria: Sequence[Mapping[str, Any]]) -> float:
+    """How far a row is from its criteria, as a sum of relative distances; 0 when it meets all of them."""
+    total = 0.0
+    for criterion in criteria:
+        name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
+        if meets(row, criterion):
+            continue
+        if name == "device" or value is None:
+            total += 1.0
+        elif name == "min_ratio":
+            total += bound / max(value, 1e-9) - 1
+        elif name == "min_agreement":
+            total += (bound - value) / max(100 - bound, 1.0)
+        else:  # a bound below one point or one tenth would make any distance look endless
+            total += (value - bound) / max(abs(bound), 1.0 if name == "max_drop" else 0.1)
+    return total
+
+
+def misses(row: Row, criteria: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each criterion that a row misses, as a phrase with its figure and bound."""
+    found = []
+    for criterion in criteria:
+        name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
+        if meets(row, criterion):
+            continue
+        if name == "device":
+            found.append(
+                f"device ({'it does not fit' if value else 'not measured whether it fits'} a {bound})"
+            )
+        else:
+            found.append(
+                f"{name} (not measured)"
+                if value is None
+                else f"{name} ({value:.3g}, bound {bound:g})"
+            )
+    return found

@@ -1,0 +1,122 @@
+"""The decision flow as data: what is asked and in which order, what may be answered, and which files each answer leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeq_lib.analysis.criteria import Row
+
+TECHNIQUES = {
+    "baseline": "float32 baseline",
+    "ptq": "post-training quantization",
+    "ptq_repair": "repaired post-training quantization",
+    "qat": "quantization-aware training",
+    "data_free": "data-free quantization",
+    "low_bit": "low-bit quantization",
+    "mixed_precision": "mixed precision",
+    "peer": "published peer",
+}
+# From the least to the most that a technique asks of its user; what is not named, or was trained, asks for training.
+EFFORT = {"ptq": ("ptq",), "repair": ("ptq_repair", "data_free", "mixed_precision", "low_bit")}
+DATA_FREE_SCHEMES = ("float16", "dynamic_int8", "weight_only_int8", "w4", "w2")
+KERNELS = {
+    "any": "float and integers",
+    "integer": "integers only",
+    "int4": "8-bit integers and 4-bit weights only",
+    "int8": "8-bit integers only",
+}
+# What each answer is called in a sentence; the first of a row is taken where nothing was answered.
+ANSWERS: dict[str, dict[Any, str]] = {
+    "kernels": {name: f"a target that runs {what}" for name, what in KERNELS.items()},
+    "images": {
+        "labelled": "labelled training images",
+        "unlabelled": "images without labels",
+        "none": "no image at all",
+    },
+    "retraining": {True: "training possible", False: "training not possible"},
+}
+FEWEST = {"int4": 4, "int8": 8}  # bits a weight that such kernels take, activations of 8 at most
+# `at` is where a node is drawn (column, row), `next` what follows which answer. The first three are asked of the user, the
+# others of the files.
+FLOW: dict[str, dict[str, Any]] = {
+    "kernels": {
+        "at": (0, 0),
+        "text": "What can the\ntarget run?",
+        "next": dict.fromkeys(ANSWERS["kernels"], "images"),
+    },
+    "images": {
+        "at": (0, 1),
+        "text": "Which images of\nthe task are there?",
+        "next": {"labelled": "retraining", "unlabelled": "retraining", "none": "free_bits"},
+    },
+    "retraining": {
+        "at": (0, 2),
+        "text": "Can the network\nbe trained again?",
+        "next": {"yes": "bits", "no": "bits"},
+    },
+    "bits": {
+        "at": (0, 3),
+        "text": "How many bits meet\nevery criterion?",
+        "next": {"8 or more": "ptq_enough", "fewer": "ptq_enough", "none": "nearest"},
+    },
+    "free_bits": {
+        "at": (1, 1),
+        "text": "How many bits meet\nevery criterion?",
+        "next": {"8 or more": "data_free", "fewer": "data_free", "none": "nearest"},
+    },
+    "ptq_enough": {
+        "at": (0, 4),
+        "text": "Is PTQ\nenough?",
+        "next": {"yes": "ptq", "no": "repair_enough"},
+    },
+    "repair_enough": {
+        "at": (0, 5),
+        "text": "Is a repair without\ntraining enough?",
+        "next": {"yes": "repair", "no": "training"},
+    },
+    "data_free": {"at": (2, 1), "text": "Data-free\nquantization"},
+    "ptq": {"at": (1, 4), "text": "Post-training\nquantization (PTQ)"},
+    "repair": {"at": (1, 5), "text": "Repaired, mixed,\nlow-bit, data-free"},
+    "training": {"at": (0, 6), "text": "Training with\nquantization (QAT)"},
+    "nearest": {"at": (1, 3), "text": "Nothing meets all:\ntake the nearest"},
+}
+
+
+def runs(row: Row, kernels: str) -> bool:
+    """Whether a target with such kernels can run a file, by what was read from it."""
+    if kernels == "any":
+        return True
+    fewest = FEWEST.get(kernels)
+    fits = fewest is None or (
+        round(row["activation_bits"] or 0) <= 8 and _fewest_bits(row) >= fewest
+    )
+    return bool(row["integer_only"]) and fits
+
+
+def _fewest_bits(row: Row) -> float:
+    return min((float(bits) for bits in row["weight_bits_share"] or {}), default=float("inf"))
+
+
+def eight_bits(row: Row) -> bool:
+    """Whether no weight of a file has fewer than 8 bits."""
+    return _fewest_bits(row) >= 8
+
+
+def effort(row: Row) -> str:
+    """What a file asked of its maker: ptq, repair or training."""
+    named = next(
+        (name for name, techniques in EFFORT.items() if row["technique"] in techniques), "training"
+    )
+    return "training" if row["trained"] else named
+
+
+def needs_images(row: Row) -> bool:
+    """Whether a file could not have been made without images of the task."""
+    return row["technique"] != "data_free" and not (
+        row["technique"] == "ptq" and row["scheme"] in DATA_FREE_SCHEMES
+    )
+
+
+def needs_labels(row: Row) -> bool:
+    """Whether a file was trained on labels; of training that says nothing of its target, that is taken for granted."""
+    return effort(row) == "training" and row["trained"] != "outputs"

@@ -1,0 +1,157 @@
+"""Block reconstruction: rounding that is learned from the outputs of blocks, on a handful of unlabelled images.
+
+Layer by layer (`low_bit`), each kernel makes up for what those before it lost; within a block, the layers can share that
+work, and a residual connection is part of it. So each block of the simulation (see `qat`) is trained for some hundred steps
+to give out what it does in float, given what the blocks before it, already trained, really send (BRECQ, Li et al., arXiv
+2102.05426; there the rounding is a relaxed variable, here it is the rounded weight itself with a straight-through gradient).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib.compress.quantize.fake_quant import float_weights, is_wrapper
+from edgeq_lib.compress.quantize.quantized_weights import qmax
+from edgeq_lib.models import training
+from edgeq_lib.models.graph import consumers, expand_activations, fold_batch_norms
+from edgeq_lib.models.tf import keras, tf
+from edgeq_lib.progress import progress
+
+
+def reconstruct(
+    simulation: keras.Model,
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    steps: int,
+    batch: int = 32,
+    learning_rate: float = 1e-2,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Train the low-bit kernels of `simulation` in place, block by block.
+
+    `simulation` is `qat.quantize_aware(model, …, grids)`. `images`: preprocessed float32 (n, H, W, C), unlabelled.
+    `learning_rate` is Adam's, counted in steps of the grid and falling along a cosine; a block that is no nearer to float for
+    it keeps its codes. Returns a record a block: its last layer, and the energy of its output's error as a share of the
+    output's, a mean over images, before and after.
+    """
+    plain, rng, records = (
+        expand_activations(fold_batch_norms(model)),
+        np.random.default_rng(seed),
+        [],
+    )
+    ours, theirs = _outputs(simulation), _outputs(plain)
+    start = next(iter(ours))
+    given, wanted = _run(keras.Model(simulation.input, ours[start]), images), images
+    for end in progress(blocks_of(simulation), "blocks"):
+        block = keras.Model(ours[start], ours[end])
+        wanted = _run(keras.Model(theirs[start], theirs[end]), wanted)
+        kernels = [float_weights(layer)[0] for layer in block.layers if _learned(layer)]
+        untrained, before = (
+            [kernel.numpy() for kernel in kernels],
+            _error(_run(block, given), wanted),
+        )
+        _train(block, given, wanted, steps, batch, learning_rate, rng)
+        after = _error(_run(block, given), wanted)
+        if after >= before:
+            for kernel, values in zip(kernels, untrained, strict=True):
+                kernel.assign(values)
+        given, start = _run(block, given), end
+        records.append({"block": end, "before": before, "after": min(after, before)})
+    return records
+
+
+def blocks_of(simulation: keras.Model) -> list[str]:
+    """The layers that end a block, in the order of the graph.
+
+    All that comes later depends on nothing older than a block's output, dense layers or convolutions read it, and the block
+    holds a low-bit kernel: residual blocks, and pairs of a pointwise and a depthwise layer where there are none.
+    """
+    place = {layer.name: number for number, layer in enumerate(simulation.layers)}
+    needed, low, found = 0, False, []
+    for number, layer in enumerate(simulation.layers):
+        readers = consumers(simulation, layer)
+        low |= _learned(layer) is not None
+        if low and needed <= number and any(_starts_block(reader) for reader in readers):
+            found, low = [*found, _name(layer)], False
+        needed = max([needed, *(place[reader.name] for reader in readers)])
+    return [*found, _name(simulation.layers[-1])] if low else found
+
+
+def _name(layer: Any) -> str:
+    """A layer's name before it was wrapped."""
+    return layer.layer.name if is_wrapper(layer) else layer.name
+
+
+def _learned(layer: Any) -> Any:
+    """The rounding of a low-bit kernel, or None: eight bits leave a block nothing to mend."""
+    learned = layer.quantize_config.learned if is_wrapper(layer) else None
+    return learned if learned and learned.bits < 8 else None
+
+
+def _starts_block(layer: Any) -> bool:
+    inner = layer.layer if is_wrapper(layer) else layer
+    return type(inner) in (keras.layers.Conv2D, keras.layers.Dense)
+
+
+def _outputs(model: keras.Model) -> dict[str, Any]:
+    return {_name(layer): layer.output for layer in model.layers}
+
+
+def _run(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    return training.predict_keras(model, inputs, np.asarray, batch=32)
+
+
+def _error(outputs: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.mean(_by_image(np.square(outputs - wanted)) / _power(wanted)))
+
+
+def _by_image(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1).mean(axis=1)
+
+
+def _power(wanted: np.ndarray) -> np.ndarray:
+    """What each image's errors are counted in, (n,): one freak image would outweigh all others."""
+    return np.maximum(_by_image(np.square(wanted)), 1e-12)
+
+
+def _train(
+    block: keras.Model,
+    given: np.ndarray,
+    wanted: np.ndarray,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    rng: np.random.Generator,
+) -> None:
+    """Train the block's low-bit kernels, in units of their steps: a weight is near to its next code or it is not, whatever
+    the scale of its channel."""
+    trained = [layer for layer in block.layers if _learned(layer)]
+    kernels = [float_weights(layer)[0] for layer in trained]
+    units = [tf.constant(_learned(layer).step(None)) for layer in trained]
+    most = [
+        float(qmax(_learned(layer).bits)) for layer in trained
+    ]  # beyond it there is no gradient that leads back
+    codes = [
+        tf.Variable(tf.round(kernel / unit)) for kernel, unit in zip(kernels, units, strict=True)
+    ]
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
+    optimizer.build(codes)
+    weight = (1 / _power(wanted)).astype(np.float32).reshape(-1, *(1,) * (wanted.ndim - 1))
+
+    @tf.function
+    def step(x: Any, y: Any, weight: Any) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(weight * tf.square(block(x, training=True) - y))
+        slopes = tape.gradient(loss, kernels)
+        optimizer.apply_gradients(
+            [(slope * unit, code) for slope, unit, code in zip(slopes, units, codes, strict=True)]
+        )
+        for kernel, unit, code, end in zip(kernels, units, codes, most, strict=True):
+            kernel.assign(code.assign(tf.clip_by_value(code, -end, end)) * unit)
+
+    for _ in range(steps):
+        drawn = rng.choice(len(given), min(batch, len(given)), replace=False)
+        step(tf.constant(given[drawn]), tf.constant(wanted[drawn]), tf.constant(weight[drawn]))

@@ -1,0 +1,265 @@
+"""Activation ranges: one pass over the calibration images, then any summary of what was seen.
+
+The pass keeps each image's minimum and maximum a tensor, and one histogram a tensor over some of them. A summary turns these
+into one range a tensor. Clipping the rare large values and coarsening the steps for all others are the two errors to
+weigh (Krishnamoorthi, arXiv 1806.08342; Sakr et al., arXiv 2206.06501).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.progress import progress
+from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.runtime import make_interpreter
+
+Ranges = dict[str, dict[str, np.ndarray]]
+COVERED = 0.98  # share of the calibration images that a covering range holds in full
+_MOMENTUM = 0.95  # of litert-quantizer's moving average
+# The histogram's bins are float32's own: sign, exponent and six bits of the mantissa. So no range must be known
+# before the pass, and a bin is at most 1.6 % wide.
+_SHIFT = 17
+_BINS = 2 ** (32 - _SHIFT)
+_COUNTED = 64  # images, evenly spaced, whose values go into the histogram: counting takes longer than inferring
+_CHUNK = 8
+
+
+@dataclass(frozen=True)
+class ActivationStatistics:
+    """What a float network's tensors held: extremes float32 (images, tensors), counts int64 (tensors, bins) over
+    up to 64 of the images."""
+
+    names: list[str]
+    ranks: list[int]  # of the tensors
+    low: np.ndarray
+    high: np.ndarray
+    counts: np.ndarray
+
+    def spread(self, n: int) -> ActivationStatistics:
+        """The same, of `n` of the images evenly spread over all; the histogram stays as it is."""
+        rows = np.linspace(0, len(self.low) - 1, n).astype(int)
+        return replace(self, low=self.low[rows], high=self.high[rows])
+
+
+def observe(
+    model: bytes, images: np.ndarray, executor: Executor | None = None, histogram: bool = True
+) -> ActivationStatistics:
+    """Run a float flatbuffer on preprocessed float32 images (n, H, W, C) and keep what its tensors held.
+
+    `executor` runs the images (threads of its own by default: the runtime frees Python's lock). Without `histogram` the
+    pass is faster, and the summaries that need none are possible. Raises EdgeqError for an empty set and for NaN images.
+    """
+    if not len(images):
+        raise EdgeqError(
+            "The representative set is empty; set `calibration` in the section 'data' to 16 images or more."
+        )
+    if not np.isfinite(images).all():
+        raise EdgeqError(
+            "A calibration image holds NaN or infinite values; remove it from the training set."
+        )
+    graph = read_graph(model)
+    computed = {index for op in graph.ops for index in op.outputs} | set(graph.inputs)
+    wanted = [*graph.inputs, *sorted(computed - set(graph.inputs))]
+    wanted = [index for index in wanted if graph.tensors[index].dtype == "FLOAT32"]
+    counted = set(np.linspace(0, len(images) - 1, _COUNTED).astype(int)) if histogram else set()
+    workers = os.cpu_count() or 1
+    idle: queue.SimpleQueue = queue.SimpleQueue()
+    for _ in range(workers):
+        idle.put(make_interpreter(model, keep_tensors=True))
+
+    def work(start: int) -> tuple:
+        interpreter = idle.get()
+        ends = np.empty((2, len(images[start : start + _CHUNK]), len(wanted)), np.float32)
+        counts = np.zeros((len(wanted), _BINS if histogram else 0), np.int64)
+        try:
+            for row, image in enumerate(images[start : start + _CHUNK]):
+                interpreter.set_tensor(graph.inputs[0], image[None])
+                interpreter.invoke()
+                for column, index in enumerate(wanted):
+                    values = interpreter.get_tensor(index).ravel()
+                    ends[:, row, column] = values.min(), values.max()
+                    if start + row in counted:
+                        counts[column] += np.bincount(
+                            values.view(np.uint32) >> _SHIFT, minlength=_BINS
+                        )
+        finally:
+            idle.put(interpreter)
+        return ends, counts
+
+    starts = range(0, len(images), _CHUNK)
+    with nullcontext(executor) if executor else ThreadPoolExecutor(workers) as pool:
+        parts, counts = [], 0
+        for ends, found in progress(pool.map(work, starts), "calibration", len(starts)):
+            parts.append(ends)
+            counts = counts + found
+    low, high = np.concatenate(parts, axis=1)
+    tensors = [graph.tensors[index] for index in wanted]
+    return ActivationStatistics(
+        [tensor.name for tensor in tensors],
+        [len(tensor.shape) for tensor in tensors],
+        low,
+        high,
+        counts,
+    )
+
+
+def min_max(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """The true extremes of all images, (tensors,) each: nothing seen is clipped."""
+    return observed.low.min(axis=0), observed.high.max(axis=0)
+
+
+def moving_average(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """litert-quantizer's default: an average of the images' extremes in which each further image counts for 5 %. It
+    depends on the order of the images and clips rare large values."""
+    low, high = observed.low[0], observed.high[0]
+    for new_low, new_high in zip(observed.low[1:], observed.high[1:], strict=True):
+        low, high = (
+            _MOMENTUM * old + (1 - _MOMENTUM) * new
+            for old, new in ((low, new_low), (high, new_high))
+        )
+    return low, high
+
+
+def covering(
+    observed: ActivationStatistics, share: float = COVERED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wide enough for this share of the images in full: each has one vote, so that one freak image does not coarsen a
+    tensor's steps for all others."""
+    return np.quantile(observed.low, 1 - share, axis=0), np.quantile(observed.high, share, axis=0)
+
+
+def percentile(observed: ActivationStatistics, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Wide enough for this share of the values, on either side."""
+    values, counts = _sorted(observed)
+    below = np.cumsum(counts, axis=1)
+    ends = [
+        values[np.argmax(below >= np.ceil(part * below[:, -1:]), axis=1)]
+        for part in (1 - share, share)
+    ]
+    low, high = min_max(observed)
+    return np.maximum(ends[0], low), np.minimum(ends[1], high)
+
+
+def mse(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest expected squared error: what is clipped, and a twelfth of a squared step for all else but zeros,
+    which are exact (as Sakr et al., arXiv 2206.06501, do for weights). Either end is searched down to a tenth."""
+    values, counts = _sorted(observed)
+    shares = np.concatenate([[1.0], 0.97 ** np.arange(1, 76)])
+    ends = []
+    for count, low, high in zip(counts, *min_max(observed), strict=True):
+        there = count > 0
+        value, number = values[there].astype(np.float64), count[there].astype(np.float64)
+        lows, highs = (np.unique(end * shares) for end in (min(low, 0.0), max(high, 0.0)))
+        below, above = (
+            np.array([number @ np.maximum(sign * (value - end), 0) ** 2 for end in tried])
+            for sign, tried in ((-1, lows), (1, highs))
+        )
+        rounding = ((highs - lows[:, None]) / 255) ** 2 / 12 * number[value != 0].sum()
+        best = np.unravel_index(np.argmin(below[:, None] + above + rounding), rounding.shape)
+        ends.append((lows[best[0]], highs[best[1]]))
+    low, high = np.transpose(ends)
+    return low, high
+
+
+def drop_outlier_images(observed: ActivationStatistics, n: int) -> np.ndarray:
+    """Indices (sorted) of `n` images, evenly spread over those that no tensor shows to be freaks: means are as sensitive
+    to them as extremes are.
+
+    An image's excess is how far it goes beyond the covering range, in widths of that, in the tensor where it does so most;
+    the images of largest excess are left out, the share that `covering` leaves out of a range.
+    """
+    low, high = covering(observed)
+    width = np.maximum(high - low, 1e-12)
+    excess = np.maximum((observed.high - high) / width, (low - observed.low) / width).max(axis=1)
+    usual = np.sort(np.argsort(excess, kind="stable")[: max(int(COVERED * len(excess)), 1)])
+    return usual[np.unique(np.linspace(0, len(usual) - 1, min(n, len(usual))).astype(int))]
+
+
+def deviations(observed: ActivationStatistics) -> np.ndarray:
+    """The standard deviation of each tensor's values, (tensors,), from the histogram."""
+    values, counts = _sorted(observed)
+    total = counts.sum(axis=1)
+    mean, square = counts @ values / total, counts @ np.square(values.astype(np.float64)) / total
+    return np.sqrt(np.maximum(square - mean**2, 0))
+
+
+def _sorted(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """The histogram by ascending value: the middles of the bins (bins,), and counts (tensors, bins)."""
+    middle = ((np.arange(_BINS, dtype=np.uint32) << _SHIFT) + 2 ** (_SHIFT - 1)).view(np.float32)
+    zero = np.flatnonzero(np.abs(middle) < np.finfo(np.float32).tiny)
+    middle = middle.copy()
+    middle[zero] = 0.0
+    order = np.argsort(middle, kind="stable")
+    order = order[np.isfinite(middle[order])]
+    return middle[order], observed.counts[:, order]
+
+
+SUMMARIES: dict[str, Callable[[ActivationStatistics], tuple[np.ndarray, np.ndarray]]] = {
+    "moving_average": moving_average,
+    "min_max": min_max,
+    "covering": covering,
+    **{f"covering_{share}": partial(covering, share=share / 100) for share in (80, 90, 95, 99)},
+    "percentile_99.9": partial(percentile, share=0.999),
+    "percentile_99.99": partial(percentile, share=0.9999),
+    "percentile_99.999": partial(percentile, share=0.99999),
+    "mse": mse,
+}
+BY_VALUES = (
+    "percentile_99.9",
+    "percentile_99.99",
+    "percentile_99.999",
+    "mse",
+)  # these need the histogram
+
+
+def summarize(
+    observed: ActivationStatistics, summary: str, input_range: tuple[float, float]
+) -> Ranges:
+    """Ranges {tensor: {"min", "max"}} as litert-quantizer takes them, by a row of `SUMMARIES`.
+
+    The input's range is known (`input_range`), not estimated: the input is the first tensor.
+    """
+    low, high = (np.array(end, np.float32) for end in SUMMARIES[summary](observed))
+    low[0], high[0] = range_with_integral_zero(*input_range)
+    return {
+        name: {"min": np.full((1,) * rank, below), "max": np.full((1,) * rank, above)}
+        for name, rank, below, above in zip(observed.names, observed.ranks, low, high, strict=True)
+    }
+
+
+def range_width(ends: Mapping[str, np.ndarray]) -> float:
+    """The width of a tensor's range {"min", "max"}, which always holds 0."""
+    return max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
+
+
+def range_with_integral_zero(low: float, high: float) -> tuple[float, float]:
+    """The range widened until 0 lies on a step of its own accord.
+
+    Pixels lie on a grid: with -1…1 each of the 256 levels falls half way between two steps, and training and LiteRT,
+    which round halves differently, would see different images.
+    """
+    if not low < 0 < high:
+        return low, high
+    below = int(255 * -low / (high - low))
+    step = max(-low / max(below, 1), high / (255 - below))
+    return -below * step, (255 - below) * step
+
+
+def calibrate(
+    model: bytes, images: np.ndarray, input_range: tuple[float, float], summary: str = "covering"
+) -> Ranges:
+    """Activation ranges {tensor: {"min", "max"}} of a float flatbuffer over preprocessed float32 images (n, H, W, C).
+
+    `summary` is a row of `ranges.SUMMARIES`. The input's range is known (`input_range`), not estimated. One set of ranges
+    serves every scheme. Raises EdgeqError for an empty set and for NaN images.
+    """
+    return summarize(observe(model, images, histogram=summary in BY_VALUES), summary, input_range)

@@ -1,0 +1,275 @@
+"""The roundings of quantization-aware training: what LiteRT's int8 kernels compute, written as tfmot quantizers.
+
+A kernel is rounded per output channel, its bias in the steps of int32, an activation to its calibrated range; nothing is
+rounded between an operation and the relu that LiteRT fuses into it (Jacob et al., arXiv 1712.05877).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib.compress.quantize.quantized_weights import QuantizedWeights, qmax
+from edgeq_lib.models.graph import WITH_KERNEL
+from edgeq_lib.models.tf import keras, tf
+from edgeq_lib.tflite.quiet import quiet
+
+
+def is_wrapper(layer: Any) -> bool:
+    """Whether a layer of a model of `quantize_aware` is one that tfmot wrapped, to round something in it."""
+    return isinstance(layer, tfmot.QuantizeWrapperV2)
+
+
+def wrappers(model: keras.Model) -> list:
+    """The wrapped layers of a model of `quantize_aware`, in the order of the graph."""
+    return [layer for layer in model.layers if is_wrapper(layer)]
+
+
+def float_weights(wrapper: Any) -> list:
+    """The variables of a wrapped layer, in its own order; the wrapper holds them, the layer's kernel being replaced."""
+    learned = wrapper.quantize_config.learned
+    return [
+        variable
+        for variable in wrapper.trainable_weights or wrapper.layer.weights
+        if not learned or variable is not learned.variable
+    ]
+
+
+with quiet():
+    from tensorflow_model_optimization.quantization import keras as tfmot
+
+
+def kernel_name(layer: Any) -> str | None:
+    """The attribute that holds a layer's kernel; None when it has none."""
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return "depthwise_kernel"
+    return "kernel" if isinstance(layer, WITH_KERNEL) else None
+
+
+class Rounding(tfmot.quantizers.Quantizer):
+    """A tfmot quantizer without variables. QAT models are saved as weights and built again from their float model, so
+    none has a configuration."""
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """The variables: none."""
+        return {}
+
+    def get_config(self) -> dict:
+        """Nothing to build it again from."""
+        return {}
+
+
+class ChannelWeights(Rounding):
+    """Symmetric int8 weights, one scale an output channel, from the largest magnitude of the weights as they are now.
+
+    Without state, so evaluation sees what export writes (tfmot's own lags by one step), and per channel in depthwise
+    kernels too (tfmot's own is per tensor there).
+    """
+
+    def __init__(self, channels: int):
+        self.channels = channels
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The kernel as int8 holds it; the gradient passes unchanged."""
+        flat, bound = tf.reshape(inputs, (-1, self.channels)), self.step(inputs) * 127
+        rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            flat, -bound, bound, narrow_range=True
+        )
+        return tf.reshape(rounded, tf.shape(inputs))
+
+    def step(self, kernel: Any) -> Any:
+        """Step size of each output channel; a depthwise kernel (h, w, c, m) has c * m of them."""
+        largest = tf.reduce_max(tf.abs(tf.reshape(kernel, (-1, self.channels))), axis=0)
+        return tf.stop_gradient(tf.maximum(largest, 1e-9) / 127)
+
+
+class LearnedScales(Rounding):
+    """Symmetric weights on a grid whose steps are trained with them (Esser et al., arXiv 1902.08153): at few bits, what is
+    clipped and what is coarsened must be weighed channel by channel, and training can. Steps that are powers of two at the
+    start stay powers of two."""
+
+    def __init__(self, grid: QuantizedWeights):
+        self.bits, self.start, self.variable = grid.bits, grid.steps, None
+        self.shifts = bool((np.frexp(grid.steps)[0] == 0.5).all())
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """The steps, one a channel, saved and trained with the model's weights."""
+        self.variable = layer.add_weight(
+            f"{name}_steps",
+            shape=self.start.shape,
+            trainable=True,
+            initializer=keras.initializers.Constant(self.start.astype(np.float32)),
+        )
+        return {"steps": self.variable}
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The kernel as the file holds it; gradients pass where nothing is clipped, and reach the steps."""
+        steps, most = self._damped_steps(inputs), float(qmax(self.bits))
+        flat = tf.reshape(inputs, (-1, self.start.size)) / steps
+        inside = tf.clip_by_value(flat, -most, most)
+        return tf.reshape(
+            (inside + tf.stop_gradient(tf.round(inside) - inside)) * steps, tf.shape(inputs)
+        )
+
+    def _damped_steps(self, kernel: Any) -> Any:
+        """The steps, with gradients scaled down by the number of weights that share one, as the paper advises."""
+        share = 1 / np.sqrt(np.prod(kernel.shape) / self.start.size * qmax(self.bits))
+        positive = tf.maximum(self.variable, 1e-9)
+        return positive * share + tf.stop_gradient(self.step(kernel) - positive * share)
+
+    def step(self, kernel: Any) -> Any:
+        """Step size of each output channel."""
+        positive = tf.maximum(self.variable, 1e-9)
+        return tf.stop_gradient(
+            tf.pow(2.0, tf.round(tf.math.log(positive) / np.log(2))) if self.shifts else positive
+        )
+
+
+class BiasScales(Rounding):
+    """A bias in steps of input step × weight step, as int32 holds it: too fine to cost accuracy, but left out it makes
+    one activation in a thousand differ from the file, and deep networks amplify that."""
+
+    def __init__(self, kernel: Any, weights: ChannelWeights | LearnedScales, source: Any):
+        self.kernel, self.weights, self.source = kernel, weights, source
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The bias as int32 holds it; the gradient passes unchanged."""
+        low, high = self.source.ends()
+        step = self.weights.step(self.kernel) * tf.stop_gradient(high - low) / 255
+        whole = tf.clip_by_value(tf.round(inputs / step), -(2.0**31), 2.0**31)
+        return inputs + tf.stop_gradient(whole * step - inputs)
+
+
+class FixedRange(Rounding):
+    """int8 activations on a range that LiteRT's kernel fixes."""
+
+    def __init__(self, low: float, high: float):
+        self.low, self.high = low, high
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The values as int8 holds them."""
+        return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high)
+
+    def ends(self) -> tuple[float, float]:
+        """The range."""
+        return self.low, self.high
+
+
+class CalibratedRange(Rounding):
+    """Asymmetric int8 activations on a range that calibration set and training keeps.
+
+    Not a moving average, nor a minimum and maximum that grow in training: one freak image would ruin either (see
+    `qat._ranges`).
+    """
+
+    def __init__(self, low: float, high: float):
+        self.low, self.high, self.variables = min(low, 0.0), max(high, 0.0), {}
+        if self.high - self.low < 1e-6:  # always 0 in calibration, but not in training
+            self.low, self.high = 0.0, 1.0
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
+        """Two scalars, saved with the model's weights."""
+        self.variables = {
+            end: layer.add_weight(
+                f"{name}_{end}", initializer=keras.initializers.Constant(value), trainable=False
+            )
+            for end, value in (("min", self.low), ("max", self.high))
+        }
+        return self.variables
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The values as int8 holds them; the gradient passes where nothing is clipped."""
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min"], weights["max"])
+
+    def ends(self) -> tuple[Any, Any]:
+        """The range now, as variables."""
+        return self.variables["min"], self.variables["max"]
+
+
+class PooledRange(Rounding):
+    """Averages, in the steps of what was averaged. Half steps are common there, and LiteRT rounds them away from its
+    integer zero, which fake quantization does not."""
+
+    def __init__(self, source: Any):
+        self.source = source
+
+    def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
+        """The averages as int8 holds them; the gradient passes unchanged."""
+        low, high = self.source.ends()
+        step = (high - low) / 255
+        zero = tf.round(-128 - low / step)
+        exact = inputs / step + zero
+        rounded = tf.sign(exact) * tf.floor(
+            tf.abs(exact) + 0.501
+        )  # a half may come out of float32 as 0.49999
+        return inputs + tf.stop_gradient((rounded - zero) * step - inputs)
+
+    def ends(self) -> tuple[Any, Any]:
+        """The range of the source."""
+        return self.source.ends()
+
+
+class NoRounding(tfmot.QuantizeConfig):
+    """The no-op config."""
+
+    def get_weights_and_quantizers(self, layer: Any) -> list:
+        """Weights to round."""
+        return []
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
+        """Let the layer compute with the rounded weights."""
+
+    def get_activations_and_quantizers(self, layer: Any) -> list:
+        """Activation functions to round: none, here they are layers of their own, or fused."""
+        return []
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list) -> None:
+        """Let the layer compute with the rounded activation functions."""
+
+    def get_output_quantizers(self, layer: Any) -> list:
+        """The output's quantizer, in a list."""
+        return []
+
+    def get_config(self) -> dict:
+        """Nothing to build it again from."""
+        return {}
+
+
+class LayerConfig(NoRounding):
+    """What tfmot's wrapper rounds in one layer: kernel and bias when there are any, and the output when it is a tensor
+    in the flatbuffer, which is when its quantizer is given. `source` is the quantizer of the layer's input, `grid` where
+    the steps of a low-bit kernel start."""
+
+    def __init__(
+        self, output: Any = None, source: Any = None, grid: QuantizedWeights | None = None
+    ):
+        self.output, self.source, self.learned = (
+            output,
+            source,
+            LearnedScales(grid) if grid else None,
+        )
+        self.kernel: Rounding | None = None  # of the layer's kernel, once it is wrapped
+
+    def get_weights_and_quantizers(self, layer: Any) -> list:
+        """Kernel and bias."""
+        name = kernel_name(layer)
+        if name is None:
+            return []
+        kernel = getattr(layer, name)
+        self.kernel = self.learned or ChannelWeights(
+            int(np.prod(kernel.shape[2:])) if name == "depthwise_kernel" else kernel.shape[-1]
+        )
+        bias = (
+            [(layer.bias, BiasScales(kernel, self.kernel, self.source))] if layer.use_bias else []
+        )
+        return [(kernel, self.kernel), *bias]
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
+        """Let the layer compute with the rounded weights."""
+        for name, weight in zip((kernel_name(layer), "bias"), quantize_weights, strict=False):
+            setattr(layer, name, weight)
+
+    def get_output_quantizers(self, layer: Any) -> list:
+        """The output's quantizer, in a list."""
+        return [self.output] if self.output else []

@@ -1,0 +1,199 @@
+"""Fewer than eight bits a weight from a handful of unlabelled images, layer by layer.
+
+Each layer is rounded so that its output stays what it was in float, given the inputs that the layers before it, already
+rounded, really send (see `rounding`). The result is a grid a kernel; `grid.to_file` makes the file, and
+`bias_correction.correct_biases` gives its channels their means back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib.compress.quantize import calibration, gptq, quantized_weights
+from edgeq_lib.compress.quantize.bias_correction import cut
+from edgeq_lib.compress.quantize.bias_overflow import least_scales
+from edgeq_lib.compress.quantize.calibration import range_width
+from edgeq_lib.compress.quantize.kernels import by_channel, float_kernels
+from edgeq_lib.tflite.pool import pool_of, sum_over_images
+from edgeq_lib.progress import progress
+from edgeq_lib.tflite.buffers import writable_buffers
+from edgeq_lib.tflite.conv_geometry import Window, patches, window
+from edgeq_lib.tflite.reader import read_graph
+
+_SPARED = 0.05  # share of the weights that is kept at 8 bits because it frees next to nothing
+_POSITIONS = 1024  # of an image's positions that enter the moments: neighbours say the same
+Method = Callable[[np.ndarray, np.ndarray, int, np.ndarray], quantized_weights.QuantizedWeights]
+
+
+def _gptq_then_descent(
+    weights: np.ndarray, steps: np.ndarray, bits: int, second: np.ndarray
+) -> quantized_weights.QuantizedWeights:
+    return gptq.coordinate_descent(weights, gptq.gptq(weights, steps, bits, second), second)
+
+
+METHODS: dict[str, Method] = {
+    "nearest": lambda weights, steps, bits, second: quantized_weights.round_to_nearest(
+        weights, steps, bits
+    ),
+    "descent": lambda weights, steps, bits, second: gptq.coordinate_descent(
+        weights, quantized_weights.round_to_nearest(weights, steps, bits), second
+    ),
+    "gptq": lambda weights, steps, bits, second: gptq.gptq(weights, steps, bits, second),
+    "gptq_descent": _gptq_then_descent,
+    "power_of_two": lambda weights, steps, bits, second: _gptq_then_descent(
+        weights, gptq.powers_of_two(weights, steps, bits, second), bits, second
+    ),
+}
+
+
+def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[str, int]:
+    """Output of each kernel's op → its width: `bits` for dense layers (1 × 1 convolutions, see `pointwise.as_dense`),
+    `classifier` for the last of them, and 8 for the first layer and for depthwise kernels, which hold few weights and stand
+    rounding badly. Other convolutions have 8 as well, since LiteRT has no fast kernel for fewer; but where dense layers
+    hold less than half of the weights, there is nothing to win without them. The smallest layers, of a twentieth of the
+    weights together, keep 8: they are the early ones, which compute most, and unpacking four bits takes time."""
+    found = float_kernels(model)
+    every = sum(kernel.weights.size for kernel in found)
+    dense = sum(kernel.weights.size for kernel in found if kernel.kind == "FULLY_CONNECTED")
+    kinds = {
+        "FULLY_CONNECTED": bits,
+        "CONV_2D": 8 if dense >= 0.5 * every else bits,
+        "DEPTHWISE_CONV_2D": 8,
+    }
+    chosen = {kernel.name: kinds[kernel.kind] for kernel in found}
+    shrunk = sorted(
+        (kernel for kernel in found if chosen[kernel.name] < 8),
+        key=lambda kernel: kernel.weights.size,
+    )
+    held = np.cumsum([kernel.weights.size for kernel in shrunk])
+    spared = {
+        kernel.name: 8
+        for kernel, weights in zip(shrunk, held, strict=True)
+        if weights <= _SPARED * every
+    }
+    return {**chosen, **spared, found[-1].name: classifier, found[0].name: 8}
+
+
+def round_layers(
+    model: bytes,
+    images: np.ndarray,
+    ranges: calibration.Ranges,
+    bits: Mapping[str, int],
+    method: str = "gptq_descent",
+    executor: Executor | None = None,
+) -> dict[str, quantized_weights.QuantizedWeights]:
+    """A grid for each kernel of a float flatbuffer, of the width in `bits` (8 where it has none), in the order of the graph.
+
+    `images`: preprocessed float32 (n, H, W, C), unlabelled. `ranges` (see `ptq.calibrate`) tell how coarse the int8 inputs
+    of each layer are, which counts as noise on them, and how small steps may be. `method` is a row of `METHODS`; depthwise
+    kernels are rounded to nearest. Kernels of 8 bits are rounded by the method too: their errors are small, and what they
+    make up for are those of the layers before them.
+    """
+    tried = round_each(
+        model, images, ranges, {name: [width] for name, width in bits.items()}, method, executor
+    )
+    return {name: each[bits.get(name, 8)] for name, each in tried.items()}
+
+
+def round_each(
+    model: bytes,
+    images: np.ndarray,
+    ranges: calibration.Ranges,
+    widths: Mapping[str, Collection[int]],
+    method: str = "gptq_descent",
+    executor: Executor | None = None,
+) -> dict[str, dict[int, quantized_weights.QuantizedWeights]]:
+    """Output of each kernel's op → width → its grid, given the kernels before it at the widest of their widths.
+
+    `widths` says what to try for each kernel (8 bits alone for those that it does not name); the rest is as for
+    `round_layers`.
+    """
+    graph, least, grids = read_graph(model), least_scales(model, ranges), {}
+    work = bytearray(model)
+    constants = writable_buffers(work)
+    with pool_of(executor) as pool:
+        for kernel in progress(float_kernels(model), "rounding"):
+            tried = sorted(widths.get(kernel.name, (8,)))
+            if kernel.kind == "DEPTHWISE_CONV_2D":
+                steps = {
+                    width: np.maximum(
+                        quantized_weights.min_max_scales(kernel.weights, width), least[kernel.name]
+                    )
+                    for width in tried
+                }
+                grids[kernel.name] = {
+                    width: quantized_weights.round_to_nearest(kernel.weights, steps[width], width)
+                    for width in tried
+                }
+            else:
+                place = window(model, kernel.number, graph.tensors[kernel.index].shape)
+                parts = [
+                    cut(bytearray(each), kernel.number, kernel.source) for each in (model, work)
+                ]
+                second, cross = _moments(parts, place, images, pool)
+                second += np.eye(len(second)) * _rounding_noise(
+                    ranges[graph.tensors[kernel.source].name]
+                )
+                wanted = gptq.target(kernel.weights, second, cross)
+                steps = {
+                    width: gptq.scales_by_output_error(wanted, second, width, least[kernel.name])
+                    for width in tried
+                }
+                grids[kernel.name] = {
+                    width: METHODS[method](wanted, steps[width], width, second) for width in tried
+                }
+            by_channel(kernel.kind, constants[kernel.index])[:] = grids[kernel.name][
+                tried[-1]
+            ].values
+    return grids
+
+
+def _moments(
+    parts: list[bytes], place: Window, images: np.ndarray, pool: Executor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means over positions and images of x̃ x̃ᵀ and of x̃ xᵀ, where x is what the first of `parts` gives out, x̃ the second."""
+
+    def measure(*interpreters: Any) -> np.ndarray:
+        x, rounded = (
+            patches(each.get_tensor(each.get_output_details()[0]["index"])[0], place)
+            for each in interpreters
+        )
+        every = -(-len(x) // _POSITIONS)
+        x, rounded = x[::every], rounded[::every]
+        return np.stack([rounded.T @ rounded, rounded.T @ x]).astype(np.float64) / len(x)
+
+    second, cross = sum_over_images(parts, images, measure, pool, keep_tensors=False) / len(images)
+    return second, cross
+
+
+def _rounding_noise(ends: Mapping[str, np.ndarray]) -> float:
+    """The variance that rounding to 256 levels adds to a value: a twelfth of a squared step."""
+    return (range_width(ends) / 255) ** 2 / 12
+
+
+def round_by_classifier_width(
+    model: bytes,
+    images: np.ndarray,
+    ranges: calibration.Ranges,
+    bits: int,
+    classifier_bits: Collection[int],
+    method: str,
+) -> dict[int, dict[str, quantized_weights.QuantizedWeights]]:
+    """Width of the classifier → grids of all kernels, the others as `low_bit.widths` has them for `bits`; one pass over the
+    network for all. The arguments are those of `low_bit.round_layers`."""
+    last = float_kernels(model)[-1].name
+    widths: dict[str, Collection[int]] = {
+        name: [each] for name, each in default_widths(model, bits=bits).items()
+    }
+    found = round_each(model, images, ranges, {**widths, last: classifier_bits}, method)
+    return {
+        width: {
+            name: each[width] if name == last else next(iter(each.values()))
+            for name, each in found.items()
+        }
+        for width in classifier_bits
+    }

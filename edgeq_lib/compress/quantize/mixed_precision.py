@@ -1,0 +1,180 @@
+"""Which layers deserve their bits: a width for each kernel under a budget, as an integer programme.
+
+Each kernel is tried at each width with all others at 8 bits, and the noise at the network's output is kept. Rounding errors
+of different kernels are nearly independent of each other, so their noise energies nearly add up; under that assumption the
+best mix for a budget is a multiple-choice knapsack, which a solver ends in milliseconds (as in HAWQ-V3, Yao et al., arXiv
+2011.10680, where a Hessian stands for the measured noise).
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Collection, Mapping
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from edgeq_lib.compress.quantize import calibration, layerwise_rounding, quantized_weights
+from edgeq_lib.compress.quantize.bias_correction import correct_if_better
+from edgeq_lib.compress.quantize.kernels import float_kernels
+from edgeq_lib.compress.quantize.sensitivity import Probe, most_faithful
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.tflite.quiet import quiet
+
+Widths = dict[str, int]  # output of each kernel's op → bits
+Table = Mapping[str, Mapping[int, float]]  # output of each kernel's op → bits → what that costs
+
+
+def candidates(
+    model: bytes, dense: Collection[int], convolutions: Collection[int]
+) -> dict[str, list[int]]:
+    """Output of each kernel's op → the widths that it may have, widest first: `dense` for dense layers, `convolutions` for
+    convolutions; the first layer and depthwise kernels keep 8 bits. All may have 8."""
+    found = float_kernels(model)
+    kinds = {"FULLY_CONNECTED": dense, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": ()}
+    chosen = {kernel.name: sorted({8, *kinds[kernel.kind]}, reverse=True) for kernel in found}
+    return {**chosen, found[0].name: [8]}
+
+
+def weight_bytes(model: bytes, widths: Mapping[str, Collection[int]]) -> dict[str, dict[int, int]]:
+    """Output of each kernel's op → width → bytes that its weights take in a file."""
+    return {
+        kernel.name: {
+            bits: -(-kernel.weights.size * quantized_weights.storage_bits(bits, kernel.kind) // 8)
+            for bits in widths[kernel.name]
+        }
+        for kernel in float_kernels(model)
+    }
+
+
+def gzip_bytes(
+    model: bytes, alone: Mapping[str, Mapping[int, quantized_weights.QuantizedWeights]]
+) -> dict[str, dict[int, int]]:
+    """Output of each kernel's op → width → bytes that its weights take in a file as a package ships it, compressed: there
+    codes of 3, 5, 6 or 7 bits, which LiteRT stores as wider ones, pay as well."""
+
+    def packed(codes: np.ndarray, bits: int) -> bytes:
+        each = 8 // bits
+        fields = np.pad(codes.T.ravel(), (0, -codes.size % each)).reshape(-1, each).astype(
+            np.uint8
+        ) & (2**bits - 1)
+        return (
+            (fields << (bits * np.arange(each, dtype=np.uint8)))
+            .sum(axis=1)
+            .astype(np.uint8)
+            .tobytes()
+        )
+
+    return {
+        kernel.name: {
+            bits: len(
+                gzip.compress(
+                    packed(each.codes, quantized_weights.storage_bits(bits, kernel.kind)), 9
+                )
+            )
+            for bits, each in alone[kernel.name].items()
+        }
+        for kernel in float_kernels(model)
+    }
+
+
+SIZES: dict[str, Callable[..., dict[str, dict[int, int]]]] = {
+    "bytes": weight_bytes,
+    "gzip_bytes": gzip_bytes,
+}
+
+
+def total_cost(table: Table, widths: Mapping[str, int]) -> float:
+    """What a choice of widths costs."""
+    return sum(table[name][bits] for name, bits in widths.items())
+
+
+def choose(minimised: Table, limited: Table, limit: float) -> Widths:
+    """The widths with the least `minimised` cost in all among those whose `limited` cost does not exceed `limit`.
+
+    Both tables name the same kernels and widths. Raises EdgeqError when no choice is within the limit.
+    """
+    smallest = {name: min(each, key=each.get) for name, each in limited.items()}
+    if total_cost(limited, smallest) > limit:
+        raise EdgeqError(
+            f"The budget {limit:,.6g} is below {total_cost(limited, smallest):,.6g}, the least that any choice of "
+            "widths takes; raise it, or allow narrower widths."
+        )
+    pairs = [(name, bits) for name in minimised for bits in minimised[name]]
+    cost, taken = (
+        np.array([float(table[name][bits]) for name, bits in pairs])
+        for table in (minimised, limited)
+    )
+    one_each = np.array([[name == other for other, _ in pairs] for name in minimised], float)
+    # The solver's tolerances are absolute: costs of any unit are brought to the same size.
+    with quiet():  # HiGHS prints a line of its own now and then
+        found = milp(
+            cost * 1e4 / max(cost.max(), 1e-30),
+            integrality=np.ones(len(pairs)),
+            bounds=Bounds(0, 1),
+            constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(taken[None], ub=limit)],
+            options={"mip_rel_gap": 0.0},
+        )
+    return {name: bits for (name, bits), share in zip(pairs, found.x, strict=True) if share > 0.5}
+
+
+def greedy(minimised: Table, limited: Table, limit: float) -> Widths:
+    """The yardstick: from 8 bits everywhere, again and again the change that costs least for what it frees, until the limit
+    holds. Raises EdgeqError when no choice is within it."""
+    widths = {name: max(each) for name, each in minimised.items()}
+    while total_cost(limited, widths) > limit:
+        changes = [
+            ((minimised[name][bits] - minimised[name][now]) / freed, name, bits)
+            for name, now in widths.items()
+            for bits in minimised[name]
+            if (freed := limited[name][now] - limited[name][bits]) > 0
+        ]
+        if not changes:
+            raise EdgeqError(
+                f"The budget {limit:,.6g} is below {total_cost(limited, widths):,.6g}, the least that any choice of "
+                "widths takes; raise it, or allow narrower widths."
+            )
+        _, name, bits = min(changes)
+        widths[name] = bits
+    return widths
+
+
+def build(
+    model: bytes,
+    widths: Mapping[str, int],
+    images: np.ndarray,
+    ranges: calibration.Ranges,
+    probe: Probe,
+    io: str = "int8",
+) -> tuple[dict[str, quantized_weights.QuantizedWeights], bytes, dict[str, float]]:
+    """Grids with these widths, layers rounded in order, the file that holds them, and how that compares with float32 on
+    `probe`; its biases are corrected where that brings it nearer to float32 there.
+
+    `images`: preprocessed float32 (n, H, W, C), for rounding and for the means; the rest is as for `grid.to_file`.
+    """
+    grids = layerwise_rounding.round_layers(model, images, ranges, widths)
+    return grids, *correct_if_better(
+        model, quantized_weights.to_file(model, grids, ranges, io), images, probe.compare
+    )
+
+
+def mix_verdict(found: Mapping[str, Mapping[str, float]], size: str = "bytes") -> str:
+    """Two sentences on what mixes buy against uniform 4 bits: `found` holds the figures of files (agreement, snr and `size`)
+    by label, uniform 4 bits first."""
+    (name, uniform), *others = found.items()
+    as_small = {label: each for label, each in others if each[size] <= uniform[size]}
+    as_good = {
+        label: each for label, each in as_small.items() if each["agreement"] >= uniform["agreement"]
+    }
+    said = f"{name} agree with float32 on {uniform['agreement']:.1f} % at {uniform[size] / 1000:,.0f} kB."
+    if as_small:
+        best = most_faithful(as_small)
+        said += f" Of mixes no larger, **{best}** agrees on {as_small[best]['agreement']:.1f} %."
+    if as_good:
+        smallest = min(as_good, key=lambda label: as_good[label][size])
+        smaller = 100 * (1 - as_good[smallest][size] / uniform[size])
+        return (
+            said
+            + f" The smallest of them that agrees as often, **{smallest}**, is {smaller:.1f} % smaller."
+        )
+    return said + " No mix of that size or below agrees as often."

@@ -1,0 +1,200 @@
+"""Post-training quantization: one float flatbuffer, many variants.
+
+Schemes are rows of a table. `litert-quantizer` makes all of them from one float flatbuffer in a second or so each;
+TensorFlow's converter, what the published recipes used, makes those that it can from the Keras model.
+Method: Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from litert_quantizer import algorithm_manager, default_policy, qtyping, quantizer
+
+from edgeq_lib.compress.quantize.bias_overflow import prevent_bias_overflow
+from edgeq_lib.compress.quantize.calibration import Ranges
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.tflite.quiet import quiet
+from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.rewrite import with_uint8_io
+from edgeq_lib.tflite.runtime import make_interpreter, quantize_array
+from edgeq_lib.tflite.writer import pack, unpack
+
+Op = qtyping.TFLOperationName
+WEIGHT_RANGES = {
+    "min_max": "min_max_uniform_quantize",
+    "mse": "MSE",
+    "octav": "OCTAV",
+}  # litert-quantizer's algorithms
+_CAST, _NONE = "float_casting", "no_quantize"
+_WITH_WEIGHTS = (Op.CONV_2D, Op.DEPTHWISE_CONV_2D, Op.FULLY_CONNECTED)
+_FOUR_BIT = (Op.CONV_2D, Op.FULLY_CONNECTED)  # LiteRT has no 4-bit depthwise kernel
+
+
+def _allow_two_bits() -> None:
+    """Tell litert-quantizer's policy that dense layers take 2-bit weights with int8 activations: LiteRT computes them, with
+    the very results of the same codes in int4, and only the default policy leaves them out. Convolutions LiteRT refuses."""
+    policy = json.loads(default_policy.DEFAULT_JSON_POLICY)
+    four = policy["configs"]["static_wi4_ai8"]
+    policy["configs"]["static_wi2_ai8"] = {
+        **four,
+        "weight_tensor_config": {**four["weight_tensor_config"], "num_bits": 2},
+    }
+    policy["ops_per_config"]["static_wi2_ai8"] = ["FULLY_CONNECTED"]
+    algorithm_manager.register_config_check_policy_func(
+        WEIGHT_RANGES["min_max"], default_policy.update_default_config_policy(json.dumps(policy))
+    )
+
+
+_allow_two_bits()
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What is quantized, and how: a row of the table of schemes."""
+
+    scheme: str  # the field's name for it, as in results.json
+    weights: int = 32  # bits
+    activations: int = 32  # bits; 32 = float
+    per_channel: bool = True
+    io: Literal["same", "float", "uint8"] = (
+        "same"  # type of the file's input and output; same = that of the activations
+    )
+    on_the_fly: bool = False  # activations are quantized at run time (dynamic range)
+    converter: bool = True  # TensorFlow's converter can make it too
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it needs ranges from a representative set."""
+        return self.activations < 32
+
+
+SCHEMES = {
+    "float16": Scheme("float16", weights=16),
+    "dynamic_int8": Scheme("dynamic_int8", weights=8, on_the_fly=True),
+    "weight_only_int8": Scheme("weight_only_int8", weights=8, converter=False),
+    "int8": Scheme("int8", weights=8, activations=8),
+    "int8_uint8_io": Scheme("int8", weights=8, activations=8, io="uint8"),
+    "int8_float_io": Scheme("int8", weights=8, activations=8, io="float"),
+    "int16x8": Scheme("int16x8", weights=8, activations=16),
+    "int8_per_tensor": Scheme("int8", weights=8, activations=8, per_channel=False),
+    "w4": Scheme("w4", weights=4, on_the_fly=True, converter=False),
+    "w4a8": Scheme("w4a8", weights=4, activations=8, converter=False),
+}
+
+
+def scheme(name: str) -> Scheme:
+    """A row of the table. Raises EdgeqError for a name that is not there."""
+    if name not in SCHEMES:
+        raise EdgeqError(f"There is no scheme '{name}'; take some of {', '.join(SCHEMES)}.")
+    return SCHEMES[name]
+
+
+def quantize(
+    model: bytes,
+    spec: Scheme,
+    ranges: Ranges | None = None,
+    *,
+    weight_ranges: str = "min_max",
+    left_float: Collection[str] = (),
+    per_tensor: Collection[str] = (),
+    cure_dead: bool = True,
+    bits: Mapping[str, int] | None = None,
+) -> bytes:
+    """Quantize a float flatbuffer by `litert-quantizer`; static schemes need `ranges` from `calibrate`.
+
+    For static schemes: `weight_ranges` is a row of `WEIGHT_RANGES` (a kernel that `ranges` names has the range given there,
+    unless OCTAV or MSE choose it); `left_float` names the outputs of ops that stay
+    float32; `per_tensor` names kinds of ops whose weights have one scale; `cure_dead` is `with_fitting_biases`; `bits` gives
+    the weights of single ops, by the names of their outputs, a width of their own. The result
+    is loaded and invoked once: some combinations convert and then fail to run.
+    """
+    if spec.calibrated and cure_dead:
+        model = prevent_bias_overflow(model, ranges)
+    work = quantizer.Quantizer(bytearray(model))
+    granularity = (
+        qtyping.QuantGranularity.CHANNELWISE
+        if spec.per_channel
+        else qtyping.QuantGranularity.TENSORWISE
+    )
+    if spec.weights == 16:
+        for op in _WITH_WEIGHTS:
+            work.add_weight_only_config(".*", op, 16, algorithm_key=_CAST)
+    elif not spec.calibrated:
+        add = work.add_dynamic_config if spec.on_the_fly else work.add_weight_only_config
+        for op in _FOUR_BIT if spec.weights < 8 else _WITH_WEIGHTS:
+            add(".*", op, spec.weights, granularity)
+        if spec.weights < 8:
+            add(".*", Op.DEPTHWISE_CONV_2D, 8, granularity)
+    else:
+        work.add_static_config(".*", Op.ALL_SUPPORTED, spec.activations, 8, granularity)
+        for op in _FOUR_BIT if spec.weights < 8 else ():
+            work.add_static_config(".*", op, spec.activations, spec.weights, granularity)
+        for op in _WITH_WEIGHTS if weight_ranges != "min_max" or per_tensor else ():
+            work.add_static_config(
+                ".*",
+                op,
+                spec.activations,
+                spec.weights if op in _FOUR_BIT else 8,
+                qtyping.QuantGranularity.TENSORWISE if op.value in per_tensor else granularity,
+                WEIGHT_RANGES[weight_ranges],
+            )
+        for op, width, names in _widths(model, bits or {}):
+            work.add_static_config(
+                f"^({'|'.join(map(re.escape, names))});?$", op, spec.activations, width, granularity
+            )
+        _leave_float(work, left_float, spec)
+        for end in (Op.INPUT, Op.OUTPUT) if spec.io == "float" else ():
+            work.update_quantization_recipe("((.*))", end, algorithm_key=_NONE)
+    with quiet():
+        result = work.quantize(
+            ranges if spec.calibrated else None,
+            enable_progress_bar=False,
+            enable_progress_report=False,
+        ).quantized_model
+    result = pack(unpack(bytes(result)))  # smaller: equal scales and zero points are stored once
+    return smoke_tested(with_uint8_io(result) if spec.io == "uint8" else result)
+
+
+def _widths(model: bytes, bits: Mapping[str, int]) -> list[tuple[Op, int, list[str]]]:
+    """`bits` by kind of op and width: (kind, width, outputs)."""
+    graph = read_graph(model) if bits else None
+    kinds = {graph.tensors[op.outputs[0]].name: op.name for op in graph.ops} if bits else {}
+    return [
+        (op, width, names)
+        for op in _WITH_WEIGHTS
+        for width in sorted(set(bits.values()))
+        if (
+            names := [
+                name for name, own in bits.items() if own == width and kinds[name] == op.value
+            ]
+        )
+    ]
+
+
+def _leave_float(work: quantizer.Quantizer, names: Collection[str], spec: Scheme) -> None:
+    """Later rules win: none for the ops of these outputs, then the input and output as they were, which go by the names
+    of the tensors that they touch."""
+    if names:
+        work.update_quantization_recipe(
+            f"^({'|'.join(map(re.escape, sorted(names)))});?$",
+            Op.ALL_SUPPORTED,
+            algorithm_key=_NONE,
+        )
+        for end in (Op.INPUT, Op.OUTPUT):
+            work.add_static_config("(.*)", end, spec.activations, 8)
+
+
+def smoke_tested(model: bytes) -> bytes:
+    interpreter = make_interpreter(model)
+    detail = interpreter.get_input_details()[0]
+    interpreter.set_tensor(
+        detail["index"], quantize_array(np.zeros(detail["shape"], np.float32), detail)
+    )
+    interpreter.invoke()
+    return model

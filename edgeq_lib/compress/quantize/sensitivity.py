@@ -1,0 +1,280 @@
+"""Sensitivity: how much of float32's output a file keeps, tensor by tensor and layer by layer."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgeq_lib.compress.quantize import calibration, quantized_weights, quantizer
+from edgeq_lib.compress.quantize.kernels import KERNEL_OPS
+from edgeq_lib.measure.accuracy import Preprocess, predict_file
+from edgeq_lib.tflite.pool import pool_of, sum_over_images
+from edgeq_lib.measure.statistics import agreement, correctness
+from edgeq_lib.progress import progress
+from edgeq_lib.tflite.reader import Graph, read_graph
+from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
+
+_MAKING = (
+    threading.Lock()
+)  # making a file silences the process's output, which only one thread can do at a time
+
+
+class Layer(NamedTuple):
+    """An op with weights and the ops without that follow it, which it is quantized together with."""
+
+    name: str  # of the output of the op with weights
+    kind: str  # of that op
+    outputs: tuple[str, ...]  # the names of the outputs of all its ops
+
+
+def display_name(name: str) -> str:
+    """A tensor's name as a person says it: the Keras layer's, of the converter's long path."""
+    found = re.search(r"([^/;]+)/(?:Conv2D|depthwise|Tensordot|MatMul)", name)
+    parts = name.split(";")[0].split("/")
+    return (
+        found[1] if found else parts[-2] if len(parts) > 1 else "output" if "Call" in name else name
+    )
+
+
+def layers_of(model: bytes) -> list[Layer]:
+    """The layers of a float flatbuffer, in the order of the graph; ops before the first weights belong to the first."""
+    graph, found = read_graph(model), []
+    waiting: list[str] = []
+    for op in graph.ops:
+        names = [graph.tensors[index].name for index in op.outputs]
+        if op.name in KERNEL_OPS:
+            found.append(Layer(names[0], op.name, (*waiting, *names)))
+            waiting = []
+        elif found:
+            found[-1] = found[-1]._replace(outputs=(*found[-1].outputs, *names))
+        else:
+            waiting += names
+    return found
+
+
+def _computed(graph: Graph) -> dict[str, int]:
+    """Name → index of what is computed. The quantizer may keep a name twice, before and after a QUANTIZE: the first is
+    what the op itself wrote."""
+    found = {graph.tensors[index].name: index for index in graph.inputs}
+    for op in graph.ops:
+        for index in op.outputs:
+            if op.name not in ("QUANTIZE", "DEQUANTIZE"):
+                found.setdefault(graph.tensors[index].name, index)
+    return found
+
+
+def signal_to_noise(
+    float_model: bytes, model: bytes, images: np.ndarray, executor: Executor | None = None
+) -> dict[str, float]:
+    """Tensor → signal-to-noise ratio in dB of `model` (int8) against its float parent, errors of earlier layers included.
+
+    `images`: preprocessed float32 (n, H, W, C). Tensors are paired by name, in the order of the graph.
+    """
+    theirs, ours = (_computed(read_graph(each)) for each in (float_model, model))
+    names = [name for name in theirs if name in ours]
+    details = {
+        detail["index"]: detail
+        for detail in make_interpreter(model, keep_tensors=True).get_tensor_details()
+    }
+
+    def read(interpreter: Any, index: int) -> np.ndarray:
+        return dequantize_array(interpreter.get_tensor(index), details[index])
+
+    def measure(reference: Any, other: Any) -> np.ndarray:
+        sums = np.empty((len(names), 2))
+        for row, name in zip(sums, names, strict=True):
+            exact = reference.get_tensor(theirs[name]).astype(np.float32)
+            row[:] = np.square(exact).sum(), np.square(exact - read(other, ours[name])).sum()
+        return sums
+
+    with pool_of(executor) as pool:
+        sums = sum_over_images([float_model, model], images, measure, pool, keep_tensors=True)
+    return {name: decibels(*row) for name, row in zip(names, sums, strict=True)}
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Ratio of two energies in dB, at most 100: what is exact has no noise."""
+    return float(10 * np.log10(max(signal, 1e-30) / max(noise, 1e-10 * signal, 1e-30)))
+
+
+def fidelity(outputs: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Agreement on top-1 in percent, and signal-to-noise in dB, of float outputs (n, classes) against float32's.
+
+    The ratio is each image's, its median over images: it tells files apart that agree on all of a few images. What is
+    added to all classes alike changes no decision and is left out.
+    """
+    exact, error = (
+        each - each.mean(axis=1, keepdims=True) for each in (reference, reference - outputs)
+    )
+    signal, noise = np.square(exact).sum(axis=1), np.square(error).sum(axis=1)
+    return {
+        "agreement": agreement(reference, outputs),
+        "snr": float(np.median([decibels(*pair) for pair in zip(signal, noise, strict=True)])),
+    }
+
+
+@dataclass(frozen=True)
+class Int8Recipe:
+    """How an int8 file is made. The defaults are litert-quantizer's own."""
+
+    activations: str = "moving_average"  # a row of ranges.SUMMARIES
+    weights: str = "min_max"  # a row of ptq.WEIGHT_RANGES
+    cure_dead: bool = False  # see ptq.with_fitting_biases
+    per_tensor: tuple[str, ...] = ()  # kinds of ops whose weights have one scale
+    left_float: tuple[str, ...] = ()  # outputs of ops that stay float32
+    io: str = "int8"  # a row of ptq.SCHEMES: int8, or int8_float_io
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """A float flatbuffer with what its int8 files are made from and compared on."""
+
+    model: bytes
+    observed: calibration.ActivationStatistics  # of the calibration images
+    images: np.ndarray  # uint8 (n, H, W, C), from validation
+    labels: np.ndarray
+    reference: np.ndarray  # float32's outputs (n, classes) on them
+    preprocess: Any  # a zoo.Preprocessing
+
+    def make(
+        self, recipe: Int8Recipe, observed: calibration.ActivationStatistics | None = None
+    ) -> bytes:
+        """The int8 file of a recipe, by default from this case's calibration."""
+        found = calibration.summarize(
+            observed or self.observed, recipe.activations, self.preprocess.range
+        )
+        return quantizer.quantize(
+            self.model,
+            quantizer.scheme(recipe.io),
+            found,
+            weight_ranges=recipe.weights,
+            left_float=recipe.left_float,
+            per_tensor=recipe.per_tensor,
+            cure_dead=recipe.cure_dead,
+        )
+
+    def compare(self, model: bytes) -> dict[str, float]:
+        """Agreement, signal-to-noise, top-1 (percent) and size of a file on this case's images, in this thread."""
+        return self._compare(model, make_interpreter(model))
+
+    def _compare(self, model: bytes, interpreter: Any) -> dict[str, float]:
+        outputs = np.concatenate(
+            [
+                run_images(
+                    interpreter, self.preprocess(np.asarray(self.images[start : start + 32]))
+                )
+                for start in range(0, len(self.images), 32)
+            ]
+        )
+        outputs = dequantize_array(outputs, interpreter.get_output_details()[0])
+        return {
+            **fidelity(outputs, self.reference),
+            "top1": 100 * float(correctness(outputs, self.labels)[0].mean()),
+            "kB": len(model) / 1000,
+        }
+
+
+def sweep(
+    case: EvaluationContext,
+    recipes: dict[str, Int8Recipe],
+    label: str,
+    executor: Executor | None = None,
+    observed: dict[str, calibration.ActivationStatistics] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Make the file of each recipe and compare it with float32, a file a task of `executor` (threads by default).
+
+    `observed` may give a recipe a calibration of its own. Returns `Case.compare`'s figures by the recipes' names.
+    """
+
+    def work(name: str) -> dict[str, float]:
+        with _MAKING:
+            model = case.make(recipes[name], (observed or {}).get(name))
+            interpreter = make_interpreter(model)
+        return case._compare(model, interpreter)
+
+    with pool_of(executor) as pool:
+        return dict(
+            zip(recipes, progress(pool.map(work, recipes), label, len(recipes)), strict=True)
+        )
+
+
+def layer_sensitivity(
+    case: EvaluationContext, recipe: Int8Recipe, executor: Executor | None = None
+) -> list[dict]:
+    """What each layer costs: with it alone in int8 (`only`), and with it alone in float32 (`without`).
+
+    A row a layer, in the order of the graph: layer, name (its outputs), kind, and `Case.compare`'s agreement and snr of
+    both files. In the files that are int8 in one layer only, input and output are float32.
+    """
+    parts = layers_of(case.model)
+    everything = {name for part in parts for name in part.outputs}
+    recipes = {}
+    for part in parts:
+        others = tuple(sorted(everything - set(part.outputs)))
+        recipes[f"only {part.name}"] = replace(recipe, left_float=others, io="int8_float_io")
+        recipes[f"without {part.name}"] = replace(recipe, left_float=part.outputs)
+    found = sweep(case, recipes, "layer by layer", executor)
+    return [
+        {
+            "layer": display_name(part.name),
+            "name": list(part.outputs),
+            "kind": part.kind,
+            **{
+                f"{way}_{figure}": found[f"{way} {part.name}"][figure]
+                for way in ("only", "without")
+                for figure in ("agreement", "snr")
+            },
+        }
+        for part in parts
+    ]
+
+
+def most_faithful(found: dict[str, dict[str, float]]) -> str:
+    """The rule of every choice here: the largest agreement with float32, of equals the largest signal-to-noise ratio, of
+    equals the first. Agreement is more sensitive than accuracy, where images lost and won cancel out."""
+    return max(found, key=lambda name: (found[name]["agreement"], found[name]["snr"]))
+
+
+class Probe(NamedTuple):
+    """Images that files are compared with float32 on."""
+
+    images: np.ndarray  # uint8 (n, H, W, C)
+    preprocess: Preprocess
+    reference: np.ndarray  # float32's outputs (n, classes) on them
+
+    def compare(self, model: bytes) -> dict[str, float]:
+        """Agreement in percent, signal-to-noise ratio in dB, and noise: the energy of the error as a share of the
+        output's."""
+        outputs = predict_file(model, self.images, self.preprocess)
+        found = fidelity(
+            dequantize_array(outputs, make_interpreter(model).get_output_details()[0]),
+            self.reference,
+        )
+        return {**found, "noise": 10 ** (-found["snr"] / 10)}
+
+
+def noise_by_width(
+    model: bytes,
+    alone: Mapping[str, Mapping[int, quantized_weights.QuantizedWeights]],
+    probe: Probe,
+) -> dict[str, dict[int, float]]:
+    """Output of each kernel's op → width → the noise that is added when it alone has that width instead of 8 bits, from the
+    grids of `low_bit.round_each`; never below 0."""
+    base = quantized_weights.with_quantized_weights(
+        model, {name: each[8] for name, each in alone.items()}
+    )
+    floor = probe.compare(base)["noise"]
+    found = {name: {8: 0.0} for name in alone}
+    tried = [(name, bits) for name, each in alone.items() for bits in each if bits < 8]
+    for name, bits in progress(tried, "sensitivity"):
+        noise = probe.compare(
+            quantized_weights.with_quantized_weights(base, {name: alone[name][bits]})
+        )["noise"]
+        found[name][bits] = max(noise - floor, 0.0)
+    return found

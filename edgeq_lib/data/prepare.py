@@ -1,0 +1,407 @@
+"""Decoding whole splits into arrays on disk: in parallel, in order, each image once, copies left out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import PIL
+
+from edgeq_lib.data import decode as decoder
+from edgeq_lib.data.catalog import SOURCES, find_source
+from edgeq_lib.data.dataset import (
+    Data,
+    Split,
+    array_paths,
+    check_calibration,
+    open_split,
+    pixel_hash,
+)
+from edgeq_lib.data.decode import ASPECTS, Unreadable, decode_image
+from edgeq_lib.data.source import SPLITS, Item, Source, first_names, increment
+from edgeq_lib.data.splits import draw_calibration, make_splits
+from edgeq_lib.files import (
+    EdgeqError,
+    digest,
+    guard_disk,
+    home,
+    read_json,
+    replace_folder,
+    write_bytes,
+    write_json,
+)
+from edgeq_lib.progress import progress
+from edgeq_lib.study import Study
+
+
+def decode_all(
+    folder: Path,
+    chosen: dict[str, list[Item]],
+    decode: Callable,
+    executor: Executor,
+    key: str,
+    shape: tuple[int, ...],
+    classes: list[str],
+) -> dict:
+    """Decode the splits into a folder beside `folder`, and put it in place whole; returns the log, which is the manifest."""
+    staging = folder.with_name(f".{folder.name}")
+    log: dict[str, Any] = {
+        "splits": dict.fromkeys(SPLITS),
+        "skipped": [],
+        "converted": {},
+        "duplicates": {"removed": {}, "inside": {}, "other_class": 0},
+    }
+    seen: dict[bytes, tuple[str, int]] = {}
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        with guard_disk("the decoded images"):
+            staging.mkdir(parents=True)
+            for split in (
+                "test",
+                "validation",
+                "train",
+            ):  # so that of two copies the one in train goes
+                decoded = progress(
+                    _decoded(chosen[split], decode, executor), f"decode {split}", len(chosen[split])
+                )
+                log["splits"][split] = _write_split(
+                    split, decoded, staging, (len(chosen[split]), *shape), len(classes), seen, log
+                )
+            log["fingerprint"] = digest(
+                [classes, {split: log["splits"][split]["fingerprint"] for split in SPLITS}]
+            )
+            write_json(staging / "manifest.json", {"key": key, "manifest": log})
+            replace_folder(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return log
+
+
+def decode_at_size(
+    folder: Path,
+    chosen: dict[str, list[Item]],
+    stored: dict[str, tuple[np.ndarray, np.ndarray]],
+    own: tuple[int, ...],
+    wanted: tuple[int, ...],
+    aspect: str,
+    key: str,
+) -> str | None:
+    """Decode splits at another size into `folder`: of `chosen` the items whose pixels at the study's `own` size, and whose
+    labels, are the next ones `stored`. Returns the split that has no such items for all, writing nothing; None for success.
+    """
+    staging = folder.with_name(f".{folder.name}")
+    decode = partial(_decode_twice, own=own, wanted=wanted, aspect=aspect)
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        with guard_disk("the decoded images"), ThreadPoolExecutor(os.cpu_count()) as pool:
+            staging.mkdir(parents=True)
+            for split, (pictures, labels) in stored.items():
+                row = 0
+                with open(staging / f"{split}_images.npy", "wb") as file:
+                    write_header(file, (len(labels), *wanted))
+                    for item, (mark, pixels) in progress(
+                        _decoded(chosen[split], decode, pool),
+                        f"decode {split} again",
+                        len(chosen[split]),
+                    ):
+                        if row < len(labels) and (mark, item.label) == (
+                            pixel_hash(pictures[row]),
+                            labels[row],
+                        ):
+                            file.write(pixels.tobytes())
+                            row += 1
+                if row != len(labels):
+                    return split
+            write_json(staging / "manifest.json", {"key": key})
+            replace_folder(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return None
+
+
+def _decode_twice(
+    content: Any, own: tuple[int, ...], wanted: tuple[int, ...], aspect: str
+) -> tuple[bytes, Any]:
+    """The mark of an image as the study has it, and its pixels at the size wanted."""
+    (first, _), (second, _) = (
+        decode_item(content, size, channels, aspect) for *size, channels in (own, wanted)
+    )
+    return b"" if first is None else pixel_hash(first), second
+
+
+def decode_item(
+    content: Any, size: tuple[int, int], channels: int, aspect: str
+) -> tuple[np.ndarray | None, Any]:
+    """`images.decode`, or None and the reason for an image that cannot be read."""
+    try:
+        return decode_image(content, size, channels, aspect)
+    except Unreadable as error:
+        return None, str(error)
+
+
+def _decoded(
+    items: list[Item], decode: Callable, executor: Executor
+) -> Iterator[tuple[Item, tuple]]:
+    """The items with their decoded images, in order; two batches at a time are under way, so memory stays bounded."""
+    under_way: deque = deque()
+    for start in range(0, len(items), 256):
+        batch = items[start : start + 256]
+        under_way.append(
+            zip(
+                batch,
+                executor.map(decode, [item.content for item in batch], chunksize=16),
+                strict=True,
+            )
+        )
+        if len(under_way) == 2:
+            yield from under_way.popleft()
+    for rest in under_way:
+        yield from rest
+
+
+def _write_split(
+    split: str,
+    decoded: Iterator,
+    folder: Path,
+    shape: tuple[int, ...],
+    classes: int,
+    seen: dict,
+    log: dict,
+) -> dict:
+    """Write one split's arrays. By plain writes, since a full disk under a memory map kills the process."""
+    labels: list[int] = []
+    fingerprint, twice = hashlib.sha256(str(shape[1:]).encode()), log["duplicates"]
+    with open(folder / f"{split}_images.npy", "wb") as file:
+        write_header(file, shape)
+        for item, (pixels, notes) in decoded:
+            if pixels is None:
+                log["skipped"].append({"file": item.name, "why": notes})
+                continue
+            mark = pixel_hash(pixels)
+            other, label = seen.get(mark, (None, item.label))
+            twice["other_class"] += label != item.label
+            if other not in (None, split):
+                increment(twice["removed"], f"{split}, being in {other}")
+                continue
+            if other == split:
+                increment(twice["inside"], split)
+            seen[mark] = (split, item.label)
+            for note in notes:
+                increment(log["converted"], note)
+            content = pixels.tobytes()
+            file.write(content)
+            fingerprint.update(content)
+            labels.append(item.label)
+        write_header(file, (len(labels), *shape[1:]))
+    stored = np.array(labels, np.int64)
+    buffer = io.BytesIO()
+    np.save(buffer, stored)
+    write_bytes(folder / f"{split}_labels.npy", buffer.getvalue())
+    fingerprint.update(stored.tobytes())
+    return {
+        "n": len(labels),
+        "fingerprint": fingerprint.hexdigest(),
+        "per_class": np.bincount(stored, minlength=classes).tolist(),
+    }
+
+
+def write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """The `.npy` header; NumPy pads it, so that it can be written again with the final number of images."""
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+
+
+def prepare(
+    study: Study,
+    data: str,
+    image_size: int | Sequence[int],
+    channels: int = 3,
+    *,
+    splits: dict[str, str] | None = None,
+    validation: float | int | None = None,
+    test: float | int | None = None,
+    limit_train: int | None = None,
+    calibration: int = 128,
+    seed: int = 0,
+    max_skipped: float = 0.01,
+    aspect: str | None = None,
+    executor: Executor | None = None,
+) -> dict:
+    """Decode a data set into the study's folder `data`, write the record `data`, and return it (the manifest).
+
+    `data` is a name in `SOURCES` or a folder of class folders; `splits` may map train, validation and test to its
+    sub-folders. Where the set brings no validation or test images of its own, they are taken class by class with
+    `seed`: a share of the pool (float) or a number of images (int); None means the set's own habit. `limit_train`
+    keeps a class-balanced part of train. `aspect` is `stretch` or `crop` (see `images.decode`), `image_size` one
+    number or (height, width). An image whose pixels also stand in test goes out of train and validation, one that
+    stands in validation goes out of train; both are counted. Images that cannot be read are listed, and are an error
+    past the share `max_skipped`. What was prepared before from the same files with the same splits is not decoded
+    again. `executor` runs the decoding (threads of its own by default). Raises EdgeqError for whatever is wrong with
+    the data.
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    source = find_source(data, splits)
+    aspect = aspect or source.aspect
+    if len(size) != 2 or min(size) < 1 or channels not in (1, 3) or aspect not in ASPECTS:
+        raise EdgeqError(
+            f"Images of size {image_size} with {channels} channels and aspect '{aspect}' cannot be made: "
+            "give one number or [height, width], 1 or 3 channels, and stretch or crop."
+        )
+    chosen = make_splits(source, validation, test, limit_train, seed)
+    folder = study.folder / "data"
+    key = digest(
+        [
+            digest(Path(decoder.__file__).read_bytes()),
+            PIL.__version__,
+            source.state,
+            size,
+            channels,
+            aspect,
+            source.classes,
+            {split: [[item.name, item.label] for item in chosen[split]] for split in SPLITS},
+        ]
+    )
+    manifest = _stored(folder, key)
+    if manifest is None:
+        decode = partial(decode_item, size=size, channels=channels, aspect=aspect)
+        with nullcontext(executor) if executor else ThreadPoolExecutor(os.cpu_count()) as pool:
+            manifest = decode_all(
+                folder, chosen, decode, pool, key, (*size, channels), source.classes
+            )
+    _check_result(manifest, source, sum(map(len, chosen.values())), max_skipped)
+    train = open_split(folder, "train")
+    indices = draw_calibration(train.labels, calibration, seed)
+    check_calibration(train.images[indices])
+    manifest = {
+        "name": source.name,
+        "form": source.form,
+        "source": source.origin,
+        "classes": source.classes,
+        "image_size": list(size),
+        "channels": channels,
+        "aspect": aspect,
+        "seed": seed,
+        **manifest,
+        "ignored": source.ignored,
+        "calibration": {
+            "n": len(indices),
+            "seed": seed,
+            "indices": indices.tolist(),
+            "per_class": np.bincount(train.labels[indices], minlength=len(source.classes)).tolist(),
+        },
+    }
+    for path in array_paths(folder):
+        study.note_write(path)
+    study.write("data", manifest)
+    named = data if data in SOURCES else os.path.relpath(home() / Path(data).expanduser(), home())
+    study.write(
+        "data_request",
+        {
+            "data": named,
+            "splits": splits,
+            "validation": validation,
+            "test": test,
+            "limit_train": limit_train,
+            "seed": seed,
+        },
+    )
+    return manifest
+
+
+def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> Data:
+    """The same data with validation and test decoded at another size, (height, width), from where they came from.
+
+    The very same images in the same order: each is decoded at the study's size too, and its pixels and label must be the
+    next ones stored, so that what was left out there (unreadable, copies) is left out here. Decoded once a size, in the
+    study's folder `data_at`. Train and calibration stay as they are. Raises EdgeqError when the images have changed since.
+    """
+    manifest = data.manifest
+    own, wanted = (*manifest["image_size"], manifest["channels"]), (*size, channels)
+    if own == wanted:
+        return data
+    folder = study.folder / "data_at" / "x".join(map(str, wanted))
+    paths = {split: folder / f"{split}_images.npy" for split in ("validation", "test")}
+    key = digest(
+        [manifest["fingerprint"], digest(Path(decoder.__file__).read_bytes()), PIL.__version__]
+    )
+    whole = (folder / "manifest.json").exists() and all(path.exists() for path in paths.values())
+    if not whole or read_json(folder / "manifest.json")["key"] != key:
+        request = study.read("data_request")
+        name = request["data"]
+        source = find_source(
+            name if name in SOURCES else os.path.normpath(home() / name), request["splits"]
+        )
+        chosen = make_splits(
+            source, request["validation"], request["test"], request["limit_train"], request["seed"]
+        )
+        changed = decode_at_size(
+            folder,
+            chosen,
+            {"validation": data.validation, "test": data.test},
+            own,
+            wanted,
+            manifest["aspect"],
+            key,
+        )
+        if changed:
+            raise EdgeqError(
+                f"The {changed} images of {source.name} are not those that study '{study.name}' was prepared "
+                f"from; run `edgeq run {study.name} --force --only 01_data`."
+            )
+        for path in paths.values():
+            study.note_write(path)
+    for path in paths.values():
+        study.note_read(path)
+    return replace(
+        data,
+        **{
+            split: Split(np.load(path, mmap_mode="r"), getattr(data, split).labels)
+            for split, path in paths.items()
+        },
+    )
+
+
+def _stored(folder: Path, key: str) -> dict | None:
+    """The manifest of a finished preparation with that key whose arrays are all there."""
+    try:
+        stored = read_json(folder / "manifest.json")
+        if stored["key"] != key:
+            return None
+        for split in SPLITS:
+            if stored["manifest"]["splits"][split]["n"] != len(open_split(folder, split).labels):
+                return None
+    except (OSError, ValueError, KeyError, EdgeqError):
+        return None
+    return stored["manifest"]
+
+
+def _check_result(manifest: dict, source: Source, total: int, max_skipped: float) -> None:
+    skipped = manifest["skipped"]
+    if len(skipped) > max_skipped * total:
+        first = "; ".join(f"{entry['file']}: {entry['why']}" for entry in skipped[:3])
+        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        raise EdgeqError(
+            f"{len(skipped)} of {total} images of {source.name} cannot be read ({first}{more}), more than "
+            f"the share max_skipped = {max_skipped:g}; repair or remove them, or raise max_skipped."
+        )
+    for split in SPLITS:
+        found = manifest["splits"][split]
+        empty = [name for name, n in zip(source.classes, found["per_class"], strict=True) if not n]
+        if not found["n"] or (split == "train" and empty and not source.sparse):
+            raise EdgeqError(
+                f"The {split} images of {source.name} have none of the classes {first_names(empty)}; add "
+                "readable images of them, or leave more to train."
+            )

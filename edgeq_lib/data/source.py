@@ -1,0 +1,196 @@
+"""A data set as it was found: named pools of images, nothing decoded yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgeq_lib.data.decode import SUFFIXES
+from edgeq_lib.data.download import asset, fetch, unpack
+from edgeq_lib.files import EdgeqError, home
+
+SPLITS = ("train", "validation", "test")
+# File name, address, and the checksum that its publisher or (all but CIFAR-10) its widely used loaders state.
+DOWNLOADS = {
+    "cifar10": (
+        "cifar-10-python.tar.gz",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+    ),
+    "cats_vs_dogs": (
+        "kagglecatsanddogs_5340.zip",
+        "https://download.microsoft.com/download/3/E/1/"
+        "3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip",
+        "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+    ),
+    "tiny_imagenet": (
+        "tiny-imagenet-200.zip",
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        "90528d7ca1a48142e341f4ef8d21d0de",
+    ),
+}
+
+
+class Item(NamedTuple):
+    """One image before decoding."""
+
+    name: str  # says to the user which it is, without machine paths
+    content: bytes | Path | np.ndarray  # a file's bytes, its path, or pixels
+    label: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it was found: its pools of items, and how it is split unless the study says otherwise."""
+
+    name: str  # as published figures name it
+    form: str  # what the images are
+    origin: str  # where they come from
+    classes: list[str]
+    pools: dict[str, list[Item]]  # "train" always; "validation" and "test" where the set has them
+    state: Any  # changes when the files change
+    validation: float | int = 0.15
+    test: float | int = 0.25
+    validation_from: str = "train"  # the pool out of which validation is taken
+    aspect: str = "stretch"
+    sparse: bool = False  # classes may be absent (fewer photos than classes)
+    ignored: dict[str, int] = field(default_factory=dict)  # files that are no images, by suffix
+
+
+def increment(counts: dict[str, int], what: str) -> None:
+    counts[what] = counts.get(what, 0) + 1
+
+
+def first_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(f"'{name}'" for name in names[:5]) + more
+
+
+def split_roots(folder: Path, splits: dict[str, str] | None) -> dict[str, Path]:
+    """Which sub-folder is which split; a lone `val` beside `train` is what was held out, so it is the test set."""
+    if splits:
+        if "train" not in splits or not set(splits) <= set(SPLITS):
+            raise EdgeqError(
+                f"`splits` names {', '.join(splits)}; it must map train, and may map validation and test, "
+                "to sub-folders."
+            )
+        roots = {split: folder / name for split, name in splits.items()}
+        for split, root in roots.items():
+            if not root.is_dir():
+                raise EdgeqError(
+                    f"The folder '{splits[split]}' of the split {split} does not exist in "
+                    f"'{folder.name}'; correct `splits`."
+                )
+        return roots
+    inside = {child.name.lower(): child for child in subfolders(folder)}
+    if "train" not in inside or not subfolders(inside["train"]):
+        return {"train": folder}
+    roots = {"train": inside["train"]}
+    held = next((inside[name] for name in ("validation", "valid", "val") if name in inside), None)
+    if held and "test" in inside:
+        roots["validation"] = held
+    if held or "test" in inside:
+        roots["test"] = inside.get("test", held)
+    return roots
+
+
+def subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        child
+        for child in folder.iterdir()
+        if child.is_dir() and not child.name.startswith((".", "__MACOSX"))
+    )
+
+
+def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Source:
+    """A source from folders of class folders, one a split; the classes stand in alphabetical order."""
+    classes = [folder.name for folder in subfolders(roots["train"])]
+    if len(classes) < 2:
+        has = f"only the class folder '{classes[0]}'" if classes else "no class folders"
+        raise EdgeqError(
+            f"The folder '{roots['train'].name}' holds {has}; put the images of each class, two classes "
+            "at least, into a folder of its own."
+        )
+    pools: dict[str, list[Item]] = {}
+    ignored: dict[str, int] = {}
+    state: list = []
+    for split, root in roots.items():
+        there = {folder.name for folder in subfolders(root)}
+        if there != set(classes):
+            only = [
+                f"{first_names(sorted(names))} only in {where}"
+                for names, where in ((set(classes) - there, "train"), (there - set(classes), split))
+                if names
+            ]
+            raise EdgeqError(
+                f"The class folders of '{name}' differ between train and {split}: {', '.join(only)}; "
+                "make them the same."
+            )
+        pools[split] = []
+        for label, class_name in enumerate(classes):
+            before = len(pools[split])
+            for path in image_files(root / class_name):
+                if path.suffix.lower() not in SUFFIXES:
+                    increment(ignored, path.suffix.lower() or "no suffix")
+                    continue
+                item = Item(f"{root.name}/{path.relative_to(root).as_posix()}", path, label)
+                pools[split].append(item)
+                state.append([item.name, *file_state(path)])
+            if len(pools[split]) == before:
+                raise EdgeqError(
+                    f"The class folder '{root.name}/{class_name}' holds no image; put some there, or "
+                    "remove that class everywhere."
+                )
+    facts = {"form": "image files", "origin": f"folder {name}", **facts}
+    return Source(name=name, classes=classes, pools=pools, state=state, ignored=ignored, **facts)
+
+
+def image_files(folder: Path) -> Iterator[Path]:
+    for path, folders, files in os.walk(folder):
+        folders.sort()
+        yield from (Path(path) / file for file in sorted(files) if not file.startswith("."))
+
+
+def file_state(path: Path) -> list:
+    facts = path.stat()
+    return [path.name, facts.st_size, facts.st_mtime_ns]
+
+
+def official_file(key: str) -> Path:
+    """The official archive of a data set, unpacked."""
+    folder = home() / "data" / key
+    name, url, checksum = DOWNLOADS[key]
+    return unpack(fetch(name, url, checksum, folder), folder / "unpacked")
+
+
+def from_assets(key: str, *names: str) -> list[Path]:
+    """Files that only `EDGEQ_ASSETS` can bring; archives among them are unpacked, and their folders returned."""
+    missing = [name for name in names if asset(name) is None]
+    if missing:
+        raise EdgeqError(
+            f"The data set '{key}' needs {', '.join(missing)}, which no public address offers in "
+            "this form (data/README.md names the sources); set EDGEQ_ASSETS to a folder that holds it."
+        )
+    return [
+        unpack(path, home() / "data" / key / path.stem) if path.suffix == ".tar" else path
+        for path in map(asset, names)
+    ]
+
+
+def has_assets(key: str, *names: str) -> bool:
+    """Whether `EDGEQ_ASSETS` brings this smaller form of a data set, and not the official file itself."""
+    return all(map(asset, names)) and not asset(DOWNLOADS[key][0])
+
+
+def readable_names(wnids: list[str], words: dict[str, str]) -> list[str]:
+    """The first word for each WordNet id, with the id where two classes have the same."""
+    short = [words.get(wnid, wnid).split(",")[0].replace("_", " ") for wnid in wnids]
+    return [
+        f"{word} ({wnid})" if short.count(word) > 1 else word
+        for word, wnid in zip(short, wnids, strict=True)
+    ]

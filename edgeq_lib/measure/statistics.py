@@ -1,0 +1,211 @@
+"""How sure a measured accuracy is: intervals, paired tests against the baseline, and a stated rule for ties.
+
+The rule for ties: an integer softmax has few levels, so the true class often shares its place with others. Their order
+is then taken as random, and an image counts as the probability of being right, a number from 0 to 1. Rates are
+returned in percent, differences in percent points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import betainc
+from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from edgeq_lib.files import EdgeqError
+
+CONFIDENCE = 0.95
+TOP5_CLASSES = 5
+
+
+def _check(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    outputs, labels = np.asarray(outputs), np.asarray(labels)
+    if outputs.ndim != 2 or labels.shape != outputs.shape[:1] or len(labels) == 0:
+        raise EdgeqError(
+            f"Outputs of shape {outputs.shape} do not go with labels of shape {labels.shape}: one row of "
+            "class scores an image is needed, and at least one image."
+        )
+    if labels.min() < 0 or labels.max() >= outputs.shape[1]:
+        raise EdgeqError(
+            f"Labels run from {labels.min()} to {labels.max()}, but the model has {outputs.shape[1]} "
+            "outputs: give it the data set that it was trained for."
+        )
+    broken = 0 if outputs.dtype.kind in "iu" else int(np.isnan(outputs).any(axis=1).sum())
+    if broken:
+        raise EdgeqError(
+            f"The model answers NaN on {broken} of {len(labels)} images: look for NaN in its weights or "
+            "in the images."
+        )
+    return outputs, labels
+
+
+def ranks(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the true class stands: how many classes score above it, and how many share its score (itself included).
+
+    `outputs` is (n, classes) of any number type, `labels` (n,) integers; both results are (n,) int64.
+    Raises EdgeqError when shapes or labels do not fit, or an output is NaN.
+    """
+    outputs, labels = _check(outputs, labels)
+    own = np.take_along_axis(outputs, labels[:, None], axis=1)
+    return (outputs > own).sum(axis=1), (outputs == own).sum(axis=1)
+
+
+def correctness(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """The probability of being right, at the top and among the first five, and how many images tie for the top.
+
+    An image whose true class shares the top place with k - 1 others counts 1/k; for the top five it counts the chance
+    to stand among them when the tied classes are ordered at random. `ties` counts images whose top place is shared,
+    whether or not the true class is among those that share it. Returns (n,) float64, (n,) float64, int.
+    """
+    above, tied = ranks(outputs, labels)
+    top1, top5 = (np.clip((places - above) / tied, 0.0, 1.0) for places in (1, TOP5_CLASSES))
+    outputs = np.asarray(outputs)
+    ties = int(((outputs == outputs.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+    return top1, top5, ties
+
+
+def accuracy(correct: np.ndarray) -> tuple[float, float, float]:
+    """Percent correct with its 95 % Wilson (1927) interval: value, low, high. Fractions from ties just add up."""
+    n = len(correct)
+    if n == 0:
+        raise EdgeqError("There is no image to measure accuracy on: the split is empty.")
+    hits = float(np.sum(correct))
+    low, high = proportion_confint(hits, n, alpha=1 - CONFIDENCE, method="wilson")
+    return 100 * hits / n, 100 * float(low), 100 * float(high)
+
+
+def _discordant(base: np.ndarray, variant: np.ndarray) -> tuple[float, float]:
+    """Images lost and images won, as sums of what each image's correctness fell or rose by.
+
+    For whole values these are McNemar's two counts. For ties it is the smallest discordance that agrees with both
+    files, so that a file compared with itself has none.
+    """
+    base, variant = np.asarray(base, float), np.asarray(variant, float)
+    if base.shape != variant.shape or base.ndim != 1 or len(base) == 0:
+        raise EdgeqError(
+            f"A paired test needs the same images on both sides, not {base.shape} against "
+            f"{variant.shape}: make the predictions of both variants again."
+        )
+    change = base - variant
+    return float(change[change > 0].sum()), float(-change[change < 0].sum())
+
+
+def mid_p(lost: float, won: float) -> float:
+    """Two-sided mid-p McNemar test (Fagerland, Lydersen & Laake 2013, doi:10.1186/1471-2288-13-91).
+
+    The binomial tail is written as an incomplete beta function: exact for whole counts, and a smooth line between
+    them for the fractions that ties bring.
+    """
+    small, total = min(lost, won), lost + won
+    if total == 0:
+        return 1.0
+    below = betainc(total - small + 1, small, 0.5) if small > 0 else 0.0
+    return float(betainc(total - small, small + 1, 0.5) + below)
+
+
+def paired(correct_base: np.ndarray, correct_variant: np.ndarray) -> dict[str, float]:
+    """What a variant loses against the baseline on the same images: drop, drop_low, drop_high, p_value.
+
+    The drop is baseline minus variant in percent points. Its 95 % interval is Bonett & Price's (2012,
+    doi:10.3102/1076998611411918) adjusted Wald interval for paired proportions: it adds one image to each discordant
+    count, so it does not shrink to nothing when the two files agree on all images. The p-value is `mid_p`.
+    """
+    lost, won = _discordant(correct_base, correct_variant)
+    n = len(correct_base)
+    plus, minus = (lost + 1) / (n + 2), (won + 1) / (n + 2)
+    half = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((plus + minus - (plus - minus) ** 2) / (n + 2))
+    low, high = (float(np.clip(100 * (plus - minus + sign * half), -100, 100)) for sign in (-1, 1))
+    return {
+        "drop": 100 * (lost - won) / n,
+        "drop_low": low,
+        "drop_high": high,
+        "p_value": mid_p(lost, won),
+    }
+
+
+def discordance(correct_base: np.ndarray, correct_variant: np.ndarray) -> float:
+    """The share of images, 0 to 1, on which exactly one of the two files is right."""
+    return sum(_discordant(correct_base, correct_variant)) / len(correct_base)
+
+
+def smallest_detectable_drop(n: int, discordance: float, power: float = 0.8) -> float:
+    """The drop in percent points that a paired test at 5 % on n images would have seen with this power.
+
+    Connor's (1987, doi:10.2307/2531961) sample size for McNemar's test, solved for the difference, at the discordance
+    observed. A drop d needs a discordance of d at least: with little or none observed the smallest drop is one that
+    makes all of the discordance itself, about 8 images of n, hence no rule of three is needed. Errs towards a larger
+    drop where few images differ. 100 when no drop would have been seen.
+    """
+    alpha, beta = norm.ppf((1 + CONFIDENCE) / 2), norm.ppf(power)
+
+    def excess(drop: float) -> float:
+        differing = max(discordance, drop)
+        return drop * np.sqrt(n) - alpha * np.sqrt(differing) - beta * np.sqrt(differing - drop**2)
+
+    return 100.0 if excess(1.0) <= 0 else 100 * float(brentq(excess, 1e-12, 1.0))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's (1979) adjustment over the p-values that are there; None stays None."""
+    there = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(there, method="holm")[1] if there else [])
+    return [None if p is None else float(next(adjusted)) for p in p_values]
+
+
+def agreement(outputs_a: np.ndarray, outputs_b: np.ndarray) -> float:
+    """Percent of images on which two files name the same class; of tied classes each names the first."""
+    if np.shape(outputs_a) != np.shape(outputs_b):
+        raise EdgeqError(
+            f"Outputs of shape {np.shape(outputs_a)} and {np.shape(outputs_b)} cannot be compared: make "
+            "the predictions of both variants again."
+        )
+    return 100 * float(np.mean(np.argmax(outputs_a, axis=1) == np.argmax(outputs_b, axis=1)))
+
+
+def worst_class(correct: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict:
+    """The class with the lowest top-1 (the first of equals): its name, top1 in percent and n images."""
+    counts = np.bincount(labels, minlength=len(names))
+    hits = np.bincount(labels, weights=correct, minlength=len(names))
+    rate = np.where(counts > 0, 100 * hits / np.maximum(counts, 1), np.inf)
+    worst = int(np.argmin(rate))
+    return {"name": names[worst], "top1": float(rate[worst]), "n": int(counts[worst])}
+
+
+def quality_record(
+    outputs: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    base_outputs: np.ndarray | None = None,
+) -> dict:
+    """The record of one split: accuracy with interval, and the paired comparison when the baseline's outputs are given.
+
+    `top5` is None for five classes or fewer, where it would say nothing; all that compares is None without
+    `base_outputs`. Rates in percent, drops in percent points, `p_value` not yet adjusted for many variants.
+    """
+    top1, top5, ties = correctness(outputs, labels)
+    value, low, high = accuracy(top1)
+    record = {
+        "n": len(top1),
+        "top1": value,
+        "low": low,
+        "high": high,
+        "top5": 100 * float(top5.mean()) if len(classes) > TOP5_CLASSES else None,
+        "ties": ties,
+        "worst_class": worst_class(top1, labels, classes),
+        "drop": None,
+        "drop_low": None,
+        "drop_high": None,
+        "p_value": None,
+        "detectable_drop": None,
+        "agreement": None,
+    }
+    if base_outputs is not None:
+        base = correctness(base_outputs, labels)[0]
+        record |= paired(base, top1)
+        record["detectable_drop"] = smallest_detectable_drop(len(top1), discordance(base, top1))
+        record["agreement"] = agreement(base_outputs, outputs)
+    return record

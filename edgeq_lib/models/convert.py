@@ -1,0 +1,37 @@
+"""A Keras network as a float flatbuffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.tflite.quiet import quiet
+
+
+def convert(model: Any, configure: Callable[[Any], None] = lambda converter: None) -> bytes:
+    """A Keras model as a flatbuffer with a fixed batch of one and the signature `serving_default`.
+
+    A dynamic batch would leave SHAPE, STRIDED_SLICE and PACK in the graph. `configure` may set the converter's own
+    quantization (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
+    Raises EdgeqError when an op has no LiteRT counterpart.
+    """
+    from edgeq_lib.models.tf import tf
+
+    call = tf.function(lambda image: {"output": model(image, training=False)}, autograph=False)
+    image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
+    with quiet():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions(
+            [call.get_concrete_function(image)], model
+        )
+        configure(converter)
+        try:
+            return bytes(converter.convert())
+        except Exception as error:  # the converter raises its own, undocumented classes
+            cause = next(
+                (line for line in str(error).splitlines() if "error" in line.lower()),
+                type(error).__name__,
+            )
+    raise EdgeqError(
+        f"TensorFlow's converter refuses this model ({cause.strip()[:200]}); replace the layer that it names."
+    )

@@ -1,0 +1,229 @@
+"""Rewriting a Keras graph: check it, count its layers, clone it with replaced layers, fold batch norms.
+
+Everything rests on `rebuild`, which walks the graph once and asks for each layer what shall stand in its place. It
+reads tf_keras's node records (`_nodes_by_depth`), the only place where tf_keras keeps the order of calls; tf_keras is
+pinned and no longer changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.models.tf import keras, tf
+
+Replacement = Callable[..., Any] | None
+WITH_KERNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+
+
+def check_flat(model: Any) -> None:
+    """Raise EdgeqError unless `model` is a flat functional (or built sequential) tf_keras model with finite weights."""
+    module = type(model).__module__
+    if not isinstance(model, keras.Model):
+        if any(base.__module__.split(".")[0] == "keras" for base in type(model).__mro__):
+            raise EdgeqError(
+                "This is a Keras 3 model, which TensorFlow's quantization tools do not take; build it "
+                "again with `import tf_keras as keras` and load its weights from an .h5 weights file."
+            )
+        raise EdgeqError(
+            f"{module}.{type(model).__name__} is not a Keras model; hand in a functional tf_keras model."
+        )
+    if not getattr(model, "_is_graph_network", False):
+        kind = "not built yet" if isinstance(model, keras.Sequential) else "a subclassed model"
+        raise EdgeqError(
+            f"Model {model.name!r} is {kind}, so its graph cannot be read; give its input shape, or write "
+            "it as a functional model, keras.Model(inputs, outputs)."
+        )
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            raise EdgeqError(
+                f"Model {model.name!r} contains the model {layer.name!r} as a layer; make it flat: go on "
+                f"from {layer.name}.output instead of calling {layer.name}(x), with its input as yours."
+            )
+        for weight in layer.weights:
+            if (
+                np.issubdtype(weight.dtype.as_numpy_dtype, np.floating)
+                and not np.isfinite(weight.numpy()).all()
+            ):
+                raise EdgeqError(
+                    f"Layer {layer.name!r} holds NaN or infinite values in {weight.name!r}; load sound "
+                    "weights, or train again with a lower learning rate."
+                )
+
+
+def layer_census(model: keras.Model) -> dict[str, int]:
+    """How many layers of each class the model has, most frequent first."""
+    return dict(Counter(type(layer).__name__ for layer in model.layers).most_common())
+
+
+def clone(
+    layer: keras.layers.Layer, weights: list[np.ndarray] | None = None, **changes: Any
+) -> keras.layers.Layer:
+    """A fresh layer with the configuration of `layer`, `changes` applied; it takes `weights` (or those of `layer`) when
+    it is first called."""
+    config = {**layer.get_config(), **changes}
+    twin = type(layer).from_config(config)
+    # What the `weights=` argument of a Keras layer sets; by attribute because not every from_config passes it on.
+    twin._initial_weights = layer.get_weights() if weights is None else weights
+    return twin
+
+
+def rebuild(
+    model: keras.Model, replace: Callable[[keras.layers.Layer], Replacement]
+) -> keras.Model:
+    """A copy of a flat functional model in which `replace` decides what becomes of each layer.
+
+    `replace(layer)` returns None (copy the layer with its weights) or a callable on tensors: a new layer, a function
+    that calls several (expansion), or the identity (removal). It is asked once a layer, also when the layer is shared.
+    For an input layer the callable is applied to the new input. The batch size stays open, the model is not compiled.
+    """
+    check_flat(model)
+    tensors: dict[int, Any] = {}  # by identity: old tensor → new tensor
+
+    def swap(value: Any) -> Any:
+        return tensors.get(id(value), value)
+
+    inputs = []
+    for tensor in model.inputs:
+        layer = tensor._keras_history.layer
+        inputs.append(keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=layer.name))
+        tensors[id(tensor)] = (replace(layer) or identity)(inputs[-1])
+    chosen: dict[int, Callable[..., Any]] = {}
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            if id(node.layer) not in chosen:
+                chosen[id(node.layer)] = replace(node.layer) or clone(node.layer)
+            args, kwargs = tf.nest.map_structure(swap, (node.call_args, node.call_kwargs))
+            outputs = chosen[id(node.layer)](*args, **kwargs)
+            for old, new in zip(
+                tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True
+            ):
+                tensors[id(old)] = new
+    outputs = [tensors[id(tensor)] for tensor in model.outputs]
+    copy = keras.Model(
+        inputs if len(inputs) > 1 else inputs[0],
+        outputs if len(outputs) > 1 else outputs[0],
+        name=model.name,
+    )
+    for layer in copy.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with constants derived from its weights
+    return copy
+
+
+def identity(tensor: Any) -> Any:
+    """What `rebuild` puts in the place of a layer that goes."""
+    return tensor
+
+
+def consumers(model: keras.Model, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers of `model` that read the output of `layer`, one entry a use."""
+    own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
+    return [node.layer for node in layer._outbound_nodes if id(node) in own]
+
+
+def only_consumer(model: keras.Model, layer: keras.layers.Layer) -> keras.layers.Layer | None:
+    """The one layer that reads the output of `layer`; None when there are several, or it is an output of the model,
+    or one of the two layers is shared."""
+    readers = consumers(model, layer)
+    if len(readers) != 1 or any(tensor._keras_history.layer is layer for tensor in model.outputs):
+        return None
+    own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
+    calls = [sum(id(node) in own for node in each._inbound_nodes) for each in (layer, readers[0])]
+    return readers[0] if calls == [1, 1] else None
+
+
+def activation_name(layer: keras.layers.Layer) -> str:
+    """The activation that a layer ends with: "linear", "relu", "relu6", "swish", … ; "other" when it has no name."""
+    if isinstance(layer, keras.layers.ReLU):
+        plain = not layer.threshold and not layer.negative_slope
+        ceiling = None if layer.max_value is None else float(layer.max_value)
+        return {None: "relu", 6.0: "relu6"}.get(ceiling, "other") if plain else "other"
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    function = getattr(layer, "activation", None)
+    if function is None:
+        return "linear"
+    name = getattr(function, "__name__", "other")
+    return {"silu": "swish", "<lambda>": "other"}.get(name, name)
+
+
+def fold_batch_norms(model: keras.Model) -> keras.Model:
+    """A copy with each BatchNormalization folded into the Conv2D, DepthwiseConv2D or Dense that it alone follows.
+
+    Exact in inference: w' = w * g, b' = (b - mean) * g + beta with g = gamma / sqrt(variance + epsilon) (Jacob et al.,
+    arXiv 1712.05877, section 3.2); computed in float64. Norms that follow something else stay: `layer_census` shows
+    them.
+    """
+    check_flat(model)
+    folded = {}
+    for layer in model.layers:
+        norm = only_consumer(model, layer)
+        if (
+            isinstance(layer, WITH_KERNEL)
+            and isinstance(norm, keras.layers.BatchNormalization)
+            and activation_name(layer) == "linear"
+            and getattr(layer, "data_format", None) != "channels_first"
+            and [axis % len(norm.input_shape) for axis in norm.axis] == [len(norm.input_shape) - 1]
+        ):
+            folded[layer.name], folded[norm.name] = norm, None
+
+    def replace(layer: keras.layers.Layer) -> Replacement:
+        if layer.name not in folded:
+            return None
+        norm = folded[layer.name]
+        return identity if norm is None else _fold(layer, norm)
+
+    return rebuild(model, replace)
+
+
+def _fold(layer: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> keras.layers.Layer:
+    kernel, *bias = (weight.astype(np.float64) for weight in layer.get_weights())
+    mean, variance = (
+        variable.numpy().astype(np.float64) for variable in (norm.moving_mean, norm.moving_variance)
+    )
+    gain = (norm.gamma.numpy() if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
+    offset = norm.beta.numpy() if norm.center else 0.0
+    per_channel = (
+        gain.reshape(kernel.shape[2:]) if isinstance(layer, keras.layers.DepthwiseConv2D) else gain
+    )
+    weights = [kernel * per_channel, ((bias[0] if bias else 0.0) - mean) * gain + offset]
+    return clone(layer, [weight.astype(np.float32) for weight in weights], use_bias=True)
+
+
+def expand_activations(model: keras.Model) -> keras.Model:
+    """A copy in which each activation that TFLite does not fuse is a layer of its own, as it is in the flatbuffer.
+
+    `activation="sigmoid"` inside a convolution becomes a layer behind it, swish becomes Activation("sigmoid") and
+    Multiply, a linear Activation disappears; relu and relu6 stay where they are. The function computed is the same.
+    """
+
+    def replace(layer: keras.layers.Layer) -> Replacement:
+        name = activation_name(layer)
+        if isinstance(layer, keras.layers.Activation):
+            return {"linear": identity, "swish": _swish(layer.name)}.get(name)
+        if not isinstance(layer, WITH_KERNEL) or name in ("linear", "relu", "relu6"):
+            return None
+        body = clone(layer, activation="linear")
+        tail = (
+            _swish(f"{layer.name}_swish")
+            if name == "swish"
+            else keras.layers.Activation(layer.activation, name=f"{layer.name}_{name}")
+        )
+        return lambda tensor: tail(body(tensor))
+
+    return rebuild(model, replace)
+
+
+def _swish(name: str) -> Callable[[Any], Any]:
+    def call(tensor: Any) -> Any:
+        gate = keras.layers.Activation("sigmoid", name=f"{name}_sigmoid")(tensor)
+        return keras.layers.Multiply(name=name)([tensor, gate])
+
+    return call

@@ -1,0 +1,69 @@
+"""How pixels become a network's input. NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib.files import EdgeqError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels 0..255 (RGB or grey, uint8) become the model's float32 input: `(pixels - mean) / std` a channel."""
+
+    mean: tuple[float, ...] = (127.5,)
+    std: tuple[float, ...] = (127.5,)
+    bgr: bool = False
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Float32 images of the same shape."""
+        pixels = images[..., ::-1] if self.bgr else images
+        return (pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value that the model's input can hold."""
+        ends = np.stack(
+            [(np.float32(end) - np.float32(self.mean)) / np.float32(self.std) for end in (0, 255)]
+        )
+        return float(ends.min()), float(ends.max())
+
+    def record(self) -> dict[str, Any]:
+        """As JSON holds it; `Preprocessing(**record)` reads it back."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+
+SIGNED = Preprocessing()
+TORCH = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+CAFFE = Preprocessing((103.939, 116.779, 123.68), (1.0,), bgr=True)
+PREPROCESSING = {
+    "signed": SIGNED,
+    "unit": Preprocessing((0.0,), (255.0,)),
+    "none": Preprocessing((0.0,), (1.0,)),
+    "torch": TORCH,
+    "caffe": CAFFE,
+}
+
+
+def preprocessing_of(given: str | dict | None) -> Preprocessing | None:
+    if given is None or isinstance(given, str):
+        if given is not None and given not in PREPROCESSING:
+            raise EdgeqError(
+                f"There is no preprocessing '{given}'; take one of {', '.join(PREPROCESSING)}, or give mean and "
+                "std a channel."
+            )
+        return PREPROCESSING.get(given)
+    try:
+        return Preprocessing(
+            tuple(given["mean"]), tuple(given["std"]), bool(given.get("bgr", False))
+        )
+    except (KeyError, TypeError):
+        raise EdgeqError(
+            "preprocessing must give mean and std as lists of numbers, one a channel (pixels are 0 to 255)."
+        ) from None

@@ -1,0 +1,288 @@
+"""The stages, run headless by papermill: what is current stays, what is not is made again."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from edgeq_lib.files import EdgeqError, digest, home, read_json, runs, state_of, write_json
+from edgeq_lib.pipeline import config
+from edgeq_lib.study import Study, shelf_state
+
+_PACKAGE = Path(__file__).resolve().parent
+# Their source changes no result.
+_NO_MATTER = re.compile("plot.*|run|report|wording|progress|parameters|cli")
+
+
+def open_study(name: str, stage: str, needs: str = "") -> Study:
+    """Open a study's shelf for the notebook `stage`.
+
+    Opened by hand, before the stage that it `needs` (`02_baseline`, say) has ever run, the earlier notebooks of
+    `studies/NAME.yaml` are run first, so that each notebook works from top to bottom on a fresh machine.
+    """
+    if (
+        needs
+        and "EDGEQ_STAGE_KEY" not in os.environ
+        and not (runs() / name / "stages" / f"{needs}.json").exists()
+    ):
+        run_study(name, before=stage, say=lambda text: print(text, file=sys.stderr))
+    return Study(name, stage)
+
+
+def run_study(
+    name: str,
+    *,
+    only: str = "",
+    start: str = "",
+    before: str = "",
+    force: bool = False,
+    overrides: dict[str, Any] | None = None,
+    say: Any = print,
+) -> Study:
+    """Run the stages of a study that are not current; returns the study.
+
+    `only` one stage, `start` from one, `before` one; `force` runs them even when they are current. A stage is done only
+    when its records exist. Raises EdgeqError for the user's mistakes and when another run holds the study.
+    """
+    file = config.load(name, overrides)
+    stages = {stage: given for stage, given in file.stages.items() if not before or stage < before}
+    for asked in filter(None, (only, start)):
+        if _full_name(asked, stages) is None:
+            raise EdgeqError(f"There is no stage '{asked}'; take one of {', '.join(stages)}.")
+    command = " ".join(
+        [
+            "edgeq run",
+            name,
+            *[f"-p {key}={json.dumps(value)}" for key, value in (overrides or {}).items()],
+        ]
+    )
+    ran = 0
+    with _locked(file.name, command):
+        for notebook in config.notebooks():
+            stage = notebook.stage
+            if stage not in file.stages:  # left out: what it made before counts no more
+                (runs() / file.name / "stages" / f"{stage}.json").unlink(missing_ok=True)
+            chosen = stage in stages and (not only or stage == _full_name(only, stages))
+            if not chosen or (start and stage < _full_name(start, stages)):
+                continue
+            key = _key(notebook, stages[stage])
+            if not force and is_current(Study(file.name), stage, key):
+                continue
+            _run_stage(file.name, notebook, stages[stage], key, command, say)
+            ran += 1
+    if not ran:
+        say(f"Nothing to do: every stage of '{file.name}' is current.")
+    return Study(file.name)
+
+
+def _full_name(asked: str, stages: dict[str, Any]) -> str | None:
+    return next(
+        (
+            stage
+            for stage in stages
+            if asked in (stage, stage.split("_", 1)[1], stage.split("_", 1)[0])
+        ),
+        None,
+    )
+
+
+def is_current(study: Study, stage: str, key: str) -> bool:
+    """Whether a stage's record was made by this code and these parameters from what is on the shelf now."""
+    path = study.folder / "stages" / f"{stage}.json"
+    if not path.exists():
+        return False
+    record = read_json(path)
+    if record["key"] != key:
+        return False
+    for name, state in record["reads"].items():
+        now = (
+            shelf_state(study.on_shelf(), record["made"])
+            if name == "variants"
+            else state_of(study.folder / name)
+        )
+        if now != state:
+            return False
+    return all(state_of(study.folder / name) == state for name, state in record["written"].items())
+
+
+def _key(notebook: config.Notebook, given: dict[str, Any]) -> str:
+    return digest([notebook.code, given, source_digest(notebook.path)])
+
+
+def source_digest(notebook: Path) -> str:
+    """A fingerprint of what a notebook imports from edgeq_lib, directly or not; plots, report and runner apart."""
+    cells = [cell for cell in read_json(notebook)["cells"] if cell["cell_type"] == "code"]
+    waiting, seen = list(_imports("\n".join("".join(cell["source"]) for cell in cells))), {}
+    while waiting:
+        module = waiting.pop()
+        path = _PACKAGE / f"{module.replace('.', '/')}.py"
+        if module in seen or _NO_MATTER.fullmatch(module) or not path.exists():
+            continue
+        seen[module] = digest(path.read_bytes())
+        waiting.extend(_imports(path.read_text()))
+    return digest(seen)
+
+
+def _imports(source: str) -> Iterator[str]:
+    source = "\n".join(
+        "" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()
+    )
+    with contextlib.suppress(SyntaxError):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgeq_lib"):
+                inside = node.module.removeprefix("edgeq_lib").removeprefix(".")
+                yield inside
+                yield from (f"{inside}.{each.name}".lstrip(".") for each in node.names)
+
+
+@contextlib.contextmanager
+def _locked(name: str, command: str) -> Iterator[None]:
+    folder = runs() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = filelock.FileLock(folder / ".lock"), folder / ".lock.json"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        who = read_json(holder) if holder.exists() else {"pid": "?", "since": "?", "command": "?"}
+        raise EdgeqError(
+            f"Study '{name}' is being run by process {who['pid']} since {who['since']} "
+            f"(`{who['command']}`); wait for it or stop it."
+        ) from None
+    try:
+        write_json(
+            holder,
+            {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": command},
+        )
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _run_stage(
+    name: str, notebook: config.Notebook, given: dict[str, Any], key: str, command: str, say: Any
+) -> None:
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(
+        logging.ERROR
+    )  # parameters are validated already, and better
+    folder = runs() / name / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, done = folder / f".{notebook.stage}.ipynb", folder / f"{notebook.stage}.ipynb"
+    (runs() / name / "stages" / f"{notebook.stage}.json").unlink(missing_ok=True)
+    started = time.time()
+    with (
+        _watched(notebook.stage, say) as channel,
+        _environment(
+            EDGEQ_STAGE_KEY=key,
+            EDGEQ_PROGRESS=channel,
+            EDGEQ_COMMAND=command,
+            PYDEVD_DISABLE_FILE_VALIDATION="1",
+        ),
+    ):
+        try:
+            papermill.execute_notebook(
+                notebook.path,
+                partial,
+                given,
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=False,
+                cwd=home(),
+                extra_arguments=["--IPKernelApp.log_level=50"],
+            )
+        except PapermillExecutionError as error:
+            failed = folder / f"{notebook.stage}.failed.ipynb"
+            os.replace(partial, failed)
+            if error.ename == "EdgeqError":
+                raise EdgeqError(f"{notebook.stage}: {error.evalue}") from None
+            said = (error.evalue or "").split("\n")[0][:300]
+            raise EdgeqError(
+                f"{notebook.stage} failed with {error.ename}: {said} (the notebook that shows where: "
+                f"{_shown(failed)}); finished stages are kept."
+            ) from None
+    record = runs() / name / "stages" / f"{notebook.stage}.json"
+    if not record.exists() or read_json(record)["key"] != key:
+        raise EdgeqError(
+            f"{notebook.stage} ended without its records, so it does not count as done; its last cell must call "
+            "`shelf.finish`."
+        )
+    os.replace(partial, done)
+    (folder / f"{notebook.stage}.failed.ipynb").unlink(missing_ok=True)
+    say(f"  {notebook.stage:<20} {time.time() - started:6.1f} s")
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(home())) if path.is_relative_to(home()) else str(path)
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@contextlib.contextmanager
+def _watched(stage: str, say: Any) -> Iterator[str]:
+    """Show what the stage reports of its progress: one line that changes in a terminal, a line a minute elsewhere."""
+    over, terminal = threading.Event(), sys.stderr.isatty()
+    with tempfile.TemporaryDirectory() as folder:
+        channel, started = Path(folder) / "progress.json", time.time()
+
+        def watch() -> None:
+            while not over.wait(1.0 if terminal else 60.0):
+                try:
+                    state = json.loads(channel.read_text())
+                except (OSError, ValueError):
+                    state = {"label": "", "done": 0, "total": None, "eta": None}
+                share = f" {state['done']}/{state['total']}" if state["total"] else ""
+                eta = f", {state['eta']:.0f} s to go" if state["eta"] is not None else ""
+                text = f"  {stage:<20} {time.time() - started:6.0f} s  {state['label']}{share}{eta}"
+                if terminal:
+                    sys.stderr.write("\r\033[K" + text[:118])
+                    sys.stderr.flush()
+                else:
+                    say(text)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield str(channel)
+        finally:
+            over.set()
+            thread.join()
+            if terminal:
+                sys.stderr.write("\r\033[K")
+
+
+def interruptible() -> None:
+    """Let a polite kill end like Ctrl-C: the kernel is stopped, the lock freed, finished work kept."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,107 @@
+"""The hand-over: the recommended file, its labels, its preprocessing, and a short program that uses them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq_lib.files import EdgeqError, write_bytes
+from edgeq_lib.study import Study
+from edgeq_lib.tflite.runtime import make_interpreter
+
+PREDICT = Path(__file__).with_name("deploy_predict.py")
+NEEDS = ("numpy", "Pillow", "ai-edge-litert")
+
+
+def tensor(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """An interpreter's input or output in JSON: dtype, scale, zero_point and range; scale 1 and range null for floats."""
+    dtype = np.dtype(detail["dtype"])
+    whole = dtype.kind in "iu"
+    scale, zero = detail["quantization"] if whole else (1.0, 0)
+    return {
+        "dtype": dtype.name,
+        "scale": float(scale),
+        "zero_point": int(zero),
+        "range": [int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)] if whole else None,
+    }
+
+
+def preprocessing(
+    data: Mapping[str, Any], baseline: Mapping[str, Any], model: bytes
+) -> dict[str, Any]:
+    """What preprocess.json holds: how a photo becomes the file's input, and what its output means.
+
+    `data` and `baseline` are the study's records. Pixels 0 … 255 (RGB or grey, resized) become (pixels - mean) / std a
+    channel, which an integer input holds as round(x / scale) + zero_point, clipped to its range. A score is
+    (output - zero_point) × scale: a logit, unless the network ends in a softmax.
+    """
+    interpreter = make_interpreter(model)
+    return {
+        "image_size": data["image_size"],
+        "channels": data["channels"],
+        "aspect": data["aspect"],
+        "resample": "bilinear, antialiased (Pillow)",
+        **baseline["preprocessing"],
+        "input": tensor(interpreter.get_input_details()[0]),
+        "output": tensor(interpreter.get_output_details()[0]),
+    }
+
+
+def write(study: Study, results: Mapping[str, Any]) -> list[str]:
+    """Write the hand-over of a study's recommendation to its `report/deploy`; returns the names of the files, or [].
+
+    model.tflite, labels.txt (a line a class), preprocess.json, predict.py and README.md. What stood there before goes.
+    Raises EdgeqError when the recommended file is not on the shelf, or a class name holds a line break.
+    """
+    folder = study.folder / "report" / "deploy"
+    shutil.rmtree(folder, ignore_errors=True)
+    name = results["recommendation"]["variant"]
+    if name is None:
+        return []
+    data, model = study.read("data"), study.variant(name).model()
+    broken = [label for label in data["classes"] if "\n" in label]
+    if broken:
+        raise EdgeqError(
+            f"The class name {broken[0]!r} holds a line break, which labels.txt cannot; rename its folder."
+        )
+    how = preprocessing(data, study.read("baseline"), model)
+    files = {
+        "model.tflite": model,
+        "labels.txt": "\n".join(data["classes"]).encode(),
+        "preprocess.json": (json.dumps(how, indent=1) + "\n").encode(),
+        "predict.py": PREDICT.read_bytes(),
+        "README.md": _readme(study.name, results).encode(),
+    }
+    for file, content in files.items():
+        study.note_write(folder / file)
+        write_bytes(folder / file, content)
+    return list(files)
+
+
+def _readme(study: str, results: Mapping[str, Any]) -> str:
+    from edgeq_lib.report.text import recommendation_text
+
+    row = next(
+        row for row in results["variants"] if row["name"] == results["recommendation"]["variant"]
+    )
+    version = results["versions"].get("ai-edge-litert")
+    return f"""# {study}: `{row["name"]}` to take away
+
+{recommendation_text(results)}
+
+```sh
+pip install {" ".join(NEEDS)}
+python predict.py photo.jpg another.png
+```
+
+`predict.py` prints a line a photo: its path, the label and the score. It repeats, to the last bit, the preprocessing
+that the study was measured with{f" (ai-edge-litert {version})" if version else ""}; `preprocess.json` holds the same for
+a program in another language, `labels.txt` a line a class.
+
+`model.tflite`: {row["bytes"] or 0:,} bytes, SHA-256 `{row["sha256"]}`. Made by `{results["command"]}`.
+"""

@@ -1,0 +1,509 @@
+"""The recommendation on shelves whose right answer is known."""
+
+import copy
+import itertools
+
+import pytest
+
+from edgeq_lib.analysis import alternatives, decision, flow
+from edgeq_lib.analysis.criteria import dominated, passed, status
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.report.text import (
+    ALTERNATIVES_HEAD,
+    alternatives_table,
+    branch_heading,
+    branch_lines,
+)
+
+CRITERIA = [{"name": "max_drop", "bound": 1.0}, {"name": "min_ratio", "bound": 3.0}]
+
+
+def row(
+    name,
+    drop=0.0,
+    kilobytes=100,
+    latency=0.4,
+    technique="ptq",
+    scheme="int8",
+    half=0.5,
+    integer=True,
+    bits=8,
+    **more,
+):
+    baseline = technique == "baseline"
+    return {
+        "name": name,
+        "kind": "variant",
+        "technique": technique,
+        "scheme": scheme,
+        "value": 90 - drop,
+        "n": 500,
+        "drop": None if baseline else drop,
+        "drop_low": None if baseline else drop - half,
+        "drop_high": None if baseline else drop + half,
+        "agreement": None if baseline else 95.0,
+        "bytes": kilobytes * 1000,
+        "ratio": 400 / kilobytes,
+        "latency_ratio": latency,
+        "latency_ratio_low": latency * 0.9,
+        "latency_ratio_high": latency * 1.1,
+        "integer_only": integer,
+        "activation_bits": 8 if integer else 32,
+        "weight_bits_share": {str(bits): 1.0},
+        "weight_bits": bits,
+        "trained": None,
+        "stage": "03_ptq",
+        "fits": {"microcontroller": kilobytes < 150, "phone": True},
+        **more,
+    }
+
+
+FLOAT = row(
+    "float32",
+    kilobytes=400,
+    latency=1.0,
+    technique="baseline",
+    scheme="float32",
+    integer=False,
+    bits=32,
+)
+
+
+def recommend(*rows, criteria=CRITERIA, **answers):
+    return decision.recommend([FLOAT, *rows], criteria, answers)
+
+
+def test_the_simplest_technique_that_meets_all_wins():
+    found = recommend(
+        row("qat", -0.2, technique="qat"),
+        row("int8", 0.3),
+        row("mixed", 0.1, 80, technique="mixed_precision"),
+    )
+    assert found["variant"] == "int8" and found["met"]
+    assert found["path"] == [
+        ["kernels", "any"],
+        ["images", "labelled"],
+        ["retraining", "yes"],
+        ["bits", "8 or more"],
+        ["ptq_enough", "yes"],
+        ["ptq", None],
+    ]
+    assert "simpler" in found["rejected"]["qat"] and "min_ratio" in found["rejected"]["float32"]
+
+
+def test_repair_before_training():
+    rows = (
+        row("int8", 3.0),
+        row("repaired", 0.5, technique="ptq_repair"),
+        row("qat", 0.0, technique="qat"),
+    )
+    assert recommend(*rows)["variant"] == "repaired"
+    assert recommend(rows[0], rows[2])["variant"] == "qat"
+    assert recommend(rows[0], rows[2])["path"][-2:] == [["repair_enough", "no"], ["training", None]]
+
+
+def test_a_technique_of_the_future_counts_as_training():
+    rows = row("int8", 2.0), row("pruned", 0.1, technique="pruning")
+    assert recommend(*rows)["variant"] == "pruned"
+    assert recommend(*rows, retraining=False)["variant"] == "int8"
+
+
+def test_without_retraining_the_nearest_is_named_with_what_it_misses():
+    found = recommend(
+        row("int8", 2.0), row("w4", 9.0, 50), row("qat", 0.0, technique="qat"), retraining=False
+    )
+    assert (
+        found["variant"] == "int8"
+        and not found["met"]
+        and found["path"][-2:] == [["bits", "none"], ["nearest", None]]
+    )
+    assert found["misses"] == ["max_drop (2, bound 1)"]
+    assert any("max_drop" in reason and "nearest" in reason for reason in found["reasons"])
+    assert "training" in found["rejected"]["qat"]
+
+
+def test_without_images_only_what_needs_none_is_left():
+    rows = (
+        row("int8", 0.1, 90),
+        row("dynamic", 0.2, scheme="dynamic_int8"),
+        row("squant", 0.2, 95, technique="data_free"),
+    )
+    found = recommend(*rows, images="none")
+    assert found["variant"] == "squant" and found["path"][-2:] == [
+        ["free_bits", "8 or more"],
+        ["data_free", None],
+    ]
+    assert "images" in found["rejected"]["int8"]
+    found = recommend(row("int8"), row("squant", 2.0, technique="data_free"), images="none")
+    assert found["variant"] == "squant" and found["path"][-2:] == [
+        ["free_bits", "none"],
+        ["nearest", None],
+    ]
+
+
+def test_without_labels_only_training_towards_outputs_is_left():
+    rows = [
+        row("int8", 2.0),
+        row("by_labels", 0.0, technique="qat", trained="labels"),
+        row("older", 0.0, technique="qat"),
+    ]
+    found = recommend(*rows, images="unlabelled")
+    assert (
+        found["variant"] == "int8"
+        and "labels" in found["rejected"]["by_labels"]
+        and "labels" in found["rejected"]["older"]
+    )
+    distilled = row("by_outputs", 0.2, technique="qat", trained="outputs")
+    assert recommend(*rows, distilled, images="unlabelled")["variant"] == "by_outputs"
+    assert recommend(*rows, distilled, images="unlabelled", retraining=False)["variant"] == "int8"
+
+
+def test_what_was_trained_asks_for_training_whatever_its_technique():
+    rows = (
+        row("low", 2.0, technique="low_bit"),
+        row("low_trained", 0.0, technique="low_bit", trained="outputs"),
+    )
+    assert recommend(*rows)["path"][-1] == ["training", None]
+    assert recommend(*rows, retraining=False)["variant"] == "low"
+
+
+def test_kernels_of_the_target_are_respected():
+    criteria = [{"name": "max_drop", "bound": 0.05}]
+    rows = {
+        "any": row("dynamic", 0.0, scheme="dynamic_int8", integer=False),
+        "integer": row("int16x8", 0.0, scheme="int16x8", activation_bits=16),
+        "int4": row("w4a8", 0.0, bits=4),
+        "int8": row("int8", 0.0),
+        "low": row("w2", 0.0, bits=2),
+    }
+    runs = {
+        kernels: {each["name"] for each in rows.values() if flow.runs(each, kernels)}
+        for kernels in flow.KERNELS
+    }
+    assert runs == {
+        "any": {"dynamic", "int16x8", "w4a8", "int8", "w2"},
+        "integer": {"int16x8", "w4a8", "int8", "w2"},
+        "int4": {"w4a8", "int8"},
+        "int8": {"int8"},
+    }
+    found = recommend(rows["int4"], rows["any"], criteria=criteria, kernels="int4")
+    assert found["variant"] == "w4a8" and found["rejected"]["dynamic"].startswith(
+        "the target runs 8-bit integers and 4-bit"
+    )
+
+
+def test_fewer_than_8_bits_only_where_8_do_not_meet_the_criteria():
+    rows = row("int8", 0.3), row("w4a8", 0.0, 60, bits=4), row("qat", 0.0, technique="qat")
+    found = recommend(*rows, kernels="int4")
+    assert (
+        found["variant"] == "int8"
+        and found["weight_bits"] == 8
+        and ["bits", "8 or more"] in found["path"]
+    )
+    assert any(
+        "w4a8, with fewer, meets them too and is 6.67 times smaller" in reason
+        for reason in found["reasons"]
+    )
+    assert found["rejected"]["w4a8"] == "meets the criteria, but so does a file with more bits"
+    asked = [CRITERIA[0], {"name": "min_ratio", "bound": 5.0}]
+    found = recommend(*rows, criteria=asked, kernels="int4")
+    assert (
+        found["variant"] == "w4a8"
+        and found["weight_bits"] == 4
+        and found["met"]
+        and ["bits", "fewer"] in found["path"]
+    )
+    assert any(
+        "qat comes nearest and misses min_ratio (4, bound 5)" in reason
+        for reason in found["reasons"]
+    )
+    assert recommend(*rows, criteria=asked, kernels="int8")["met"] is False
+
+
+def test_training_at_8_bits_comes_before_fewer_bits_without():
+    rows = (
+        row("int8", 3.0),
+        row("mixed", 0.5, 60, technique="mixed_precision", bits=4),
+        row("qat", 0.0, technique="qat"),
+    )
+    assert recommend(*rows)["variant"] == "qat"
+    assert recommend(*rows, retraining=False)["variant"] == "mixed"
+
+
+def test_a_hundredth_of_a_bound_is_no_reason_to_be_nearer():
+    asked = [{"name": "max_latency_ratio", "bound": 1.0}]
+    rows = row("worse", 0.9, latency=1.146), row("better", 0.1, latency=1.151)
+    assert decision.recommend(rows, asked)["variant"] == "better"
+
+
+def test_what_validation_cannot_tell_apart_goes_by_bytes_then_latency():
+    found = recommend(row("a", 0.0, 100), row("b", 0.2, 90, 0.5), row("c", 0.2, 90, 0.45))
+    assert found["variant"] == "c"
+    assert any(
+        "c lies within one standard error of the most accurate (a)" in reason
+        for reason in found["reasons"]
+    )
+    assert found["rejected"]["b"].startswith("c is as accurate")
+
+
+def test_passing_max_drop_does_not_make_a_small_file_better_than_an_accurate_one():
+    assert recommend(row("best", 0.0), row("small", 0.4, 90, half=0.2))["variant"] == "best"
+    found = recommend(row("best", 0.0), row("small", 0.9, 50, half=0.9))
+    assert (
+        found["variant"] == "best" and "more than one standard error" in found["rejected"]["small"]
+    )
+    assert recommend(row("best", 0.0), row("small", 0.4, 90, half=0.9))["variant"] == "small"
+
+
+def test_a_costlier_technique_is_taken_only_when_validation_can_tell_that_it_is_better():
+    rows = row("int8", 0.9, half=0.4), row("int8_repaired", 0.1, technique="ptq_repair", half=0.3)
+    found = recommend(*rows, row("qat_int8", 0.0, technique="qat", half=0.3))
+    assert found["variant"] == "int8_repaired" and found["met"]
+    assert found["path"][-3:] == [["ptq_enough", "no"], ["repair_enough", "yes"], ["repair", None]]
+    assert any(
+        "validation can tell that a costlier technique is more accurate" in reason
+        for reason in found["reasons"]
+    )
+    assert recommend(row("int8", 0.4, half=0.6), rows[1])["variant"] == "int8"
+
+
+def test_a_shelf_like_efficientnetv2b0():
+    """Plain int8 collapses, float activations are too slow or too large, QAT and repair come back."""
+    criteria = [
+        {"name": "max_drop", "bound": 0.5},
+        {"name": "min_ratio", "bound": 3.25},
+        {"name": "max_latency_ratio", "bound": 0.4},
+    ]
+    rows = [
+        row("float16", 0.0, 200, 1.02),
+        row("dynamic_int8", 0.05, 110, 0.6, scheme="dynamic_int8"),
+        row("int8", 2.4, 118, 0.35, half=0.9),
+        row("int8_per_tensor", 2.3, 102, 0.35, half=0.9),
+        row("int16x8", 0.1, 117, 30.0),
+        row("w4a8", 3.0, 70, 1.1, bits=4),
+        row("qat_selective", 0.4, 119, 0.6, technique="qat"),
+        row("google", -5.0, 50, 0.1, technique="peer", kind="peer"),
+    ]
+    qat = row("qat_int8", 0.1, 118, 0.35, technique="qat", half=0.8)
+    repaired = row("int8_repaired", 0.2, 118, 0.35, technique="ptq_repair", half=0.8)
+    assert recommend(*rows, qat, criteria=criteria)["variant"] == "qat_int8"
+    found = recommend(*rows, qat, repaired, criteria=criteria)
+    assert found["variant"] == "int8_repaired" and len(found["reasons"]) <= 7
+    assert max(map(len, found["reasons"])) < 250
+
+
+def test_without_a_bound_on_the_drop_accuracy_is_not_given_away():
+    rows = row("int8", 0.1, half=0.3), row("w2", 70.0, 30)
+    assert recommend(*rows, criteria=[])["variant"] == "int8"
+
+
+def test_peers_are_never_recommended():
+    found = recommend(row("peer", -1.0, 10, kind="peer", technique="peer"), row("int8", 2.0))
+    assert found["variant"] == "int8" and "peer" in found["rejected"]["peer"]
+    assert recommend(row("peer", 0.0, 90, kind="peer"), row("int8", 0.0))["variant"] == "int8"
+
+
+def test_float32_is_kept_when_only_it_meets_the_criteria():
+    found = recommend(row("int8", 5.0), criteria=CRITERIA[:1])
+    assert found["variant"] == "float32" and found["met"]
+
+
+def test_nothing_runs():
+    found = recommend(row("dynamic", integer=False), kernels="integer")
+    assert found["variant"] is None and not found["met"] and "No variant" in found["reasons"][-1]
+
+
+def test_unmeasured_figures_do_not_pass():
+    found = recommend(
+        row("int8", latency_ratio=None), criteria=[{"name": "max_latency_ratio", "bound": 2.0}]
+    )
+    assert found["variant"] == "float32"
+    assert status(row("x", fits=None), [{"name": "device", "bound": "phone"}]) == {
+        "device": "not measured"
+    }
+
+
+def test_every_row_but_the_chosen_has_a_reason_and_order_does_not_matter():
+    rows = [
+        FLOAT,
+        row("int8", 0.2),
+        row("tensor", 0.3, 95),
+        row("w4", 4.0, 60),
+        row("qat", 0.0, technique="qat"),
+    ]
+    answers = [decision.recommend(order, CRITERIA) for order in itertools.permutations(rows)]
+    assert {answer["variant"] for answer in answers} == {"tensor"}
+    assert all(
+        set(answer["rejected"]) == {each["name"] for each in rows} - {"tensor"}
+        for answer in answers
+    )
+    before = copy.deepcopy(rows)
+    decision.recommend(rows, CRITERIA)
+    assert rows == before
+
+
+@pytest.mark.parametrize(
+    "drop, half, expected",
+    [
+        (0.2, 0.5, "met"),
+        (0.5, 0.5, "met within noise"),
+        (1.0, 0.5, "met within noise"),
+        (1.1, 0.5, "missed"),
+    ],
+)
+def test_the_point_estimate_decides_and_the_interval_reserves(drop, half, expected):
+    assert status(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected}
+    assert passed(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected != "missed"}
+
+
+def test_device_class():
+    criteria = [{"name": "device", "bound": "microcontroller"}]
+    assert (
+        recommend(row("big", 0.0, 200), row("small", 0.5, 140), criteria=criteria)["variant"]
+        == "small"
+    )
+    with pytest.raises(EdgeqError, match="toaster.*microcontroller"):
+        recommend(row("x"), criteria=[{"name": "device", "bound": "toaster"}])
+
+
+@pytest.mark.parametrize(
+    "criteria, answers, word",
+    [
+        ([{"name": "max_dorp", "bound": 1}], {}, "max_dorp"),
+        (CRITERIA[:1] * 2, {}, "twice"),
+        ([], {"kernels": "int7"}, "int7"),
+        ([], {"weather": "fair"}, "weather"),
+    ],
+)
+def test_unknown_criteria_and_answers_are_refused(criteria, answers, word):
+    with pytest.raises(EdgeqError, match=word):
+        decision.recommend([FLOAT], criteria, answers)
+
+
+def test_dominated():
+    rows = [FLOAT, row("a", 0.0), row("b", 0.1, 110), row("c", 1.0, 50, 0.5), row("twin", 0.0)]
+    assert dominated(rows) == {"float32": "a", "b": "a"}
+    assert dominated(rows, (2,)) == {"float32": "a", "c": "a"}
+
+
+def test_the_flow_is_whole_and_every_path_is_in_it():
+    for node in flow.FLOW.values():
+        assert all(target in flow.FLOW for target in node.get("next", {}).values())
+    shelves = [
+        [row("x", 0.0)],
+        [row("x", 5.0)],
+        [row("x", technique="low_bit", bits=4)],
+        [row("x", technique="qat")],
+        [row("x", technique="data_free")],
+        [],
+    ]
+    ends = set()
+    for shelf, *given in itertools.product(shelves, *flow.ANSWERS.values()):
+        path = recommend(*shelf, **dict(zip(flow.ANSWERS, given, strict=True)))["path"]
+        for (node, answer), (following, _) in itertools.pairwise(path):
+            assert flow.FLOW[node]["next"][answer] == following
+        ends.add(path[-1][0])
+    assert (
+        ends
+        == {name for name, node in flow.FLOW.items() if "next" not in node}
+        == {*alternatives.LEAVES, "nearest"}
+    )
+
+
+SHELF = [
+    FLOAT,
+    row("int8", 0.2),
+    row("w4a8", 0.9, 55, bits=4),
+    row("mixed", 0.2, 60, technique="mixed_precision", bits=4),
+    row("squant", 0.4, 95, technique="data_free"),
+    row("squant_w4", 4.0, 55, technique="data_free", bits=4),
+    row("qat", 0.0, technique="qat", trained="labels"),
+    row("peer", -2.0, 10, technique="peer", kind="peer"),
+]
+
+
+def test_what_if_names_the_file_of_every_situation_and_merges_like_ones():
+    found = alternatives.what_if(SHELF, CRITERIA, {"kernels": "int8"})
+    by_name = {entry["variant"]: entry["if"] for entry in found}
+    assert (
+        found[0]["variant"]
+        == decision.recommend(SHELF, CRITERIA, {"kernels": "int8"})["variant"]
+        == "int8"
+    )
+    assert by_name["int8"][:3] == ["as answered", "images without labels", "training not possible"]
+    assert by_name["squant"] == ["no image at all"] and list(by_name) == [
+        "int8",
+        "squant",
+        "mixed",
+        "squant_w4",
+    ]
+    assert by_name["mixed"][0].startswith(
+        "fewer than 8 bits wanted, on a target that runs 8-bit integers and 4-bit weights"
+    )
+    assert (
+        found[-1]["status"] == {"max_drop": "missed", "min_ratio": "met"}
+        and found[-1]["drop"] == 4.0
+    )
+    shipped = [cells[1] for cells in alternatives_table({"what_if": found})]
+    assert shipped == ["`int8`", "`squant`", "`mixed`", "nothing; nearest `squant_w4`"]
+
+
+def test_what_if_follows_the_answers_given():
+    for given in itertools.product(*flow.ANSWERS.values()):
+        answers = dict(zip(flow.ANSWERS, given, strict=True))
+        found = alternatives.what_if(SHELF, CRITERIA, answers)
+        said = [text for entry in found for text in entry["if"]]
+        assert said[0] == "as answered" and len(said) == len(set(said)) <= 8
+        assert found[0]["variant"] == decision.recommend(SHELF, CRITERIA, answers)["variant"]
+        assert not {flow.ANSWERS[name][answer] for name, answer in answers.items()} & set(said)
+
+
+def test_a_situation_that_leaves_no_file_says_so():
+    found = alternatives.what_if([FLOAT, row("int8")], CRITERIA, {"kernels": "int8"})
+    assert [entry["variant"] for entry in found] == ["int8", None]
+    results = {"what_if": found, "validation": {"int8": {"n": 500}}, "answers": {}}
+    assert alternatives_table(results)[1][1] == "nothing yet"
+    assert {len(cells) for cells in alternatives_table(results)} == {len(ALTERNATIVES_HEAD)}
+
+
+def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
+    branches = alternatives.branches(SHELF, CRITERIA, {"kernels": "int8"})
+    found = {(entry["leaf"], entry["bits"]): entry["variant"] for entry in branches}
+    assert found == {
+        ("data_free", "8 or more"): "squant",
+        ("data_free", "fewer"): "squant_w4",
+        ("ptq", "8 or more"): "int8",
+        ("ptq", "fewer"): "w4a8",
+        ("repair", "8 or more"): "squant",
+        ("repair", "fewer"): "mixed",
+        ("training", "8 or more"): "qat",
+        ("training", "fewer"): None,
+    }
+    results = {"branches": branches, "validation": {"int8": {"n": 500}}}
+    lines = branch_lines(results)
+    assert (
+        "`squant_w4` (of `03_ptq`): drop 4.00 [3.50, 4.50], agrees on 95.0 %, 7.27 × smaller"
+        in lines[0]
+    )
+    assert "criteria missed: drop" in lines[0]
+    assert (
+        "`qat` (of `03_ptq`, trained on labels)" in lines[3]
+        and "Below 8 bits the shelf holds no file" in lines[3]
+    )
+    assert "below 8 bits for a target that runs 8-bit integers and 4-bit weights" in branch_heading(
+        results
+    )
+    assert "below" not in branch_heading(
+        {**results, "branches": alternatives.branches(SHELF, CRITERIA)}
+    )
+
+
+def test_agreement_can_be_asked_for_where_accuracy_on_few_images_says_little():
+    rows = (
+        row("int8", drop=-0.3, agreement=94.0),
+        row("int8_repaired", technique="ptq_repair", drop=0.3, agreement=97.5),
+    )
+    choice = recommend(*rows, criteria=[{"name": "min_agreement", "bound": 96.0}])
+    assert choice["variant"] == "int8_repaired" and choice["met"]
+    assert "min_agreement (94, bound 96)" in choice["rejected"]["int8"]
+    assert any("97.5 %" in reason for reason in choice["reasons"])

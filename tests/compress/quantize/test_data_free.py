@@ -1,0 +1,357 @@
+from functools import cache
+
+import numpy as np
+import pytest
+
+from edgeq_lib.compress.quantize import (
+    bn_statistics,
+    calibration,
+    data_free,
+    quantized_weights,
+    quantizer,
+    squant,
+)
+from edgeq_lib.compress.quantize.kernels import float_kernels
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.models.convert import convert
+from edgeq_lib.models.preprocessing import SIGNED
+from edgeq_lib.models.tf import keras
+from edgeq_lib.plots.rounding import plot_accuracy_by_bits, plot_channel_ranges
+from edgeq_lib.tflite.buffers import writable_buffers
+from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
+
+layers = keras.layers
+RANGE = (-1.0, 1.0)
+
+
+def randomized(model, seed=0):
+    """Batch norms and kernels of very unequal channels, as small depthwise networks have them."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            n = layer.gamma.shape[0]
+            layer.set_weights(
+                [
+                    rng.uniform(0.2, 1.2, n),
+                    rng.normal(0.4, 0.6, n),
+                    rng.normal(0, 0.3, n),
+                    10 ** rng.uniform(-3, 0.5, n),
+                ]
+            )
+    return model
+
+
+def normalized(model, images):
+    """Batch norms that carry the statistics of these images, layer after layer: then beta and gamma are what they say."""
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            seen = keras.Model(model.input, layer.input)(images).numpy()
+            gamma, beta, _, _ = layer.get_weights()
+            layer.set_weights([gamma, beta, seen.mean(axis=(0, 1, 2)), seen.var(axis=(0, 1, 2))])
+    return model
+
+
+def depthwise(activation="relu"):
+    """Convolution, depthwise, pointwise, pooling and dense in one chain."""
+    keras.utils.set_random_seed(0)
+    act = {
+        "relu": layers.ReLU,
+        "relu6": lambda: layers.ReLU(6.0),
+        "swish": lambda: layers.Activation("swish"),
+    }[activation]
+    x = image = keras.Input((12, 12, 3))
+    for make in (
+        lambda: layers.Conv2D(8, 3, 2, "same", use_bias=False),
+        lambda: layers.DepthwiseConv2D(3, 1, "same", depth_multiplier=2),
+        lambda: layers.Conv2D(12, 1),
+        lambda: layers.DepthwiseConv2D(3, 1, "same"),
+        lambda: layers.Conv2D(12, 1),
+    ):
+        x = act()(layers.BatchNormalization()(make()(x)))
+    dense = layers.Dense(5, bias_initializer=keras.initializers.Constant(0.1))
+    model = normalized(
+        randomized(keras.Model(image, dense(layers.GlobalAveragePooling2D()(x)))), IMAGES
+    )
+    return model
+
+
+@cache
+def made(activation):
+    model = depthwise(activation)
+    float32 = convert(model)
+    return model, float32, bn_statistics.batch_norm_statistics(model, float32)
+
+
+IMAGES = np.random.default_rng(3).uniform(-1, 1, (64, 12, 12, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["relu", "relu6"])
+def net(request):
+    return *made(request.param)[1:], request.param
+
+
+def run(model, images=IMAGES):
+    interpreter = make_interpreter(model)
+    return dequantize_array(run_images(interpreter, images), interpreter.get_output_details()[0])
+
+
+def signal_to_noise(one, other):
+    return 10 * np.log10(np.square(one).sum() / np.square(one - other).sum())
+
+
+def test_batch_norms_are_found_whatever_ops_are_called(net):
+    float32, norms, _ = net
+    assert len(norms) == 5 and set(norms) == {kernel.name for kernel in float_kernels(float32)[:5]}
+    with pytest.raises(EdgeqError, match="batch norms cannot be found"):
+        bn_statistics.batch_norm_statistics(made("swish")[0], float32)
+
+
+def test_a_network_without_batch_norms_is_refused():
+    image = keras.Input((4, 4, 3))
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.Conv2D(3, 1)(image))))
+    with pytest.raises(EdgeqError, match="02_baseline"):
+        bn_statistics.batch_norm_statistics(model, convert(model))
+
+
+def test_chains_are_paired_through_pooling(net):
+    found = data_free.pairs(net[0])
+    assert [pair[:2] for pair in found] == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 6)] and found[
+        -1
+    ].between == ("MEAN",)
+    assert len(data_free.pairs(net[0], ("NONE",))) == 0
+
+
+def test_nothing_is_paired_across_swish_additions_and_shared_readers(small_net):
+    assert data_free.pairs(made("swish")[1]) == []
+    graph = read_graph(small_net[1])
+    for first, second, _ in data_free.pairs(small_net[1]):
+        between = graph.ops[first].outputs[0]
+        assert [number for number, op in enumerate(graph.ops) if between in op.inputs] == [second]
+    adders = {index for op in graph.ops if op.name in ("ADD", "MUL") for index in op.inputs}
+    assert not any(
+        graph.ops[first].outputs[0] in adders for first, *_ in data_free.pairs(small_net[1])
+    )
+    assert len(data_free.pairs(small_net[1])) == 3, "one inside each residual block"
+
+
+def test_equalization_leaves_the_float_outputs(net):
+    """ReLU: to 1e-5 of the largest output; ReLU6: to 30 dB, since the ceiling is met by few values."""
+    float32, norms, activation = net
+    equal, after = data_free.equalize(float32, norms)
+    exact, found = run(float32), run(equal)
+    assert (
+        np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+        if activation == "relu"
+        else signal_to_noise(exact, found) > 30
+    )
+    assert len(equal) == len(float32) and equal != float32 and after.keys() == norms.keys()
+
+
+def spread(model):
+    """How unequal the weight ranges of a kernel's channels are, the mean over kernels of log10(largest / median)."""
+    largest = [np.abs(kernel.weights).max(axis=0) for kernel in float_kernels(model)]
+    return np.mean([np.log10(each.max() / np.median(each)) for each in largest])
+
+
+def test_channels_are_more_equal_and_per_tensor_int8_is_better(net):
+    """Of the ReLU6 network few channels may move, so that int8 gains nothing; it must not lose more than 2 dB either."""
+    float32, norms, activation = net
+    equal, after = data_free.equalize(float32, norms)
+    assert spread(equal) < spread(float32)
+    ratios = [
+        signal_to_noise(run(model), run(data_free.int8_per_tensor(model, known, RANGE)))
+        for model, known in ((float32, norms), (equal, after))
+    ]
+    assert ratios[1] > ratios[0] - (2 if activation == "relu6" else 0)
+
+
+def test_statistics_follow_the_weights(net):
+    float32, norms, activation = net
+    if activation == "relu6":
+        pytest.skip("the ceiling cuts")
+    equal, after = data_free.equalize(float32, norms)
+    for model, known in ((float32, norms), (equal, after)):
+        names = list(read_graph(model).tensors)
+        interpreter = make_interpreter(model, keep_tensors=True)
+        seen = {name: [] for name in known}
+        for image in IMAGES:
+            run_images(interpreter, image[None])
+            for index, tensor in enumerate(names):
+                if tensor.name in seen:
+                    seen[tensor.name].append(interpreter.get_tensor(index).mean(axis=(0, 1, 2)))
+        first = next(iter(known))  # deeper ones meet values that are not normal
+        expected = bn_statistics.unary(
+            bn_statistics.Moments(*known[first], *known[first]), bn_statistics.UNARY["RELU"]
+        ).mean
+        assert np.allclose(
+            np.mean(seen[first], axis=0), expected, rtol=0.2, atol=0.05 * expected.max()
+        )
+
+
+def test_dead_channels_are_left_alone():
+    model = depthwise()
+    norm = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
+    gamma, beta, *rest = norm.get_weights()
+    gamma[:3], beta[:3] = (0.0, 1e-30, 0.0), (-2.0, -3.0, 2.5)
+    norm.set_weights([gamma, beta, *rest])
+    float32 = convert(model)
+    norms = bn_statistics.batch_norm_statistics(model, float32)
+    equal, after = data_free.equalize(float32, norms)
+    assert np.abs(run(equal) - run(float32)).max() < 1e-4 * np.abs(run(float32)).max()
+    for name, (beta, gamma) in after.items():
+        assert np.isfinite(beta).all() and np.isfinite(gamma).all()
+        assert np.abs(beta).max() <= (np.abs(norms[name][0]) + 3 * norms[name][1]).max() * 1.001, (
+            "no bias blown up"
+        )
+    assert (
+        signal_to_noise(run(float32), run(data_free.int8_per_tensor(equal, after, RANGE, equal)))
+        > 5
+    )
+
+
+def test_relu_in_the_place_of_relu6(net):
+    float32, _, activation = net
+    replaced = data_free.without_relu6(float32)
+    assert (replaced != float32) == (activation == "relu6")
+    assert (
+        set(bn_statistics.activations(replaced)) == {"NONE", "RELU"}
+        and run(replaced).max() >= run(float32).max() - 10
+    )
+
+
+def test_absorbed_biases_change_little_and_lower_the_range():
+    """Values are sums of 27 pixels, so nearly normal: below beta - 3 gamma lie some 0.1 %."""
+    image = keras.Input((12, 12, 3))
+    norm = layers.BatchNormalization(beta_initializer=keras.initializers.Constant(2.0))
+    x = layers.ReLU()(norm(layers.Conv2D(8, 3, padding="valid")(image)))
+    model = keras.Model(image, layers.Flatten()(layers.Conv2D(4, 1, bias_initializer="ones")(x)))
+    norm.gamma.assign([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    float32 = convert(normalized(model, IMAGES))
+    norms = bn_statistics.batch_norm_statistics(model, float32)
+    absorbed, after = data_free.absorb_high_biases(float32, norms)
+    (name,) = norms
+    assert np.allclose(
+        norms[name][0] - after[name][0], [1.7, 1.4, 1.1, 0.8, 0.5, 0.2, 0, 0], atol=1e-6
+    )
+    assert absorbed != float32 and signal_to_noise(run(float32), run(absorbed)) > 40
+
+
+def test_analytic_bias_correction_gives_the_means_back(net):
+    float32, norms, _ = net
+    rng = np.random.default_rng(0)
+    changed = bytearray(float32)
+    for kernel in float_kernels(float32):
+        writable_buffers(changed)[kernel.index][:] *= 1 + rng.normal(
+            0, 0.3, writable_buffers(changed)[kernel.index].shape
+        )
+    corrected = data_free.correct_biases_from_statistics(float32, bytes(changed), norms, RANGE)
+    exact, before, after = (run(each).mean(axis=0) for each in (float32, bytes(changed), corrected))
+    assert np.abs(after - exact).mean() < 0.5 * np.abs(before - exact).mean()
+    assert data_free.correct_biases_from_statistics(float32, float32, norms, RANGE) == float32
+
+
+def test_clipped_weights(net):
+    clipped = data_free.clip_weights(net[0], 0.5)
+    assert max(np.abs(kernel.weights).max() for kernel in float_kernels(clipped)) == 0.5
+    assert data_free.clip_weights(net[0], 1e9) == net[0]
+
+
+def test_low_bit_weights_with_corrected_biases(net):
+    float32, norms, _ = net
+    ranges = bn_statistics.ranges_from_moments(float32, norms, RANGE)
+    grids = squant.round_network(float32, ranges, {}, 4)
+    plain, corrected = (
+        quantized_weights.with_quantized_weights(float32, grids),
+        data_free.with_weights(float32, grids, norms, RANGE),
+    )
+    exact = run(float32).mean(axis=0)
+    assert (
+        np.abs(run(corrected).mean(axis=0) - exact).mean()
+        < np.abs(run(plain).mean(axis=0) - exact).mean()
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6", "swish"])
+def test_ranges_cover_what_images_do(activation):
+    _, float32, norms = made(activation)
+    found = bn_statistics.ranges_from_moments(float32, norms, RANGE)
+    seen = calibration.calibrate(float32, IMAGES, RANGE, "min_max")
+    assert found.keys() == seen.keys()
+    for name, ends in seen.items():
+        width = ends["max"].item() - ends["min"].item()
+        assert found[name]["min"].item() <= ends["min"].item() + 0.02 * width, name
+        assert found[name]["max"].item() >= ends["max"].item() - 0.02 * width, name
+        assert found[name]["max"].item() - found[name]["min"].item() < 12 * width, (
+            "not absurdly wide"
+        )
+
+
+def test_a_whole_int8_file_without_images(small_net, pictures):
+    model, float32 = small_net
+    norms = bn_statistics.batch_norm_statistics(model, float32)
+    ranges = bn_statistics.ranges_from_moments(float32, norms, SIGNED.range)
+    images = SIGNED(pictures[0][:100])
+    exact, found = (
+        run(float32, images),
+        run(quantizer.quantize(float32, quantizer.scheme("int8"), ranges), images),
+    )
+    assert (exact.argmax(1) == found.argmax(1)).mean() > 0.9
+
+
+def test_squeeze_and_excite_additions_and_the_rest_have_rules():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = layers.Activation("swish")(
+        layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same")(image))
+    )
+    gate = layers.Conv2D(8, 1, activation="sigmoid")(
+        layers.GlobalAveragePooling2D(keepdims=True)(x)
+    )
+    y = layers.BatchNormalization()(layers.Conv2D(8, 1)(layers.Multiply()([x, gate])))
+    x = layers.Concatenate()(
+        [layers.MaxPooling2D()(layers.Add()([x, y])), layers.AveragePooling2D()(x)]
+    )
+    model = keras.Model(
+        image, layers.Dense(4, activation="softmax")(layers.Flatten()(layers.ZeroPadding2D()(x)))
+    )
+    float32 = convert(model)
+    ranges = bn_statistics.ranges_from_moments(
+        float32, bn_statistics.batch_norm_statistics(model, float32), RANGE
+    )
+    assert all(
+        ends["min"] <= ends["max"] and np.isfinite([ends["min"], ends["max"]]).all()
+        for ends in ranges.values()
+    )
+    quantizer.quantize(float32, quantizer.scheme("int8"), ranges)
+    assert data_free.pairs(float32) == []
+
+
+def test_an_op_without_a_rule_is_named():
+    image = keras.Input((4, 4, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(3, 1)(image))
+    model = keras.Model(
+        image, layers.Dense(2)(layers.Flatten()(layers.Activation("exponential")(x)))
+    )
+    float32 = convert(model)
+    with pytest.raises(EdgeqError, match="EXP.*03_ptq"):
+        bn_statistics.ranges_from_moments(
+            float32, bn_statistics.batch_norm_statistics(model, float32), RANGE
+        )
+
+
+def test_figures_show_what_they_are_given():
+    figure = plot_channel_ranges(
+        "conv", {"before": np.array([9.0, 1e-9, 1.0]), "after": np.array([3.0, 2.0, 2.5])}
+    )
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 3], (
+        "a dead channel is left out"
+    )
+    rows = [
+        {"bits": width, "rounding": way, "file": file, "top1": 10 * width}
+        for width in (8, 4)
+        for way in ("nearest", "squant")
+        for file in ("weights only", "int8 activations")
+    ]
+    figure = plot_accuracy_by_bits(rows, 90.0)
+    assert len(figure.axes) == 2 and list(figure.axes[0].lines[0].get_ydata()) == [80, 40]

@@ -1,0 +1,246 @@
+"""Mixed precision: the programme keeps its budget and is never beaten by greed; what it chooses is what the file holds."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from edgeq_lib.compress.quantize import (
+    calibration,
+    layerwise_rounding,
+    mixed_precision,
+    quantized_weights,
+)
+from edgeq_lib.compress.quantize.kernels import KERNEL_OPS, float_kernels
+from edgeq_lib.compress.quantize.sensitivity import Probe, noise_by_width
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.measure.accuracy import predict_file
+from edgeq_lib.models.preprocessing import SIGNED
+from edgeq_lib.plots.rounding import plot_bit_allocation, plot_mixed_front
+from edgeq_lib.tflite.inspect import inspect_file
+from edgeq_lib.tflite.reader import read_graph
+
+BITS = (8, 4, 2)
+
+
+def random_tables(seed):
+    """(noise, bytes) of up to nine kernels: sizes from a handful of bytes to a megabyte, noise over six decades."""
+    rng = np.random.default_rng(seed)
+    sizes = (10 ** rng.uniform(1, 6, rng.integers(1, 10))).astype(int)
+    weigh = {
+        f"k{i}": {bits: -(-int(size) * bits // 8) for bits in BITS} for i, size in enumerate(sizes)
+    }
+    noise = {
+        name: {8: 0.0, 4: (low := 10 ** rng.uniform(-7, -2)), 2: low * 10 ** rng.uniform(0, 2)}
+        for name in weigh
+    }
+    return noise, weigh
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_the_programme_keeps_its_budget_and_is_at_least_as_good_as_greed(seed):
+    noise, weigh = random_tables(seed)
+    ends = [mixed_precision.total_cost(weigh, dict.fromkeys(weigh, bits)) for bits in (2, 8)]
+    achievable = [mixed_precision.total_cost(weigh, dict(zip(weigh, BITS * 3, strict=False)))]
+    for budget in (*np.linspace(*ends, 4), *achievable):
+        best = mixed_precision.choose(noise, weigh, budget)
+        naive = mixed_precision.greedy(noise, weigh, budget)
+        assert best.keys() == weigh.keys()
+        assert max(mixed_precision.total_cost(weigh, each) for each in (best, naive)) <= budget
+        assert mixed_precision.total_cost(noise, best) <= mixed_precision.total_cost(
+            noise, naive
+        ) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_programme_finds_what_trying_everything_finds(seed):
+    noise, weigh = random_tables(100 + seed)
+    names = list(weigh)[:5]
+    noise, weigh = ({name: table[name] for name in names} for table in (noise, weigh))
+    every = [
+        dict(zip(names, widths, strict=True))
+        for widths in itertools.product(BITS, repeat=len(names))
+    ]
+    for budget in np.quantile(
+        [mixed_precision.total_cost(weigh, each) for each in every], (0, 0.2, 0.5, 0.9)
+    ):
+        least = min(
+            mixed_precision.total_cost(noise, each)
+            for each in every
+            if mixed_precision.total_cost(weigh, each) <= budget
+        )
+        assert mixed_precision.total_cost(
+            noise, mixed_precision.choose(noise, weigh, budget)
+        ) == pytest.approx(least, rel=1e-6)
+
+
+def test_the_same_programme_keeps_a_limit_on_noise_and_saves_bytes():
+    noise, weigh = random_tables(7)
+    four = dict.fromkeys(weigh, 4)
+    smaller = mixed_precision.choose(weigh, noise, mixed_precision.total_cost(noise, four))
+    assert mixed_precision.total_cost(noise, smaller) <= mixed_precision.total_cost(noise, four) * (
+        1 + 1e-9
+    )
+    assert mixed_precision.total_cost(weigh, smaller) <= mixed_precision.total_cost(weigh, four)
+
+
+def test_where_greed_errs_the_programme_does_not():
+    weigh = {"small": {8: 100, 4: 50}, "large": {8: 1000, 4: 500}}
+    noise = {
+        "small": {8: 0.0, 4: 1.0},
+        "large": {8: 0.0, 4: 11.0},
+    }  # per byte the small one is cheaper, and does not suffice
+    assert mixed_precision.greedy(noise, weigh, 600) == {"small": 4, "large": 4}
+    assert mixed_precision.choose(noise, weigh, 600) == {"small": 8, "large": 4}
+
+
+@pytest.mark.parametrize("way", [mixed_precision.choose, mixed_precision.greedy])
+def test_a_budget_that_nothing_meets_is_refused(way):
+    noise, weigh = random_tables(1)
+    least = mixed_precision.total_cost(weigh, dict.fromkeys(weigh, 2))
+    with pytest.raises(EdgeqError, match=r"below .* raise it"):
+        way(noise, weigh, least - 1)
+    assert way(noise, weigh, least) == dict.fromkeys(weigh, 2)
+
+
+@pytest.fixture(scope="module")
+def case(small_net, pictures):
+    """(float flatbuffer, activation ranges, calibration images, probe, grids of each kernel alone)"""
+    float32, images = small_net[1], SIGNED(pictures[0][:48])
+    ranges = calibration.calibrate(float32, images, SIGNED.range)
+    seen = pictures[0][64:164]
+    probe = Probe(seen, SIGNED, predict_file(float32, seen, SIGNED))
+    widths = mixed_precision.candidates(float32, dense=[4, 2], convolutions=[4])
+    return (
+        float32,
+        ranges,
+        images,
+        probe,
+        layerwise_rounding.round_each(float32, images, ranges, widths),
+    )
+
+
+def test_candidates_spare_the_first_layer_and_weights_are_counted_as_stored(case):
+    widths = mixed_precision.candidates(case[0], dense=[4, 2], convolutions=[4, 2])
+    first, *others, last = widths
+    assert (
+        widths[first] == [8]
+        and widths[last] == [8, 4, 2]
+        and all(widths[name] == [8, 4, 2] for name in others)
+    )
+    weigh = mixed_precision.weight_bytes(case[0], widths)
+    assert weigh[last][2] * 4 == weigh[last][4] * 2 == weigh[last][8]
+    assert weigh[others[0]][2] == weigh[others[0]][4] == weigh[others[0]][8] / 2, (
+        "LiteRT has no 2-bit convolution"
+    )
+    with pytest.raises(EdgeqError, match="take 2 to 8"):
+        mixed_precision.weight_bytes(
+            case[0], mixed_precision.candidates(case[0], dense=[1], convolutions=[])
+        )
+
+
+def test_a_kernel_alone_is_rounded_as_in_order_when_no_other_is(case):
+    float32, ranges, images, _, alone = case
+    name = list(alone)[2]
+    in_order = layerwise_rounding.round_layers(float32, images, ranges, {name: 4})
+    assert np.array_equal(in_order[name].codes, alone[name][4].codes) and alone[name][4].bits == 4
+    before = list(alone)[:2]
+    assert all(np.array_equal(in_order[other].codes, alone[other][8].codes) for other in before)
+
+
+def test_noise_is_of_one_kernel_and_falls_with_its_bits(case):
+    float32, _, _, probe, alone = case
+    noise = noise_by_width(float32, alone, probe)
+    last = list(noise)[-1]
+    assert noise[last][2] > noise[last][4] > noise[last][8] == 0
+    assert all(each[bits] >= 0 for each in noise.values() for bits in each)
+    assert probe.compare(float32) == pytest.approx(
+        {"agreement": 100.0, "snr": 100.0, "noise": 1e-10}
+    )
+
+
+def test_the_file_weighs_what_the_budget_counts_and_holds_the_chosen_widths(case):
+    float32, ranges, images, probe, alone = case
+    weigh = mixed_precision.weight_bytes(float32, alone)
+    wide = len(
+        quantized_weights.to_file(float32, {name: each[8] for name, each in alone.items()}, ranges)
+    )
+    rest = wide - mixed_precision.total_cost(weigh, dict.fromkeys(alone, 8))
+    narrow = mixed_precision.total_cost(weigh, {name: min(each) for name, each in alone.items()})
+    widths = mixed_precision.choose(noise_by_width(float32, alone, probe), weigh, 1.3 * narrow)
+    file = quantized_weights.to_file(
+        float32, layerwise_rounding.round_layers(float32, images, ranges, widths), ranges
+    )
+    assert len(file) == pytest.approx(
+        rest + mixed_precision.total_cost(weigh, widths), abs=32 * len(widths)
+    )
+    graph = read_graph(file)
+    held = {
+        graph.tensors[op.outputs[0]].name: graph.tensors[op.inputs[1]].dtype
+        for op in graph.ops
+        if op.name in KERNEL_OPS
+    }
+    assert {name: held[name] for name in widths} == {
+        name: f"INT{bits}" for name, bits in widths.items()
+    }
+    assert len(set(held.values())) > 1 and inspect_file(file)["integer_only"]
+
+
+def test_a_built_file_is_at_least_as_near_to_float32_as_without_corrected_biases(case):
+    float32, ranges, images, probe, alone = case
+    widths = {name: 4 if 4 in each else 8 for name, each in alone.items()}
+    plain = quantized_weights.to_file(
+        float32, layerwise_rounding.round_layers(float32, images, ranges, widths), ranges
+    )
+    grids, file, found = mixed_precision.build(float32, widths, images, ranges, probe)
+    assert {name: each.bits for name, each in grids.items()} == widths
+    assert len(file) == len(plain) and (file == plain) is not found["corrected"]
+    assert found["agreement"] >= probe.compare(plain)["agreement"] > 80
+
+
+def test_compressed_codes_of_fewer_bits_weigh_less_in_the_same_storage(case):
+    float32, ranges, images, *_ = case
+    name = max(float_kernels(float32), key=lambda kernel: kernel.weights.size).name
+    alone = layerwise_rounding.round_each(float32, images, ranges, {name: [8, 6, 4, 3]})
+    raw, packed = (
+        mixed_precision.SIZES[size](float32, alone)[name] for size in ("bytes", "gzip_bytes")
+    )
+    assert raw[8] == raw[6] and raw[4] == raw[3]
+    assert packed[6] < packed[8] and packed[3] < packed[4]
+
+
+def test_figures_show_what_they_are_given():
+    layers = [
+        {"layer": f"l{i}", "noise": {8: 0.0, **({4: 0.001, 2: 0.1 * i} if i else {})}}
+        for i in range(3)
+    ]
+    figure = plot_bit_allocation(layers, {"9 kB": [8, 8, 4], "5 kB": [8, 4, 2]})
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["9 kB", "5 kB"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["l2", "l1"], "the noisiest first"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "8 bits",
+        "4 bits",
+        "2 bits",
+    ]
+    rows = [
+        {"kind": kind, "label": kind, "kB": size, "snr": snr, "noise": 0.01, "predicted": 0.02}
+        for kind, size, snr in (("uniform", 9, 20), ("greedy", 6, 9), ("programme", 5, 10))
+    ]
+    points = [line.get_gid() for line in plot_mixed_front(rows).axes[0].lines[1:]]
+    assert points == ["front", "beaten", "front"]
+
+
+def test_the_verdict_names_the_best_of_no_more_bytes_and_the_smallest_that_agrees_as_often():
+    def file(agreement, size):
+        return {"agreement": agreement, "snr": 10.0, "bytes": size}
+
+    found = {
+        "4 bits": file(90.0, 1000),
+        "large": file(99.0, 1200),
+        "small": file(91.0, 800),
+        "tiny": file(60.0, 400),
+    }
+    said = mixed_precision.mix_verdict(found)
+    assert "**small** agrees on 91.0 %" in said and "**small**, is 20.0 % smaller" in said
+    found = {"4 bits": file(90.0, 1000), "tiny": file(60.0, 400), "large": file(99.0, 2000)}
+    assert "No mix" in mixed_precision.mix_verdict(found)

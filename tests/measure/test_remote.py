@@ -1,0 +1,292 @@
+"""A folder that measures anywhere, and what comes back from there."""
+
+import ast
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_study import int8_of, make_study
+
+from edgeq_lib import cli
+from edgeq_lib.files import EdgeqError, read_json
+from edgeq_lib.measure import remote, standalone
+from edgeq_lib.study import Study
+
+
+@pytest.fixture(scope="module")
+def models(small_net, pictures):
+    return {"float32": small_net[1], "int8": int8_of(small_net[1], pictures)}
+
+
+@pytest.fixture
+def shelf(tmp_path, pictures, models):
+    return make_study(tmp_path, pictures, models["float32"], models["int8"])
+
+
+@pytest.fixture
+def folder(shelf, tmp_path):
+    assert remote.export_folder("sample", tmp_path / "bench") == 2
+    return tmp_path / "bench"
+
+
+def cost(models, ratio=0.5):
+    """What a machine would have written."""
+    spread = {"ratio": ratio, "ratio_low": ratio, "ratio_high": ratio}
+    return {
+        "format": standalone.FORMAT,
+        "study": "sample",
+        "machine": {"name": "Pi 4", **standalone.describe_machine()},
+        "versions": {"numpy": "1"},
+        "variants": {
+            name: {
+                "sha256": hashlib.sha256(model).hexdigest(),
+                "bytes": len(model),
+                "latency_ms": {"1": {"p50": 2.0, "p90": 2.5, "p99": 3.0}},
+                "latency_ratio": ratio,
+                "latency_ratio_low": ratio,
+                "latency_ratio_high": ratio,
+                "latency_ratio_by_threads": {"1": {**spread, "rounds": 25, "invocations": 99}},
+                "load_ms": 1.0,
+                "peak_memory_bytes": None,
+                "why": {},
+            }
+            for name, model in models.items()
+        },
+    }
+
+
+@pytest.fixture
+def file(tmp_path, models):
+    path = tmp_path / "cost.pi-4.json"
+    path.write_text(json.dumps(cost(models)))
+    return path
+
+
+def test_the_standalone_file_needs_no_more_than_it_says():
+    text = remote.STANDALONE.read_text()
+    tree = ast.parse(text, feature_version=(3, 9))
+    named = {
+        node.module.split(".")[0]
+        if isinstance(node, ast.ImportFrom)
+        else node.names[0].name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert (
+        named - set(sys.stdlib_module_names) == {"numpy", "ai_edge_litert"}
+        and "edgeq_lib" not in named
+    )
+    assert "strict=" not in text and "match " not in [
+        line.strip()[:6] for line in text.splitlines()
+    ]
+
+
+def test_the_folder_holds_models_and_real_images_in_the_files_own_type(folder, models):
+    listed = read_json(folder / "bench.json")
+    assert listed["study"] == "sample" and listed["baseline"] == "float32"
+    assert [entry["name"] for entry in listed["variants"]] == ["float32", "int8"]
+    for entry, dtype in zip(listed["variants"], (np.float32, np.int8), strict=True):
+        assert (folder / entry["model"]).read_bytes() == models[entry["name"]]
+        image = np.load(folder / entry["image"])
+        assert image.shape == (1, 8, 8, 3) and image.dtype == dtype and image.std() > 0
+    assert (folder / "benchmark.py").read_bytes() == remote.STANDALONE.read_bytes()
+
+
+def test_an_export_replaces_an_export_and_nothing_else(folder, tmp_path):
+    (folder / "models" / "old.tflite").write_bytes(b"")
+    assert (
+        remote.export_folder("sample", folder) == 2
+        and not (folder / "models" / "old.tflite").exists()
+    )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(EdgeqError, match="holds something else"):
+        remote.export_folder("sample", tmp_path / "mine")
+    with pytest.raises(EdgeqError, match="no float32"):
+        remote.export_folder("nothing", tmp_path / "new")
+
+
+def test_there_and_back(shelf, folder, monkeypatch, capsys):
+    monkeypatch.setattr(standalone, "BUDGET_SECONDS", 0.3)
+    monkeypatch.setattr(
+        standalone, "__file__", str(folder / "benchmark.py")
+    )  # as if run there; its children are
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--name", "Räspberry Pi 4 / B"])
+    standalone.main()
+    said = capsys.readouterr().out
+    assert "cost.r-spberry-pi-4-b.json" in said and "int8 " in said
+    written = folder / "cost.r-spberry-pi-4-b.json"
+    assert cli.main(["import-bench", "sample", str(written)]) == 0
+    (found,) = remote.read_boards(Study("sample"))
+    assert found["machine"]["name"] == "Räspberry Pi 4 / B" and set(found["versions"]) == {
+        "ai-edge-litert",
+        "numpy",
+    }
+    assert (
+        found["variants"]["float32"]["latency_ratio"] == 1
+        and found["variants"]["int8"]["latency_ms"]["1"]["p50"] > 0
+    )
+    assert list(found["variants"]["int8"]["latency_ms"]) == [
+        str(n) for n in sorted({1, standalone.cores()})
+    ]
+    assert (
+        found["variants"]["int8"]["load_ms"] > 0
+        and found["variants"]["int8"]["peak_memory_bytes"] > 0
+    )
+
+
+def test_a_file_that_cannot_run_there_is_recorded_with_why(folder, monkeypatch):
+    real = standalone.measure_cold_start
+    monkeypatch.setattr(standalone, "BUDGET_SECONDS", 0.1)
+    monkeypatch.setattr(
+        standalone,
+        "run_in_subprocess",
+        lambda path, timeout: {"load_ms": 1.0, "peak_memory_bytes": None},
+    )
+
+    def no_kernel(path, timeout):
+        if path.stem == "int8":
+            raise standalone.Refused("is refused by LiteRT (no kernel)")
+        return real(path, timeout)
+
+    monkeypatch.setattr(standalone, "measure_cold_start", no_kernel)
+    costs = standalone.measure_folder(folder, say=lambda text: None)
+    assert (
+        costs["int8"]["latency_ratio"] is None and "no kernel" in costs["int8"]["why"]["latency_ms"]
+    )
+    assert costs["float32"]["latency_ratio"] == 1 and costs["float32"]["why"] == {
+        "peak_memory_bytes": "this system does not tell"
+    }
+    monkeypatch.setattr(
+        standalone, "measure_cold_start", lambda path, timeout: no_kernel(Path("int8"), timeout)
+    )
+    with pytest.raises(SystemExit, match="float32, with which all are compared, does not run here"):
+        standalone.measure_folder(folder, say=lambda text: None)
+
+
+def test_a_file_damaged_on_the_way_there_stops_it(folder):
+    (folder / "models" / "int8.tflite").write_bytes(b"short")
+    with pytest.raises(SystemExit, match="models/int8.tflite is not the file that was exported"):
+        standalone.measure_folder(folder)
+
+
+def test_taken_in_twice_replaces(shelf, file, models):
+    assert remote.import_results("sample", file) == "Pi 4"
+    file.write_text(json.dumps(cost(models, 0.7)))
+    remote.import_results("sample", file)
+    file.write_text(
+        json.dumps(
+            cost(models, 0.2) | {"machine": {"name": "A board", **standalone.describe_machine()}}
+        )
+    )
+    remote.import_results("sample", file)
+    found = remote.read_boards(Study("sample"))
+    assert [
+        (each["machine"]["name"], each["variants"]["int8"]["latency_ratio"]) for each in found
+    ] == [("A board", 0.2), ("Pi 4", 0.7)]
+
+
+def damage(change):
+    def done(content):
+        change(content)
+        return json.dumps(content)
+
+    return done
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda content: json.dumps(content)[:-30], "damaged"),
+        (lambda content: "[]", "damaged"),
+        (lambda content: "", "damaged"),
+        (damage(lambda content: content.update(format="edgeq cost 9")), "damaged"),
+        (
+            damage(lambda content: content["variants"]["int8"].update(latency_ratio=float("nan"))),
+            "damaged",
+        ),
+        (damage(lambda content: content["variants"]["int8"].update(latency_ratio=-1)), "damaged"),
+        (damage(lambda content: content["variants"]["int8"].pop("latency_ms")), "damaged"),
+        (damage(lambda content: content["machine"].update(name="")), "damaged"),
+        (damage(lambda content: content.update(study="another")), "edgeq import-bench another"),
+        (
+            damage(lambda content: content["variants"]["int8"].update(sha256="0")),
+            "'int8' that is not the one on the shelf",
+        ),
+        (
+            damage(lambda content: content["variants"].update(w4=content["variants"]["int8"])),
+            "'w4' that is not the one",
+        ),
+        (damage(lambda content: content["variants"].clear()), "measured nothing"),
+    ],
+)
+def test_damaged_and_foreign_files_get_one_sentence(shelf, file, models, capsys, spoil, says):
+    file.write_text(spoil(cost(models)))
+    assert cli.main(["import-bench", "sample", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert says in said and len(said.splitlines()) == 1
+    assert not (shelf.folder / "boards").exists() and remote.read_boards(Study("sample")) == []
+
+
+def test_a_missing_file(shelf, tmp_path):
+    with pytest.raises(EdgeqError, match="no file none.json"):
+        remote.import_results("sample", tmp_path / "none.json")
+
+
+def test_an_import_is_noticed_by_what_reads_it(shelf, file):
+    """The stage that showed the machines before is not current any more; the listing was read when it was not there."""
+    from edgeq_lib.pipeline.runner import is_current
+
+    reader = Study("sample", "90_analysis")
+    remote.read_boards(reader)
+    reader.finish({})
+    assert is_current(Study("sample"), "90_analysis", None)
+    remote.import_results("sample", file)
+    assert not is_current(Study("sample"), "90_analysis", None)
+    reader = Study("sample", "90_analysis")
+    remote.read_boards(reader)
+    reader.finish({})
+    remote.import_results("sample", file)
+    assert is_current(Study("sample"), "90_analysis", None), "the same file again changes nothing"
+
+
+def test_what_was_measured_on_a_file_that_changed_is_left_out(shelf, file, models):
+    remote.import_results("sample", file)
+    shelf.shelve(
+        "int8", models["int8"] + b"\0", technique="ptq", scheme="int8", engine="x", seconds=0
+    )
+    (found,) = remote.read_boards(Study("sample"))
+    assert list(found["variants"]) == ["float32"]
+
+
+def test_machines_stand_side_by_side(shelf, file, models):
+    remote.import_results("sample", file)
+    found, variants = remote.read_boards(Study("sample")), Study("sample").variants()
+    here = {
+        "float32": {"latency_ms": {"1": {"p50": 1.2345}}, "latency_ratio": 1.0, "why": {}},
+        "int8": {
+            "latency_ms": None,
+            "latency_ratio": None,
+            "why": {"latency_ms": "the file is refused"},
+        },
+    }
+    assert remote.side_by_side(found, here, variants) == [
+        {"variant": "float32", "this machine": "1.00 (1.23 ms)", "Pi 4": "0.50 (2 ms)"},
+        {"variant": "int8", "this machine": "the file is refused", "Pi 4": "0.50 (2 ms)"},
+    ]
+    del found[0]["variants"]["int8"]
+    assert remote.side_by_side(found, here, variants)[1]["Pi 4"] == "not measured"
+
+
+def test_slugs():
+    assert (
+        standalone.file_slug("Raspberry Pi 4 Model B Rev 1.4") == "raspberry-pi-4-model-b-rev-1-4"
+    )
+    assert (
+        standalone.file_slug("../../etc") == "etc"
+        and standalone.file_slug("—") == "machine"
+        and len(standalone.file_slug("x" * 200)) == 60
+    )

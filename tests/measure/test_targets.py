@@ -1,0 +1,121 @@
+"""Device classes, and the Ethos-U compiler's word on a file."""
+
+import importlib.util
+import subprocess
+
+import pytest
+from tiny_files import MACS, tiny_files
+
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.measure import targets
+from edgeq_lib.measure.targets import KIB, MIB
+
+needs_vela = pytest.mark.skipif(
+    importlib.util.find_spec("ethosu") is None, reason="needs ethos-u-vela"
+)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content: bytes):
+        path = tmp_path / "model.tflite"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("size", "arena", "expected"),
+    [
+        (100 * KIB, 50 * KIB, {"microcontroller", "iot_board", "gateway", "phone"}),
+        (1 * MIB, 512 * KIB, {"microcontroller", "iot_board", "gateway", "phone"}),  # just
+        (1 * MIB + 1, 512 * KIB, {"iot_board", "gateway", "phone"}),
+        (1 * MIB, 512 * KIB + 1, {"iot_board", "gateway", "phone"}),
+        (8 * MIB, 4 * MIB, {"iot_board", "gateway", "phone"}),
+        (28 * MIB, 5 * MIB, {"gateway", "phone"}),
+        (101 * MIB, 5 * MIB, {"gateway"}),
+        (
+            90 * MIB,
+            450 * MIB,
+            {"phone"},
+        ),  # file and arena together are too much for the gateway's RAM
+        (90 * MIB, 2000 * MIB, set()),
+    ],
+)
+def test_a_class_fits_when_flash_and_ram_do(size, arena, expected):
+    fits = targets.fits(size, arena)
+    assert set(fits) == set(targets.DEVICES)
+    assert {name for name, fit in fits.items() if fit} == expected
+
+
+def test_every_class_names_its_source():
+    assert all(device.source and device.board for device in targets.DEVICES.values())
+
+
+@needs_vela
+@pytest.mark.parametrize("name", ["int8", "uint8", "int16x8"])
+def test_vela_takes_an_integer_network_whole(file, name):
+    word = targets.estimate_vela(file(tiny_files()[name]))
+    assert word["estimate"] and "why" not in word
+    assert word["npu_ops_share"] == word["npu_macs_share"] == 1
+    assert word["ms"] > 0 and word["ms"] * word["inferences_per_second"] == pytest.approx(1000)
+    assert word["sram_bytes"] > 0 and word["flash_bytes"] > 0
+    assert (word["accelerator"], word["system"]) == ("ethos-u55-128", "Ethos_U55_High_End_Embedded")
+
+
+@needs_vela
+@pytest.mark.parametrize("accelerator", ["ethos-u55-32", "ethos-u65-256", "ethos-u85-256"])
+def test_each_family_has_a_configuration(file, accelerator):
+    assert targets.estimate_vela(file(tiny_files()["int8"]), accelerator)["ms"] > 0
+
+
+@needs_vela
+def test_what_stays_on_the_processor_is_not_the_npus_share(file, monkeypatch):
+    run = subprocess.run
+    monkeypatch.setattr(
+        targets.subprocess,
+        "run",
+        lambda command, **settings: run([*command, "--ignore-ops", "FULLY_CONNECTED"], **settings),
+    )
+    word = targets.estimate_vela(file(tiny_files()["int8"]))
+    assert word["npu_ops_share"] == pytest.approx(1 - 1 / 6)
+    assert word["npu_macs_share"] == pytest.approx(1 - 10 / MACS)
+
+
+@needs_vela
+def test_vela_reports_four_bit_weights_as_a_reason(file):
+    word = targets.estimate_vela(file(tiny_files()["int4"]))
+    assert "why" in word or word["ms"] > 0  # 5.2 crashes; a later one may take them
+
+
+def test_a_float_file_is_not_for_an_npu(file):
+    assert "float" in targets.estimate_vela(file(tiny_files()["int8_float_doors"]))["why"]
+
+
+def test_an_unknown_accelerator_is_an_error(file):
+    with pytest.raises(EdgeqError, match="hexagon"):
+        targets.estimate_vela(file(tiny_files()["int8"]), "hexagon")
+
+
+@needs_vela
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (subprocess.CompletedProcess([], -8, "", ""), "SIGFPE"),
+        (
+            subprocess.CompletedProcess([], 1, "Error: Invalid tensor in the graph\n", ""),
+            "Invalid tensor",
+        ),
+        (subprocess.CompletedProcess([], 0, "", ""), "refuses"),
+        (subprocess.TimeoutExpired([], 5), "within 5 s"),
+    ],
+)
+def test_what_vela_cannot_do_is_said(file, monkeypatch, answer, why):
+    def run(*arguments, **settings):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(targets.subprocess, "run", run)
+    assert why in targets.estimate_vela(file(tiny_files()["int8"]), timeout=5)["why"]

@@ -1,0 +1,62 @@
+"""Parameter types that stand for files which may be there or not."""
+
+import pydantic
+import pytest
+
+from edgeq_lib.pipeline.config import FirstOf, IfThere
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    (tmp_path / "there.h5").touch()
+    monkeypatch.setenv("SOME_ASSETS", str(tmp_path))
+    monkeypatch.delenv("NO_ASSETS", raising=False)
+    return str((tmp_path / "there.h5").resolve())
+
+
+def resolve(kind, value, folder=None):
+    return pydantic.TypeAdapter(kind).validate_python(
+        value, strict=True, context={"folder": folder}
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        ("imagenet", "imagenet"),
+        ("$SOME_ASSETS/there.h5", "FILE"),
+        (["imagenet"], "imagenet"),
+        (["$SOME_ASSETS/there.h5", "imagenet"], "FILE"),
+        (["$SOME_ASSETS/gone.h5", "imagenet"], "imagenet"),
+        (["$NO_ASSETS/there.h5", "imagenet"], "imagenet"),
+        (["$NO_ASSETS/a.h5", "gone.h5", "$SOME_ASSETS/there.h5"], "FILE"),
+        (["none", "$NO_ASSETS/a.h5"], "none"),
+    ],
+)
+def test_the_first_that_is_there_is_taken(files, value, taken):
+    assert resolve(FirstOf, value) == (files if taken == "FILE" else taken)
+
+
+def test_the_last_must_be_there(files):
+    for value, says in (
+        (["gone.h5", "$SOME_ASSETS/gone.h5"], r"\$SOME_ASSETS/gone.h5, which does not exist"),
+        (["gone.h5", "$NO_ASSETS/a.h5"], "environment variable is not set"),
+        ([], "from which the first"),
+        ([3, "imagenet"], "from which the first"),
+        (3, "valid string"),
+    ):
+        with pytest.raises(pydantic.ValidationError, match=says):
+            resolve(FirstOf, value)
+
+
+def test_a_file_that_may_be_missing(files, tmp_path):
+    assert (
+        resolve(IfThere, "$SOME_ASSETS/there.h5")
+        == files
+        == resolve(IfThere, "./there.h5", tmp_path)
+    )
+    for value in (None, "$SOME_ASSETS/gone.h5", "$NO_ASSETS/there.h5"):
+        assert resolve(IfThere, value) is None
+    for value in ("imagenet", "$SOME_ASSETS/"):
+        with pytest.raises(pydantic.ValidationError, match="which is no file"):
+            resolve(IfThere, value)

@@ -1,0 +1,156 @@
+"""What `edgeq publish` puts into figures/ and the README, from a run made of known records."""
+
+import json
+
+import nbformat
+import pytest
+
+from edgeq_lib import cli
+from edgeq_lib.files import EdgeqError, runs
+from edgeq_lib.report import publish
+from edgeq_lib.study import SYNTHETIC
+
+ROW = {
+    "name": "float32",
+    "value": 90.0,
+    "low": 88.0,
+    "high": 92.0,
+    "drop": None,
+    "drop_low": None,
+    "drop_high": None,
+    "ratio": 1.0,
+    "latency_ratio": 1.0,
+    "latency_ratio_low": 1.0,
+    "latency_ratio_high": 1.0,
+}
+RESULTS = {
+    "study": "demo",
+    "command": "edgeq run demo",
+    "baseline": "float32",
+    "data": {"name": "Digits", "form": "grey", "n_test": 539},
+    "variants": [
+        ROW,
+        {
+            **ROW,
+            "name": "int8",
+            "drop": 0.1,
+            "drop_low": -0.2,
+            "drop_high": 0.4,
+            "ratio": 3.5,
+            "latency_ratio": 0.3,
+        },
+    ],
+    "recommendation": {"variant": "int8"},
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A home with a README and a finished run whose model is larger than may be published."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("EDGEQ_HOME", str(home))
+    monkeypatch.setenv("EDGEQ_ASSETS", "/somewhere/assets")
+    (home / "figures").mkdir(parents=True)
+    (home / "README.md").write_text("# A\n\n<!-- results -->\nold\n<!-- /results -->\n\nafter\n")
+    report = runs() / "demo" / "report"
+    (report / "deploy").mkdir(parents=True)
+    (report / "results.json").write_text(json.dumps(RESULTS))
+    (report / "report.md").write_text("![drop](drop.png)\n")
+    (report / "deploy" / "README.md").write_text("# demo\n")
+    (report / "deploy" / "model.tflite").write_bytes(bytes(publish.LARGEST + 1))
+    (report / "deploy" / "labels.txt").write_text("a")
+    code = nbformat.v4.new_code_cell
+    cells = [
+        code(f"print('{runs()}/x', '/somewhere/assets/w.h5')", outputs=[]),
+        code(
+            "plots_data.sample_grid(x)",
+            outputs=[nbformat.v4.new_output("display_data", {"image/png": "c2VjcmV0"})],
+        ),
+        code(
+            "plots.drop_bars(rows)",
+            outputs=[nbformat.v4.new_output("display_data", {"image/png": "ZmluZQ=="})],
+        ),
+    ]
+    (runs() / "demo" / "notebooks").mkdir()
+    for name in ("01_data", "04_qat.failed"):
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=cells), runs() / "demo" / "notebooks" / f"{name}.ipynb"
+        )
+    return home
+
+
+def test_publish_leaves_out_what_is_large_and_says_so(place, capsys):
+    (place / "figures" / "demo").mkdir()
+    (place / "figures" / "demo" / "old.png").write_text("gone after this")
+    assert cli.main(["publish", "demo"]) == 0
+    folder = place / "figures" / "demo"
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert found == [
+        "deploy/README.md",
+        "deploy/labels.txt",
+        "notebooks/01_data.html",
+        "report.md",
+        "results.json",
+    ]
+    assert "model.tflite (5.0 MB) is not published" in (folder / "deploy" / "README.md").read_text()
+    assert "`edgeq run demo` makes it" in (folder / "deploy" / "README.md").read_text()
+    assert "model.tflite" in capsys.readouterr().out
+
+
+def test_pages_name_no_folder_whoever_publishes(place, monkeypatch):
+    monkeypatch.delenv("EDGEQ_ASSETS")
+    path = runs() / "demo" / "notebooks" / "01_data.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.metadata["papermill"] = {
+        "parameters": {"epochs": 3, "weights": ["/somewhere/assets/w.h5", "imagenet"]}
+    }
+    nbformat.write(notebook, path)
+    assert "/somewhere" not in publish.notebook_page(path) and "…/w.h5" in publish.notebook_page(
+        path
+    )
+
+
+def test_pages_hold_figures_but_no_photos_and_no_folders(place):
+    text = publish.notebook_page(runs() / "demo" / "notebooks" / "01_data.ipynb")
+    assert "ZmluZQ==" in text and "c2VjcmV0" not in text and "not published" in text
+    assert (
+        str(runs()) not in text
+        and "/somewhere" not in text
+        and "$EDGEQ_ASSETS/w.h5" in text
+        and "<script" not in text
+    )
+
+
+def test_a_large_notebook_is_left_out(place, monkeypatch):
+    monkeypatch.setattr(publish, "LARGEST_PAGE", 100)
+    assert any("01_data.ipynb is not published" in line for line in publish.publish_study("demo"))
+    assert not (place / "figures" / "demo" / "notebooks").exists()
+
+
+def test_the_readme_gets_one_line_a_study(place):
+    publish.publish_study("demo")
+    text = (place / "README.md").read_text()
+    assert (
+        "| [demo](figures/demo/report.md) | Digits (grey), 539 | 90.00 [88.00, 92.00] | `int8` |"
+        in text
+    )
+    assert "old" not in text and text.startswith("# A\n") and text.endswith("after\n")
+    assert publish.update_readme(place / "README.md", place / "figures") == []
+    (place / "README.md").write_text("no markers")
+    assert publish.update_readme(place / "README.md", place / "figures") == []
+    assert (place / "README.md").read_text() == "no markers"
+
+
+def test_without_a_report_nothing_is_touched(place):
+    with pytest.raises(EdgeqError, match="edgeq run other"):
+        publish.publish_study("other")
+    assert not (place / "figures" / "other").exists()
+
+
+def test_what_was_made_on_stand_ins_is_never_published(place):
+    path = runs() / "demo" / "report" / "results.json"
+    data = {**RESULTS["data"], "form": f"{SYNTHETIC}, no photos"}
+    path.write_text(json.dumps({**RESULTS, "data": data}))
+    with pytest.raises(EdgeqError, match="STAND-IN"):
+        publish.publish_study("demo")
+    assert not (place / "figures" / "demo").exists()
