@@ -36,7 +36,7 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt
 
 from edgeq_lib.analysis.tables import rows, variants_table
-from edgeq_lib.compress.quantize import calibration, ptq, quantizer
+from edgeq_lib.compress.quantize import calibration, converter, quantizer
 from edgeq_lib.data import dataset
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.measure.accuracy import score
@@ -107,7 +107,7 @@ keras_model = load_float_model(shelf) if converter_schemes else None
 calibration_set = preprocess(images.calibration_images)
 for name in progress(converter_schemes, "TensorFlow's converter"):
     spec, started = quantizer.scheme(name), time.time()
-    model = ptq.quantize_with_converter(keras_model, spec, calibration_set)
+    model = converter.quantize_with_converter(keras_model, spec, calibration_set)
     made.append(shelf.shelve(f"{name}_converter", model, technique="ptq", scheme=spec.scheme, engine="converter",
                              parent="float32", seed=seed, seconds=round(time.time() - started, 2)))
 

@@ -15,8 +15,8 @@ import pandas as pd  # noqa: E402
 
 from edgeq_lib.compress.quantize import (
     calibration,
+    converter,
     layerwise_rounding,
-    ptq,
     quantized_weights,
     quantizer,
 )
@@ -73,7 +73,7 @@ def making_variants() -> bytes:
     }
     single = {"float32": clock(lambda: convert(model))[0]}
     for name, spec in rivals.items():
-        single[name] = clock(lambda spec=spec: ptq.quantize_with_converter(model, spec, images))[0]
+        single[name] = clock(lambda spec=spec: converter.quantize_with_converter(model, spec, images))[0]
         print(f"  from Keras, {name}: {single[name]:.0f} s", flush=True)
     mean = statistics.mean(single.values())
     print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import struct
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -118,3 +119,14 @@ def _is_pointwise(options: schema.Conv2DOptionsT, image: list[int], kernel: list
         and kernel[3] == image[3]
         and options.strideH == options.strideW == 1
     )
+
+
+def first_ops(model: bytearray, ops: int, output: int) -> bytes:
+    """The file reduced to its first ops, with this tensor as output: the slots of a subgraph's outputs and operators are
+    8 and 10 in the schema of TensorFlow Lite, and a vector's length stands before it."""
+    content = bytearray(model)
+    table = schema.Model.GetRootAs(content).Subgraphs(0)._tab
+    outputs, operators = (table.Vector(table.Offset(slot)) for slot in (8, 10))
+    struct.pack_into("<i", content, outputs, output)
+    struct.pack_into("<I", content, operators - 4, ops)
+    return bytes(content)

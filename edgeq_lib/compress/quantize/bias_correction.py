@@ -7,21 +7,20 @@ layer's are taken with all earlier layers corrected, which NNCF calls accurate. 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from edgeq_lib.compress.quantize.kernels import KERNEL_OPS
 from edgeq_lib.compress.quantize.sensitivity import most_faithful
-from edgeq_lib.tflite.pool import pool_of, sum_over_images
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import scales_of, writable_buffers
 from edgeq_lib.tflite.conv_geometry import Window, mean_patch, window
+from edgeq_lib.tflite.pool import pool_of, sum_over_images
 from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.rewrite import first_ops
 from edgeq_lib.tflite.runtime import dequantize_array
 
 
@@ -59,7 +58,7 @@ def correct_biases(
         )
         for place, reference, ops, op in progress(jobs, "bias correction"):
             seen = window(float_model, place, exact[reference.inputs[1]].shape)
-            mean = _mean_output_of(cut(mended, ops, op.inputs[0]), images, pool)
+            mean = _mean_output_of(first_ops(mended, ops, op.inputs[0]), images, pool)
             wanted = (
                 mean_output(
                     reference.name, exact[reference.inputs[1]], seen, means[reference.inputs[0]]
@@ -100,17 +99,6 @@ def _mean_output_of(model: bytes, images: np.ndarray, pool: Executor) -> np.ndar
         )
 
     return sum_over_images([model], images, measure, pool, keep_tensors=False) / len(images)
-
-
-def cut(model: bytearray, ops: int, output: int) -> bytes:
-    """The file reduced to its first ops, with this tensor as output: the slots of a subgraph's outputs and operators are
-    8 and 10 in the schema of TensorFlow Lite, and a vector's length stands before it."""
-    content = bytearray(model)
-    table = schema.Model.GetRootAs(content).Subgraphs(0)._tab
-    outputs, operators = (table.Vector(table.Offset(slot)) for slot in (8, 10))
-    struct.pack_into("<i", content, outputs, output)
-    struct.pack_into("<I", content, operators - 4, ops)
-    return bytes(content)
 
 
 def _dequantized_kernel(op: str, kernel: np.ndarray, step: np.ndarray) -> np.ndarray:

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib.compress.quantize import calibration, gptq, quantized_weights
-from edgeq_lib.compress.quantize.bias_correction import cut
 from edgeq_lib.compress.quantize.bias_overflow import least_scales
 from edgeq_lib.compress.quantize.calibration import range_width
 from edgeq_lib.compress.quantize.kernels import by_channel, float_kernels
-from edgeq_lib.tflite.pool import pool_of, sum_over_images
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.conv_geometry import Window, patches, window
+from edgeq_lib.tflite.pool import pool_of, sum_over_images
 from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.rewrite import first_ops
 
 _SPARED = 0.05  # share of the weights that is kept at 8 bits because it frees next to nothing
 _POSITIONS = 1024  # of an image's positions that enter the moments: neighbours say the same
@@ -132,7 +132,8 @@ def round_each(
             else:
                 place = window(model, kernel.number, graph.tensors[kernel.index].shape)
                 parts = [
-                    cut(bytearray(each), kernel.number, kernel.source) for each in (model, work)
+                    first_ops(bytearray(each), kernel.number, kernel.source)
+                    for each in (model, work)
                 ]
                 second, cross = _moments(parts, place, images, pool)
                 second += np.eye(len(second)) * _rounding_noise(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq_lib.compress.quantize import calibration, ptq, quantizer
+from edgeq_lib.compress.quantize import calibration, converter, quantizer
 from edgeq_lib.compress.quantize.fake_quant import float_weights, is_wrapper, kernel_name, wrappers
 from edgeq_lib.compress.quantize.kernels import Kernel, float_kernels, is_kernel_of
 from edgeq_lib.compress.quantize.qat import MOVE_VALUES, check_images, source_of
@@ -187,4 +187,4 @@ def export_selective(model: keras.Model, calibration_images: np.ndarray) -> byte
     """The file of a model of `quantize_aware_selective`, int8 input and output, by TensorFlow's converter, which the
     recipe uses; the images, float32 (n, H, W, C), give the ranges of all that was not annotated."""
     check_images(calibration_images)
-    return ptq.quantize_with_converter(model, quantizer.scheme("int8"), calibration_images)
+    return converter.quantize_with_converter(model, quantizer.scheme("int8"), calibration_images)

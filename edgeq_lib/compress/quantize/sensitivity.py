@@ -14,9 +14,9 @@ import numpy as np
 from edgeq_lib.compress.quantize import calibration, quantized_weights, quantizer
 from edgeq_lib.compress.quantize.kernels import KERNEL_OPS
 from edgeq_lib.measure.accuracy import Preprocess, predict_file
-from edgeq_lib.tflite.pool import pool_of, sum_over_images
 from edgeq_lib.measure.statistics import agreement, correctness
 from edgeq_lib.progress import progress
+from edgeq_lib.tflite.pool import pool_of, sum_over_images
 from edgeq_lib.tflite.reader import Graph, read_graph
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
 

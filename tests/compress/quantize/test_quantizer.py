@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeq_lib.compress.quantize import calibration, ptq, quantizer
+from edgeq_lib.compress.quantize import calibration, converter, quantizer
 from edgeq_lib.compress.quantize.bias_overflow import prevent_bias_overflow
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.convert import convert
@@ -53,7 +53,7 @@ def test_every_scheme_is_what_it_says(small_net, ranges, pictures, name):
 )
 def test_the_converter_makes_the_same_schemes(small_net, pictures, name):
     spec, (net, flat) = quantizer.scheme(name), small_net
-    model = ptq.quantize_with_converter(net, spec, SIGNED(pictures[0][:32]))
+    model = converter.quantize_with_converter(net, spec, SIGNED(pictures[0][:32]))
     report = inspect_file(model)
     assert report["integer_only"] == (spec.calibrated and spec.io != "float")
     assert agreement(flat, model, SIGNED(pictures[0][:200])) > 0.9
@@ -61,7 +61,7 @@ def test_the_converter_makes_the_same_schemes(small_net, pictures, name):
 
 def test_the_converter_refuses_what_it_cannot(small_net):
     with pytest.raises(EdgeqError, match="cannot make w4a8"):
-        ptq.quantize_with_converter(
+        converter.quantize_with_converter(
             small_net[0], quantizer.scheme("w4a8"), np.zeros((2, 8, 8, 3), np.float32)
         )
 
