@@ -170,14 +170,16 @@ def _show(given: argparse.Namespace) -> None:
 
 
 def _add_peer(given: argparse.Namespace) -> None:
+    from edgeq_lib.measure import peers
     from edgeq_lib.pipeline import edit_study
 
     fields = ("file", "name", "preprocessing", "image_size", "class_offset", "source", "licence")
-    name = edit_study.add_peer(
-        given.study,
-        {field: value for field in fields if (value := getattr(given, field)) is not None},
-    )
-    print(f"Peer '{name}' is in the study now; `edgeq run {given.study}` measures it.")
+    declared = {field: value for field in fields if (value := getattr(given, field)) is not None}
+    path = config.study_path(given.study)
+    listed = config.load(given.study).stages.get("70_peers", {}).get("files", [])
+    entry = peers.new_entry(declared, listed, path)
+    edit_study.add_peer(path, entry)
+    print(f"Peer '{entry['name']}' is in the study now; `edgeq run {given.study}` measures it.")
 
 
 def _export_bench(given: argparse.Namespace) -> None:

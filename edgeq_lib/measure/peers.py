@@ -245,3 +245,46 @@ def first_images(
         for variant in variants
     }
     return {name: prepare(seen.validation.images[:1]) for name, (seen, prepare) in views.items()}
+
+
+def new_entry(
+    declared: Mapping[str, Any], listed: Sequence[Mapping[str, Any]], study: Path
+) -> dict[str, Any]:
+    """Check a peer that joins a study, and write it as the study's file declares it.
+
+    Args:
+        declared: The peer: file (relative to the working directory), preprocessing, and any of
+            `FIELDS`.
+        listed: The peers that the study has already.
+        study: The study's file.
+
+    Returns:
+        The entry: its file as another machine finds it (in EDGEQ_ASSETS or the checkout), its size
+        in pixels, and what else was declared.
+
+    Raises:
+        EdgeqError: When the file does not do what is declared, or the study has it already.
+    """
+    entry = validate_declaration(declared)
+    entry["file"] = str(Path(entry["file"]).expanduser().resolve())
+    record = Study(study.stem).folder / "records" / "data.json"
+    classes = len(read_json(record)["classes"]) if record.exists() else None
+    height, width = check_peer(entry, classes)["image_size"]
+    for other in map(validate_declaration, listed):
+        same_file = Path(entry["file"]) == (home() / os.path.expandvars(other["file"])).resolve()
+        if entry["name"] == other["name"] or same_file:
+            raise EdgeqError(
+                f"{study.name} has the peer '{other['name']}' already; give another file and "
+                "another --name."
+            )
+    entry["file"] = _portable(entry["file"])
+    entry["image_size"] = height if height == width else [height, width]
+    return {field: value for field, value in entry.items() if value is not None}
+
+
+def _portable(file: str) -> str:
+    """A path as it means the same on another machine, if there is a way to write it."""
+    for folder, prefix in ((os.environ.get("EDGEQ_ASSETS"), "$EDGEQ_ASSETS/"), (home(), "")):
+        if folder and Path(file).is_relative_to(Path(folder).resolve()):
+            return prefix + Path(file).relative_to(Path(folder).resolve()).as_posix()
+    return file

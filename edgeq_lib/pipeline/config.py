@@ -83,6 +83,14 @@ _TYPES = {
 }
 
 
+# Sections and keys that studies used before, and what stands for them now.
+RENAMED = {
+    "ptq_repair": "ptq_recovery (what wins int8 back) and diagnosis (which layers lose it)",
+    "image_size": "edge_benchmark: {image_scales: […]}",
+    "analysis.training_data": "analysis.images",
+}
+
+
 @dataclass(frozen=True)
 class Notebook:
     """One stage: its file, the code of its cells and the parameters that it declares."""
@@ -145,6 +153,13 @@ class StudyFile:
     stages: dict[str, dict[str, Any]]  # stage → parameters, in running order
 
 
+def study_path(name_or_path: str) -> Path:
+    """The file of a study: `studies/NAME.yaml`, or the path as given."""
+    if name_or_path.endswith((".yaml", ".yml")):
+        return Path(name_or_path)
+    return home() / "studies" / f"{name_or_path}.yaml"
+
+
 def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFile:
     """Read and validate `studies/NAME.yaml`, or a file by its path; `overrides` are `section.key` or `key` → value.
 
@@ -152,11 +167,7 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
     Raises EdgeqError, one sentence
     that names the key and the cure, for an unknown key, a wrong type, an impossible value or a missing file.
     """
-    path = (
-        Path(name_or_path)
-        if name_or_path.endswith((".yaml", ".yml"))
-        else home() / "studies" / f"{name_or_path}.yaml"
-    )
+    path = study_path(name_or_path)
     if not path.exists():
         have = ", ".join(sorted(file.stem for file in (home() / "studies").glob("*.yaml")))
         raise EdgeqError(
@@ -182,6 +193,7 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
     left_out = {section for section, part in content.items() if part is False}
     content = {section: dict(part or {}) for section, part in content.items()}
     _merge(content, overrides or {}, sections)
+    _refuse_old_names(content, sections, path)
     for section in content:
         if section not in ("common", *sections):
             raise EdgeqError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -18,29 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import grimp
 
+import edgeq_lib
 from edgeq_lib.files import EdgeqError, digest, home, read_json, runs, state_of, write_json
 from edgeq_lib.pipeline import config
 from edgeq_lib.study import Study, shelf_state
 
-_PACKAGE = Path(__file__).resolve().parent
-# Their source changes no result.
-_NO_MATTER = re.compile("plot.*|run|report|wording|progress|parameters|cli")
-
-
-def open_study(name: str, stage: str, needs: str = "") -> Study:
-    """Open a study's shelf for the notebook `stage`.
-
-    Opened by hand, before the stage that it `needs` (`02_baseline`, say) has ever run, the earlier notebooks of
-    `studies/NAME.yaml` are run first, so that each notebook works from top to bottom on a fresh machine.
-    """
-    if (
-        needs
-        and "EDGEQ_STAGE_KEY" not in os.environ
-        and not (runs() / name / "stages" / f"{needs}.json").exists()
-    ):
-        run_study(name, before=stage, say=lambda text: print(text, file=sys.stderr))
-    return Study(name, stage)
+# What these do changes no result: they run, watch and show.
+_NO_MATTER = ("edgeq_lib.pipeline", "edgeq_lib.progress", "edgeq_lib.cli")
+_PLOTS = "edgeq_lib.plots"
 
 
 def run_study(
@@ -124,29 +111,48 @@ def _key(notebook: config.Notebook, given: dict[str, Any]) -> str:
 
 
 def source_digest(notebook: Path) -> str:
-    """A fingerprint of what a notebook imports from edgeq_lib, directly or not; plots, report and runner apart."""
+    """Fingerprint what a notebook imports from `edgeq_lib`, directly or not.
+
+    Plots count where the stage keeps a figure for the report, so that a plotting fix redraws it.
+
+    Args:
+        notebook: The `.ipynb` file.
+
+    Returns:
+        A hexadecimal SHA-256 sum over the sources of these modules.
+    """
     cells = [cell for cell in read_json(notebook)["cells"] if cell["cell_type"] == "code"]
-    waiting, seen = list(_imports("\n".join("".join(cell["source"]) for cell in cells))), {}
+    code = "\n".join("".join(cell["source"]) for cell in cells)
+    ignored = _NO_MATTER if ".figure(" in code or "write_report(" in code else (*_NO_MATTER, _PLOTS)
+    graph, waiting, sources = _import_graph(), list(_imports(code)), {}
     while waiting:
         module = waiting.pop()
-        path = _PACKAGE / f"{module.replace('.', '/')}.py"
-        if module in seen or _NO_MATTER.fullmatch(module) or not path.exists():
+        if module in sources or module not in graph.modules or module.startswith(ignored):
             continue
-        seen[module] = digest(path.read_bytes())
-        waiting.extend(_imports(path.read_text()))
-    return digest(seen)
+        sources[module] = digest(Path(_source_file(module)).read_bytes())
+        waiting.extend(graph.find_modules_directly_imported_by(module))
+    return digest(sources)
+
+
+@functools.cache
+def _import_graph() -> grimp.ImportGraph:
+    return grimp.build_graph("edgeq_lib", cache_dir=None)
+
+
+def _source_file(module: str) -> Path:
+    path = Path(edgeq_lib.__file__).parent.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def _imports(source: str) -> Iterator[str]:
-    source = "\n".join(
-        "" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()
-    )
+    """The modules of edgeq_lib that a notebook's code names; lines of IPython's own do not count."""
+    lines = source.splitlines()
+    source = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
     with contextlib.suppress(SyntaxError):
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgeq_lib"):
-                inside = node.module.removeprefix("edgeq_lib").removeprefix(".")
-                yield inside
-                yield from (f"{inside}.{each.name}".lstrip(".") for each in node.names)
+                yield node.module
+                yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
 @contextlib.contextmanager

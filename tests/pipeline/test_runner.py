@@ -17,7 +17,7 @@ from edgeq_lib.pipeline import config
 from edgeq_lib.pipeline.runner import run_study, source_digest
 from edgeq_lib.study import Study
 
-OPEN = "from edgeq_lib.run import open_study\nshelf = open_study(study, '{stage}')\n"
+OPEN = "from edgeq_lib.stage import open_study\nshelf = open_study(study, '{stage}')\n"
 FIRST = """study: str = "demo"
 seed: NonNegativeInt = 0  # decides everything
 size: PositiveInt = 4  # pixels
@@ -42,7 +42,7 @@ def add_notebook(folder, stage, declared, code):
     cells = [
         nbformat.v4.new_code_cell(
             "from typing import Literal\nfrom pydantic import *\n"
-            "from edgeq_lib.parameters import NameOrPath"
+            "from edgeq_lib.pipeline.config import NameOrPath"
         ),
         nbformat.v4.new_code_cell(declared, metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(OPEN.format(stage=stage) + code),
@@ -182,7 +182,7 @@ def test_changed_library_source_runs_again_what_imports_it(place, monkeypatch):
         place,
         "02_second",
         CODE["02_second"][0],
-        "import edgeq_lib\nfrom edgeq_lib import stats\nshelf.finish({})",
+        "from edgeq_lib.measure import statistics\nshelf.finish({})",
     )
     with_stats = source_digest(notebook)
     assert with_stats != before
@@ -190,9 +190,18 @@ def test_changed_library_source_runs_again_what_imports_it(place, monkeypatch):
         place,
         "02_second",
         CODE["02_second"][0],
-        "import edgeq_lib\nfrom edgeq_lib import stats, plots, report\nshelf.finish({})",
+        "from edgeq_lib.measure import statistics\nfrom edgeq_lib.plots import style\n"
+        "from edgeq_lib import progress, cli\nshelf.finish({})",
     )
-    assert source_digest(notebook) == with_stats, "plots and report change no record"
+    assert source_digest(notebook) == with_stats, "plots that are only shown change no record"
+    add_notebook(
+        place,
+        "02_second",
+        CODE["02_second"][0],
+        "from edgeq_lib.measure import statistics\nfrom edgeq_lib.plots import style\n"
+        "shelf.figure('a', figure, 'b')\nshelf.finish({})",
+    )
+    assert source_digest(notebook) != with_stats, "a figure that is kept depends on its plot"
 
 
 def test_a_notebook_that_leaves_early_is_not_done(place):
@@ -220,7 +229,7 @@ def test_a_users_mistake_in_a_notebook_comes_out_as_one_sentence(place, capsys):
         place,
         "02_second",
         CODE["02_second"][0],
-        "from edgeq_lib.study import EdgeqError\nraise EdgeqError('The folder is empty; fill it.')",
+        "from edgeq_lib.files import EdgeqError\nraise EdgeqError('The folder is empty; fill it.')",
     )
     assert cli.main(["run", "demo"]) == 1
     assert capsys.readouterr().err.strip() == "edgeq: 02_second: The folder is empty; fill it."

@@ -1,0 +1,67 @@
+"""What a notebook works with: the study's shelf, its images, its preprocessing and its float32 baseline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from edgeq_lib.files import runs
+from edgeq_lib.pipeline.runner import run_study
+from edgeq_lib.study import Study, Variant
+
+if TYPE_CHECKING:
+    from edgeq_lib.data.dataset import Data
+    from edgeq_lib.models.preprocessing import Preprocessing
+
+
+class Stage(Study):
+    """A study, opened by the notebook that is one of its stages; what is not asked for is not read."""
+
+    @cached_property
+    def data(self) -> Data:
+        """Train, validation, test and calibration images, memory-mapped."""
+        from edgeq_lib.data import dataset
+
+        return dataset.load(self)
+
+    @cached_property
+    def baseline(self) -> dict[str, Any]:
+        """The record of the float model: how it was made, its preprocessing and augmentation."""
+        return self.read("baseline")
+
+    @cached_property
+    def preprocess(self) -> Preprocessing:
+        """How uint8 pixels become the network's float32 input."""
+        from edgeq_lib.models.preprocessing import Preprocessing
+
+        return Preprocessing(**self.baseline["preprocessing"])
+
+    @cached_property
+    def float32(self) -> Variant:
+        """The float flatbuffer that every variant is made from and compared with."""
+        return self.variant("float32")
+
+
+def open_study(name: str, stage: str, needs: str = "") -> Stage:
+    """Open a study for the notebook `stage`.
+
+    Opened by hand, before the stage that it `needs` has ever run, the earlier notebooks of
+    `studies/NAME.yaml` run first, so that each notebook works from top to bottom on a fresh machine.
+
+    Args:
+        name: The study, `runs/NAME`.
+        stage: The notebook at work, `03_ptq`.
+        needs: The stage whose results it needs, `02_baseline`; none by default.
+
+    Returns:
+        The study with its data, preprocessing and baseline at hand.
+
+    Raises:
+        EdgeqError: When an earlier notebook fails, for a reason that the user can mend.
+    """
+    by_hand = "EDGEQ_STAGE_KEY" not in os.environ
+    if needs and by_hand and not (runs() / name / "stages" / f"{needs}.json").exists():
+        run_study(name, before=stage, say=lambda text: print(text, file=sys.stderr))
+    return Stage(name, stage)
