@@ -1,4 +1,4 @@
-"""The hand-over: the recommended file, its labels, its preprocessing, and a short program that uses them."""
+"""The bundle to ship: the recommended file, its labels, its preprocessing, a short program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ NEEDS = ("numpy", "Pillow", "ai-edge-litert")
 
 
 def tensor(detail: Mapping[str, Any]) -> dict[str, Any]:
-    """An interpreter's input or output in JSON: dtype, scale, zero_point and range; scale 1 and range null for floats."""
+    """Describe an interpreter's input or output for JSON.
+
+    Returns:
+        dtype, scale, zero_point and range; scale 1 and range None for floats.
+    """
     dtype = np.dtype(detail["dtype"])
     whole = dtype.kind in "iu"
     scale, zero = detail["quantization"] if whole else (1.0, 0)
@@ -34,11 +38,19 @@ def tensor(detail: Mapping[str, Any]) -> dict[str, Any]:
 def preprocessing(
     data: Mapping[str, Any], baseline: Mapping[str, Any], model: bytes
 ) -> dict[str, Any]:
-    """What preprocess.json holds: how a photo becomes the file's input, and what its output means.
+    """Describe how a photo becomes the file's input, and what its output means.
 
-    `data` and `baseline` are the study's records. Pixels 0 … 255 (RGB or grey, resized) become (pixels - mean) / std a
-    channel, which an integer input holds as round(x / scale) + zero_point, clipped to its range. A score is
+    Pixels 0 … 255 (RGB or grey, resized) become (pixels - mean) / std per channel. An integer input
+    holds that as round(x / scale) + zero_point, clipped to its range. A score is
     (output - zero_point) × scale: a logit, unless the network ends in a softmax.
+
+    Args:
+        data: The study's record of its data.
+        baseline: The study's record of its float model.
+        model: The file that is shipped.
+
+    Returns:
+        The content of preprocess.json.
     """
     interpreter = make_interpreter(model)
     return {
@@ -53,10 +65,19 @@ def preprocessing(
 
 
 def write(study: Study, results: Mapping[str, Any]) -> list[str]:
-    """Write the hand-over of a study's recommendation to its `report/deploy`; returns the names of the files, or [].
+    """Write the bundle of a study's recommendation to its `report/deploy`; what stood there goes.
 
-    model.tflite, labels.txt (a line a class), preprocess.json, predict.py and README.md. What stood there before goes.
-    Raises EdgeqError when the recommended file is not on the shelf, or a class name holds a line break.
+    Args:
+        study: The study.
+        results: The content of its results.json.
+
+    Returns:
+        The names of the files (model.tflite, labels.txt with one line per class, preprocess.json,
+        predict.py, README.md), or [] when nothing is recommended.
+
+    Raises:
+        EdgeqError: When the recommended file is not on the shelf, or a class name holds a line
+            break.
     """
     folder = study.folder / "report" / "deploy"
     shutil.rmtree(folder, ignore_errors=True)
@@ -67,7 +88,8 @@ def write(study: Study, results: Mapping[str, Any]) -> list[str]:
     broken = [label for label in data["classes"] if "\n" in label]
     if broken:
         raise EdgeqError(
-            f"The class name {broken[0]!r} holds a line break, which labels.txt cannot; rename its folder."
+            f"The class name {broken[0]!r} holds a line break, which labels.txt cannot; rename its "
+            "folder."
         )
     how = preprocessing(data, study.read("baseline"), model)
     files = {
@@ -84,12 +106,12 @@ def write(study: Study, results: Mapping[str, Any]) -> list[str]:
 
 
 def _readme(study: str, results: Mapping[str, Any]) -> str:
+    from edgeq_lib.report.numbers import find_row
     from edgeq_lib.report.text import recommendation_text
 
-    row = next(
-        row for row in results["variants"] if row["name"] == results["recommendation"]["variant"]
-    )
+    row = find_row(results, results["recommendation"]["variant"])
     version = results["versions"].get("ai-edge-litert")
+    runtime = f" (ai-edge-litert {version})" if version else ""
     return f"""# {study}: `{row["name"]}` to take away
 
 {recommendation_text(results)}
@@ -99,9 +121,10 @@ pip install {" ".join(NEEDS)}
 python predict.py photo.jpg another.png
 ```
 
-`predict.py` prints a line a photo: its path, the label and the score. It repeats, to the last bit, the preprocessing
-that the study was measured with{f" (ai-edge-litert {version})" if version else ""}; `preprocess.json` holds the same for
-a program in another language, `labels.txt` a line a class.
+`predict.py` prints one line per photo: its path, the label and the score. It repeats, to the last
+bit, the preprocessing that the study was measured with{runtime}; `preprocess.json` holds the same
+for a program in another language, `labels.txt` one line per class.
 
-`model.tflite`: {row["bytes"] or 0:,} bytes, SHA-256 `{row["sha256"]}`. Made by `{results["command"]}`.
+`model.tflite`: {row["bytes"] or 0:,} bytes, SHA-256 `{row["sha256"]}`.
+Made by `{results["command"]}`.
 """

@@ -1,84 +1,95 @@
-"""The report as a short paper, a list of blocks (see `pages`) built from results.json: question, setup, results, what we
-conclude, what we do not know; figures and tables that few readers need stand in the appendix."""
+"""The report as a short paper: a list of blocks, the same for Markdown, HTML and PDF.
+
+The order is that of a paper: question, setup, results, what we conclude, what we do not know. What
+few readers need stands in the appendix. A block is a tuple (kind, content…); see `render.Block`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeq_lib.report.render import Block
-from edgeq_lib.report.text import (
-    ALTERNATIVES_HEAD,
+from edgeq_lib.report.numbers import (
     SHORT,
-    alternatives_caption,
-    alternatives_table,
+    Row,
     bits,
-    board_name,
-    branch_heading,
-    branch_lines,
-    claims,
     data_form,
     drop,
     kilobytes,
-    limits,
+    latency,
     listed,
+    machine_name,
+    machines,
     number,
     p_value,
     range_text,
-    recommendation_text,
-    situation,
     technique,
     verdict,
     with_interval,
 )
+from edgeq_lib.report.render import Block
+from edgeq_lib.report.text import (
+    ALTERNATIVES_HEAD,
+    NAMED,
+    alternatives_caption,
+    alternatives_table,
+    claims,
+    limits,
+    recommendation_text,
+    situation,
+)
 
-Row = Mapping[str, Any]
 Results = Mapping[str, Any]
 MAIN_FIGURES = ("pareto_bytes", "drop", "pareto_latency")
+FRONT = (
+    "the line is the front, hollow markers are files that another one beats in both respects, the "
+    "ring is around the recommended file; peers have no part in the front."
+)
 CAPTIONS = {
-    "decision": "The decision flow; the path that this study took is filled in. Fewer than 8 bits only where no file "
-    "with 8 or more meets every criterion; a step is enough when a variant of it meets them and validation cannot "
-    "tell that a costlier one is more accurate. Beside each end: this study's best files for it.",
-    "accuracy": "Accuracy on the test images with 95 % intervals; the band is float32's.",
+    "decision": "The decision flow; the path that this study took is filled in. It takes fewer than "
+    "8 bits only where no file with 8 or more meets every criterion. A step suffices when one of "
+    "its variants meets them and validation cannot tell that a costlier one is more accurate. "
+    "Beside each end stand the study's best files for it.",
     "drop": "What each variant loses against float32 on the same test images, with 95 % intervals.",
-    "pareto_bytes": "Accuracy against file size; the line is the front, × are dominated variants, "
-    "the ring is around the recommended file; peers have no part in the front.",
-    "pareto_latency": "Accuracy against latency; the line is the front, × are dominated variants, "
-    "the ring is around the recommended file; peers have no part in the front.",
-    "size": "File size, and size after gzip.",
-    "latency": "Latency against float32, with its spread.",
+    "pareto_bytes": f"Accuracy against file size: {FRONT}",
+    "pareto_latency": f"Accuracy against latency: {FRONT}",
 }
 METHODS = (
-    "Accuracy is top-1 with a 95 % Wilson interval. Where the true class shares the top score with k − 1 others the "
-    "image counts 1/k (its expected value in a random order of the tied classes); for the top five likewise.",
-    "The drop is float32 minus the variant on the same images, with Bonett and Price's 95 % interval for paired "
-    "proportions; p is the two-sided mid-p McNemar test, adjusted by Holm over the table, peers included.",
-    "The smallest drop that would have been seen is the one that a paired test at 5 % finds four times in five, given "
-    "how many images the two files disagreed on.",
-    "Every choice, the recommendation included, was made on the validation images; test images only serve to report. A "
-    "criterion is decided by the point estimate, and is met without reserve only when the interval keeps to it too.",
-    "Latency is a ratio to float32, measured in turns with it on the machine named above; ratios travel to other "
-    "machines better than times do. LiteRT has no fast kernels for 16-bit activations and for 4-bit convolutions: the "
-    "latency of those schemes is that of its reference kernels, not of the arithmetic.",
-    "“Smaller” compares float32's `.tflite` file with the variant's: the same network in the same format. Others often "
-    "divide the size of a training checkpoint by that of the compressed file. Adam's state holds two more numbers a weight, "
-    "so that the quotient comes out about three times as large without a byte having been compressed; it stands in a column "
-    "of its own, only to be compared with such claims.",
+    "Accuracy is top-1 with a 95 % Wilson interval. Where the true class shares the top score with "
+    "k − 1 others, the image counts 1/k, its expected value in a random order of the tied classes; "
+    "the top five likewise.",
+    "The drop is float32 minus the variant on the same images, with Bonett and Price's 95 % "
+    "interval for paired proportions; p is the two-sided mid-p McNemar test, adjusted by Holm over "
+    "the table, peers included.",
+    "The minimum detectable effect is the smallest drop that a paired test at 5 % finds four times "
+    "in five (80 % power), given how many images the two files disagreed on.",
+    "Every choice, the recommendation included, was made on the validation images; test images only "
+    "serve to report. A criterion is decided by the point estimate; it is met without reserve only "
+    "when the whole interval lies within the bound.",
+    "Latency is a ratio to float32, interleaved with it on the machine named above; brackets are the "
+    "10th and the 90th percentile over rounds. A ratio travels to machines of the same instruction "
+    "set and to no other. LiteRT has no fast kernels for 16-bit activations and for 4-bit "
+    "convolutions: the latency of those schemes is that of its reference kernels.",
+    "“Smaller” compares float32's `.tflite` file with the variant's: the same network in the same "
+    "format. Others often divide the size of a training checkpoint by that of the compressed file. "
+    "Adam's state holds two more numbers per weight, so that this quotient is about three times as "
+    "large without a byte having been compressed; it stands in a column of its own.",
 )
 
 
 def blocks(
     results: Results, figures: Sequence[str], extra: Mapping[str, str] | None = None
 ) -> list[Block]:
-    """The report as a list of blocks (kind, content…), the same for all formats; text may hold `code`.
+    """Write the report.
 
-    `figures` are names of ours, `extra` name → caption of the figures of other stages.
+    Args:
+        results: The content of results.json.
+        figures: Names of the analysis' own figures.
+        extra: Name → caption of the figures that other stages kept for the report.
+
+    Returns:
+        Blocks in reading order; text may hold `code` and **bold** marks.
     """
-
-    def shown(names: Iterable[str]) -> Iterator[Block]:
-        for name in names:
-            yield "figure", name, CAPTIONS.get(name, name.replace("_", " ").capitalize() + ".")
-
     main = [name for name in MAIN_FIGURES if name in figures]
     return [
         ("title", f"{results['study']}: which model to ship"),
@@ -90,21 +101,24 @@ def blocks(
         ("heading", "Results"),
         _main_table(results),
         *_seeds(results),
-        *_boards(results),
+        *_machines_side_by_side(results),
         *_reference(results),
-        *shown(main),
+        *_shown(main),
         ("heading", "What we conclude"),
         ("list", claims(results)),
         ("heading", "What we do not know"),
         ("list", limits(results)),
         ("heading", "Appendix"),
+        *_appendix(results, [name for name in figures if name not in main], extra or {}),
+    ]
+
+
+def _appendix(results: Results, figures: Sequence[str], extra: Mapping[str, str]) -> list[Block]:
+    return [
         ("subheading", "The recommendation, step by step"),
         ("list", results["recommendation"]["reasons"]),
-        *shown(name for name in figures if name == "decision"),
-        ("subheading", "What each branch of the flow holds"),
-        ("text", branch_heading(results)),
-        ("list", branch_lines(results)),
-        ("subheading", "If the answers were others"),
+        *_shown(name for name in figures if name == "decision"),
+        ("subheading", "Other situations"),
         (
             "table",
             alternatives_caption(results),
@@ -116,12 +130,12 @@ def blocks(
         ("list", _rejected(results)),
         ("subheading", "Accuracy in full"),
         _accuracy_table(results),
-        *shown(name for name in figures if name not in (*main, "decision")),
+        *_shown(name for name in figures if name != "decision"),
         ("subheading", "Size, speed and fit in full"),
         _cost_table(results),
         *_peers(results),
         *([("subheading", "Figures of the techniques")] if extra else []),
-        *(("figure", name, caption) for name, caption in (extra or {}).items()),
+        *(("figure", name, caption) for name, caption in extra.items()),
         *_minutes(results),
         ("subheading", "How it was measured"),
         ("list", list(METHODS)),
@@ -132,6 +146,11 @@ def blocks(
     ]
 
 
+def _shown(names: Iterable[str]) -> Iterator[Block]:
+    for name in names:
+        yield "figure", name, CAPTIONS.get(name, f"{name.replace('_', ' ').capitalize()}.")
+
+
 # --- question and setup ---
 def _question(results: Results) -> str:
     ours = sum(row["kind"] != "peer" for row in results["variants"]) - 1
@@ -139,127 +158,111 @@ def _question(results: Results) -> str:
     beside = f", beside {peers} that others published" if peers else ""
     asked = results.get("question") or "Which of them should be shipped?"
     return (
-        f"{ours} compressed files of one network stand against its float32 file{beside}, on the same images and the same "
-        f"machine. {asked}"
+        f"{ours} compressed files of one network stand against its float32 file{beside}, on the "
+        f"same images and the same machine. {asked}"
     )
 
 
 def _setup(results: Results) -> list[str]:
-    data, setup, machine = results["data"], results.get("setup") or {}, results["machine"]
+    data, setup = results["data"], results.get("setup") or {}
     size = " × ".join(map(str, data["image_size"]))
-    said = [
-        f"**Data.** {data['name']}; {data['form']}; {data['n_classes']} classes at {size} pixels: {data['n_train']:,} "
-        f"images train, {data['n_validation']:,} validate (every choice), {data['n_test']:,} test (the figures below)."
+    texts = [
+        f"**Data.** {data['name']}; {data['form']}; {data['n_classes']} classes at {size} pixels: "
+        f"{data['n_train']:,} images train, {data['n_validation']:,} validate (every choice), "
+        f"{data['n_test']:,} test (the figures below)."
     ]
     if setup:
-        said.append(f"**Network.** {_network(setup)} {_recipe(setup)}")
-        if setup.get("n_calibration"):
-            said.append(
-                f"**Calibration.** {setup['n_calibration']:,} training images set the activation ranges; none of them "
-                "validates or tests."
-            )
-    said.append(
-        f"**Machine.** {machine.get('cpu', 'not recorded')}, {machine.get('cores', '?')} cores; "
-        f"ai-edge-litert {results['versions'].get('ai-edge-litert', 'of unknown version')}. Latency at one thread."
+        texts.append(f"**Network.** {_network(setup)} {_recipe(setup)}")
+    if setup.get("n_calibration"):
+        texts.append(
+            f"**Calibration.** {setup['n_calibration']:,} training images set the activation "
+            "ranges; none of them validates or tests."
+        )
+    own = next(iter(machines(results)), {})
+    runtime = results["versions"].get("ai-edge-litert", "of unknown version")
+    texts.append(
+        f"**Machine.** {machine_name(own)}, {own.get('cores', '?')} cores; ai-edge-litert {runtime}. "
+        "Latency at one thread."
     )
-    bounds = ", ".join(
-        f"{criterion['name']} {criterion['bound']}" for criterion in results["criteria"]
+    bounds = ", ".join(f"{entry['name']} {entry['bound']}" for entry in results["criteria"])
+    texts.append(
+        f"**Criteria.** {bounds or 'None'}. **Situation.** There are "
+        f"{situation(results['answers'])}."
     )
-    said.append(
-        f"**Criteria.** {bounds or 'None'}. **Situation.** There are {situation(results['answers'])}."
-    )
-    return said
+    return texts
 
 
 def _network(setup: Row) -> str:
     width = "" if setup.get("alpha") in (None, 1.0) else f" at width {setup['alpha']:g}"
-    weights = (
-        "random weights"
-        if setup.get("weights") in (None, "None", "none")
-        else f"the weights `{setup['weights']}`"
-    )
-    count = "" if not setup.get("parameters") else f", {setup['parameters']:,} parameters"
+    fresh = setup.get("weights") in (None, "None", "none")
+    weights = "random weights" if fresh else f"the weights `{setup['weights']}`"
+    count = f", {setup['parameters']:,} parameters" if setup.get("parameters") else ""
     return f"`{setup['model']}`{width}{count}, from {weights}."
 
 
 def _recipe(setup: Row) -> str:
     if not setup.get("epochs"):
         return "It was not trained further."
-    told, augment = (
-        ", ".join(
-            name if value is True else f"{name} {value}"
-            for name, value in (setup.get(part) or {}).items()
-            if value
-        )
-        for part in ("recipe", "augmentation")
-    )
+    recipe, augmentation = (_settings(setup.get(part)) for part in ("recipe", "augmentation"))
     best = f"; best on validation: epoch {setup['best_epoch']}" if setup.get("best_epoch") else ""
     return (
         f"Trained for {setup['epochs']} epochs ({_time(setup.get('training_seconds') or 0)}{best})"
-        f"{f'; {told}' if told else ''}{f'; augmented by {augment}' if augment else ''}."
+        f"{f'; {recipe}' if recipe else ''}"
+        f"{f'; augmented by {augmentation}' if augmentation else ''}."
+    )
+
+
+def _settings(values: Row | None) -> str:
+    return ", ".join(
+        name if value is True else f"{name} {value}"
+        for name, value in (values or {}).items()
+        if value
     )
 
 
 def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 # --- tables ---
-def _marked(results: Results, rows: Sequence[Row]) -> int | None:
+def _recommended_row(results: Results) -> int | None:
     chosen = results["recommendation"]["variant"]
-    return next((place for place, row in enumerate(rows) if row["name"] == chosen), None)
+    names = [row["name"] for row in results["variants"]]
+    return names.index(chosen) if chosen in names else None
 
 
 def _name(row: Row) -> str:
     return f"`{row['name']}`" + (" (peer)" if row["kind"] == "peer" else "")
 
 
-def _latency(row: Row) -> str:
-    return with_interval(row, "latency_ratio", "latency_ratio_low", "latency_ratio_high")
+def _table_of_variants(results: Results, caption: str, columns: Mapping[str, Any]) -> Block:
+    """A row per variant; `columns` maps a heading to the function that writes its cell."""
+    lines = [
+        [_name(row), *(write(row) for write in columns.values())] for row in results["variants"]
+    ]
+    return "table", caption, ["Variant", *columns], lines, _recommended_row(results)
 
 
 def _main_table(results: Results) -> Block:
-    rows, data = results["variants"], results["data"]
-    lines = [
-        [
-            _name(row),
-            bits(row),
-            with_interval(row, "value", "low", "high"),
-            drop(row),
-            kilobytes(row["bytes"]),
-            number(row["ratio"]),
-            _latency(row),
-            "–" if row["kind"] == "peer" else verdict(row, results["criteria"], SHORT),
-        ]
-        for row in rows
-    ]
+    data, criteria = results["data"], results["criteria"]
     caption = (
-        f"All files on the {data['n_test']:,} test images of {data_form(data)} "
-        "and on one machine, with 95 % intervals; the recommended one is marked. "
-        "Drop: points of top-1 lost against float32, paired. Criteria: as they stand on test."
+        f"All files on the {data['n_test']:,} test images of {data_form(data)} and on one machine; "
+        "the recommended one is marked. Top-1 and drop with 95 % intervals, latency with the 10th "
+        "and 90th percentile over rounds. Drop: points of top-1 lost against float32, paired. "
+        "Criteria: as they stand on test."
     )
-    return (
-        "table",
-        caption,
-        [
-            "Variant",
-            "Bits w / a",
-            "Top-1, %",
-            "Drop, points",
-            "KB",
-            "Smaller ×",
-            "Latency ×",
-            "Criteria",
-        ],
-        lines,
-        _marked(results, rows),
-    )
+    columns = {
+        "Bits w / a": bits,
+        "Top-1, %": lambda row: with_interval(row, "value", "low", "high"),
+        "Drop, points": drop,
+        "KB": lambda row: kilobytes(row["bytes"]),
+        "Smaller ×": lambda row: number(row["ratio"]),
+        "Latency ×": latency,
+        "Criteria": lambda row: "–" if row["kind"] == "peer" else verdict(row, criteria, SHORT),
+    }
+    return _table_of_variants(results, caption, columns)
 
 
 def _seeds(results: Results) -> list[Block]:
@@ -277,233 +280,175 @@ def _seeds(results: Results) -> list[Block]:
         ]
         for seed in results["seeds"]
     ]
-    return [
-        (
-            "table",
-            "The same technique with other seeds (calibration draw, training): the spread that a difference between "
-            "variants has to exceed.",
-            ["Variant", "Seeds", "Drops, points", "Mean", "SD", "From … to", "Agrees, %"],
-            lines,
-            None,
-        )
-    ]
+    caption = (
+        "The same technique with other seeds (calibration draw, training): the spread that a "
+        "difference between variants has to exceed."
+    )
+    head = ["Variant", "Seeds", "Drops, points", "Mean", "SD", "From … to", "Agrees, %"]
+    return [("table", caption, head, lines, None)]
 
 
-def _boards(results: Results) -> list[Block]:
+def _machines_side_by_side(results: Results) -> list[Block]:
     boards = results.get("boards") or []
     if not boards:
         return []
-
-    def cell(measured: Row | None) -> str:
-        if not measured or measured.get("latency_ratio") is None:
-            return "–"
-        p50 = ((measured.get("latency_ms") or {}).get("1") or {}).get("p50")
-        return number(measured["latency_ratio"]) + (f" ({p50:.3g} ms)" if p50 is not None else "")
-
-    lines = [
-        [_name(row), cell(row), *(cell(board["variants"].get(row["name"])) for board in boards)]
-        for row in results["variants"]
-    ]
-    here = results["machine"].get("cpu", "this machine")
-    return [
-        (
-            "table",
-            "Latency as a ratio to float32 on the same machine (median in milliseconds), one thread.",
-            ["Variant", f"Here: {here}", *map(board_name, boards)],
-            lines,
-            _marked(results, results["variants"]),
+    own = next(iter(machines(results)), {})
+    columns: dict[str, Any] = {f"Here: {machine_name(own)}": _measured}
+    for board in boards:
+        measured = board["variants"]
+        columns[machine_name(board["machine"])] = lambda row, measured=measured: _measured(
+            measured.get(row["name"])
         )
-    ]
+    caption = "Latency as a ratio to float32 on the same machine (median in ms), one thread."
+    return [_table_of_variants(results, caption, columns)]
+
+
+def _measured(cost: Row | None) -> str:
+    if not cost or cost.get("latency_ratio") is None:
+        return "–"
+    p50 = ((cost.get("latency_ms") or {}).get("1") or {}).get("p50")
+    return number(cost["latency_ratio"]) + (f" ({p50:.3g} ms)" if p50 is not None else "")
 
 
 def _reference(results: Results) -> list[Block]:
-    entries = results.get("reference") or []
-    return (
-        [
-            (
-                "table",
-                "What others published: other data forms, splits and code, so not to be compared to the digit.",
-                ["What", "Value", "Source"],
-                [[str(entry[key]) for key in ("what", "value", "source")] for entry in entries],
-                None,
-            )
-        ]
-        if entries
-        else []
+    if not results.get("reference"):
+        return []
+    keys = ("what", "value", "source")
+    lines = [[str(entry[key]) for key in keys] for entry in results["reference"]]
+    caption = (
+        "What others published: other data forms, splits and code, so not to be compared to the "
+        "digit."
     )
+    return [("table", caption, ["What", "Value", "Source"], lines, None)]
 
 
 def _accuracy_table(results: Results) -> Block:
-    def worst(found: Row) -> str:  # of a handful of images of a class, none right says nothing
-        return f"{found['name']}: {found['top1']:.1f}" if found["n"] >= 10 else "–"
-
-    lines = [
-        [
-            _name(row),
-            technique(row["technique"]),
-            str(row["engine"] or "–"),
-            p_value(row["p_value"]),
-            number(row["detectable_drop"]),
-            number(row["agreement"], 1),
-            worst(row["worst_class"] or {"n": 0}),
-            number(row["top5"]),
-            "–" if row["ties"] is None else str(row["ties"]),
-        ]
-        for row in results["variants"]
-    ]
-    return (
-        "table",
-        "On the test images. Seen: the smallest drop that would have been seen, in points. Worst class: left out "
-        "where it has fewer than ten images.",
-        [
-            "Variant",
-            "Technique",
-            "Engine",
-            "p (Holm)",
-            "Seen",
-            "Agrees, %",
-            "Worst class",
-            "Top-5, %",
-            "Ties",
-        ],
-        lines,
-        _marked(results, results["variants"]),
+    caption = (
+        "On the test images. MDE: minimum detectable effect, in points (5 %, 80 % power). Worst "
+        "class: left out where it has fewer than ten images."
     )
+    columns = {
+        "Technique": lambda row: technique(row["technique"]),
+        "Engine": lambda row: str(row["engine"] or "–"),
+        "p (Holm)": lambda row: p_value(row["p_value"]),
+        "MDE": lambda row: number(row["detectable_drop"]),
+        "Agrees, %": lambda row: number(row["agreement"], 1),
+        "Worst class": _worst_class,
+        "Top-5, %": lambda row: number(row["top5"]),
+        "Ties": lambda row: "–" if row["ties"] is None else str(row["ties"]),
+    }
+    return _table_of_variants(results, caption, columns)
+
+
+def _worst_class(row: Row) -> str:
+    worst = row["worst_class"]
+    if not worst or worst["n"] < 10:  # of a handful of images, none right says nothing
+        return "–"
+    return f"{worst['name']}: {worst['top1']:.1f}"
 
 
 def _cost_table(results: Results) -> Block:
-    def p50(row: Row) -> str:
-        found = ((row["latency_ms"] or {}).get("1") or {}).get("p50")
-        return "–" if found is None else f"{found:.3g}"
-
-    def fits(row: Row) -> str:
-        found = row["fits"]
-        return (
-            "–"
-            if not found
-            else "all"
-            if all(found.values())
-            else ", ".join(name for name, fit in found.items() if fit) or "none"
-        )
-
-    lines = [
-        [
-            _name(row),
-            kilobytes(row["gzip_bytes"]),
-            number(row.get("checkpoint_ratio")),
-            p50(row),
-            kilobytes(row["arena_bytes"]),
-            kilobytes(row["peak_memory_bytes"]),
-            "–" if row["integer_only"] is None else "yes" if row["integer_only"] else "no",
-            fits(row),
-        ]
-        for row in results["variants"]
-    ]
-    return (
-        "table",
-        "Checkpoint ×: size of a training checkpoint with optimizer state over the file's, as others quote it "
-        "(see below why that misleads). Arena: planned activations. Peak: what a fresh process grew by.",
-        [
-            "Variant",
-            "gzip KB",
-            "Checkpoint ×",
-            "p50 ms",
-            "Arena KB",
-            "Peak KB",
-            "Integer only",
-            "Fits",
-        ],
-        lines,
-        _marked(results, results["variants"]),
+    caption = (
+        "Checkpoint ×: size of a training checkpoint with optimizer state over the file's, as "
+        "others quote it (see below why that misleads). Arena: planned activations. Peak: what a "
+        "fresh process grew by."
     )
+    columns = {
+        "gzip KB": lambda row: kilobytes(row["gzip_bytes"]),
+        "Checkpoint ×": lambda row: number(row.get("checkpoint_ratio")),
+        "p50 ms": _p50,
+        "Arena KB": lambda row: kilobytes(row["arena_bytes"]),
+        "Peak KB": lambda row: kilobytes(row["peak_memory_bytes"]),
+        "Integer only": lambda row: {None: "–", True: "yes", False: "no"}[row["integer_only"]],
+        "Fits": _fits,
+    }
+    return _table_of_variants(results, caption, columns)
+
+
+def _p50(row: Row) -> str:
+    p50 = ((row["latency_ms"] or {}).get("1") or {}).get("p50")
+    return "–" if p50 is None else f"{p50:.3g}"
+
+
+def _fits(row: Row) -> str:
+    fits = row["fits"]
+    if not fits:
+        return "–"
+    if all(fits.values()):
+        return "all"
+    return ", ".join(name for name, fit in fits.items() if fit) or "none"
 
 
 def _peers(results: Results) -> list[Block]:
-    def text(value: Any) -> str:
-        return (
-            " × ".join(map(str, value))
-            if isinstance(value, list)
-            else "–"
-            if value is None
-            else str(value)
-        )
+    peers = results.get("peers") or []
+    if not peers:
+        return []
+    keys = ("image_size", "preprocessing", "class_offset", "source", "licence")
+    lines = [[f"`{peer['name']}`", *(_plain(peer.get(key)) for key in keys)] for peer in peers]
+    caption = "Peers: files that others published, measured on the same images by the same code."
+    head = ["Peer", "Pixels", "Preprocessing", "Class offset", "Source", "Licence"]
+    return [("table", caption, head, lines, None)]
 
-    lines = [
-        [
-            f"`{peer['name']}`",
-            *(
-                text(peer.get(key))
-                for key in ("image_size", "preprocessing", "class_offset", "source", "licence")
-            ),
-        ]
-        for peer in results.get("peers") or []
-    ]
-    return (
-        [
-            (
-                "table",
-                "Peers: files that others published, measured on the same images by the same code.",
-                ["Peer", "Pixels", "Preprocessing", "Class offset", "Source", "Licence"],
-                lines,
-                None,
-            )
-        ]
-        if lines
-        else []
-    )
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " × ".join(map(str, value))
+    return "–" if value is None else str(value)
 
 
 def _minutes(results: Results) -> list[Block]:
     entries = results.get("minutes") or []
     if not entries:
         return []
-    spent = [max(entry["seconds"], entry["training_seconds"]) for entry in entries]
+    total = sum(max(entry["seconds"], entry["training_seconds"]) for entry in entries)
     lines = [
         [entry["stage"], f"{entry['seconds'] / 60:.1f}", f"{entry['training_seconds'] / 60:.1f}"]
         for entry in entries
     ]
+    caption = (
+        "The last run of each stage, and what training took; a training that an earlier run had "
+        f"finished is in the second figure alone. Total, the larger of both: {total / 60:.1f} "
+        "minutes."
+    )
     return [
         ("subheading", "Where the minutes went"),
-        (
-            "table",
-            "The last run of each stage, and what training took; a training that an earlier run had finished is in "
-            f"the second figure alone. Total, the larger of both: {sum(spent) / 60:.1f} minutes.",
-            ["Stage", "Last run, min", "Training, min"],
-            lines,
-            None,
-        ),
+        ("table", caption, ["Stage", "Last run, min", "Training, min"], lines, None),
     ]
 
 
 # --- lists ---
 def _rejected(results: Results) -> list[str]:
-    why: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for name, reason in results["recommendation"]["rejected"].items():
-        why.setdefault(reason, []).append(name)
-    return [f"{listed(names)}: {reason}." for reason, names in why.items()] or [
+        by_reason.setdefault(reason, []).append(name)
+    return [f"{listed(names)}: {reason}." for reason, names in by_reason.items()] or [
         "There is no other."
     ]
 
 
 def _missing(results: Results) -> list[str]:
-    nulls: dict[tuple[str, str], list[str]] = {}
+    """What is null, and why: fields with the same reason for the same files in one sentence."""
+    files: dict[tuple[str, str], list[str]] = {}
     for row in results["variants"]:
         for field, reason in row["why"].items():
-            nulls.setdefault((field, reason), []).append(row["name"])
-    merged: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (field, reason), names in nulls.items():
-        merged.setdefault((reason, tuple(names)), []).append(field)
+            files.setdefault((field, reason), []).append(row["name"])
+    fields: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (field, reason), names in files.items():
+        fields.setdefault((reason, tuple(names)), []).append(field)
     every = tuple(row["name"] for row in results["variants"])
     return [
-        f"{', '.join(fields)} of {'all files' if names == every else listed(names)}: {reason}."
-        for (reason, names), fields in merged.items()
+        f"{', '.join(same)} of {'all files' if names == every else listed(names, NAMED)}: {reason}."
+        for (reason, names), same in fields.items()
     ] or ["Every figure was measured for every variant."]
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
+    code = results.get("code") or {}
+    commit = code.get("commit") or "commit not recorded"
     return [
-        ("Fingerprint", f"data {results['data']['fingerprint'][:16]}"),
-        ("Machine", _record(results["machine"])),
+        ("Code", f"edgeq {code.get('version', 'of unknown version')}, {commit}"),
+        ("Data", f"fingerprint {results['data']['fingerprint'][:16]}"),
+        *(("Machine", _record(machine)) for machine in machines(results)),
         ("Versions", _record(results["versions"])),
         ("To reproduce", f"`{results['command']}`"),
     ]
@@ -511,9 +456,11 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 def _record(named: Mapping[str, Any]) -> str:
     """A record in one line: names with their values, bytes as gigabytes, lists joined."""
-    said = []
+    parts = []
     for name, value in named.items():
         if name.endswith("_bytes") and value:
-            name, value = name.removesuffix("_bytes"), f"{value / 1e9:.1f} GB"
-        said.append(f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
-    return ", ".join(said) or "not recorded"
+            parts.append(f"{name.removesuffix('_bytes')} {value / 1e9:.1f} GB")
+        else:
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            parts.append(f"{name} {shown}")
+    return ", ".join(parts) or "not recorded"

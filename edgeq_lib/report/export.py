@@ -12,42 +12,46 @@ from typing import TYPE_CHECKING, Any
 from edgeq_lib.files import read_json, write_bytes, write_json
 from edgeq_lib.report import render
 from edgeq_lib.report.document import blocks
-from edgeq_lib.report.text import data_form, number, with_interval
+from edgeq_lib.report.numbers import data_form, drop, latency, number, with_interval
 from edgeq_lib.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+DPI = 100  # of published figures, which git keeps
 
-def extra_figures(study: Study) -> list[dict]:
-    """The figures that stages kept for the report (`Study.figure`): name, caption, stage and png, by stage and name."""
-    found = []
+
+def extra_figures(study: Study) -> list[dict[str, Any]]:
+    """List the figures that stages kept for the report (`Study.figure`).
+
+    Returns:
+        name, caption, stage and png (bytes) of each, ordered by stage and name.
+    """
+    figures = []
     for path in sorted((study.folder / "extra_figures").glob("*.json")):
         for part in (path, path.with_suffix(".png")):
             study.note_read(part)
         facts = read_json(path)
-        if (study.folder / "stages" / f"{facts['stage']}.json").exists() and path.with_suffix(
-            ".png"
-        ).exists():
-            found.append({"name": path.stem, **facts, "png": path.with_suffix(".png").read_bytes()})
-    return sorted(found, key=lambda figure: (figure["stage"], figure["name"]))
+        stage_is_done = (study.folder / "stages" / f"{facts['stage']}.json").exists()
+        if stage_is_done and path.with_suffix(".png").exists():
+            png = path.with_suffix(".png").read_bytes()
+            figures.append({"name": path.stem, **facts, "png": png})
+    return sorted(figures, key=lambda figure: (figure["stage"], figure["name"]))
 
 
 def spreadsheet(results: Mapping[str, Any]) -> str:
-    """The variants as CSV, a line a variant, in the order of the schema; lists and the like are JSON in their cell."""
-
-    def cell(value: Any) -> Any:
-        return (
-            json.dumps(value, ensure_ascii=False)
-            if isinstance(value, dict | list | bool)
-            else value
-        )
-
+    """Write the variants as CSV, one line each; lists and the like are JSON in their cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(results["variants"][0])
-    writer.writerows([cell(value) for value in row.values()] for row in results["variants"])
+    writer.writerows([_cell(value) for value in row.values()] for row in results["variants"])
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict | list | bool):
+        return json.dumps(value, ensure_ascii=False)
+    return value
 
 
 def write_report(
@@ -56,66 +60,87 @@ def write_report(
     folder: Path,
     extra: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """Write results.json, results.csv, report.md, report.html, report.pdf and each figure as PNG and SVG.
+    """Write results.json, results.csv, report.md, report.html, report.pdf and each figure as PNG.
 
-    `extra` are figures of other stages, as `extra_figures` gives them. Returns the names of the files; other files that an
-    earlier report left in the folder go. Each is written whole or not at all; the same results give the same bytes.
+    Each file is written whole or not at all; the same results give the same bytes. Other files
+    that an earlier report left in the folder go.
+
+    Args:
+        results: The content of results.json.
+        figures: The analysis' own figures by name.
+        folder: Where the report goes.
+        extra: Figures of other stages, as `extra_figures` gives them.
+
+    Returns:
+        The names of the files.
     """
     from edgeq_lib.plots.style import render_figure
 
-    pictures = {name: render_figure(figure, "png") for name, figure in figures.items()}
+    pictures = {name: render_figure(figure, "png", dpi=DPI) for name, figure in figures.items()}
     pictures |= {figure["name"]: figure["png"] for figure in extra}
-    content = blocks(
-        results, list(figures), {figure["name"]: figure["caption"] for figure in extra}
-    )
+    captions = {figure["name"]: figure["caption"] for figure in extra}
     write_json(folder / "results.json", results)
-    files = {
+    files = rendered(results, list(figures), captions, pictures)
+    files |= {f"{name}.png": content for name, content in pictures.items()}
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in (*files, "results.json"):
+            path.unlink()
+    return ["results.json", *files]
+
+
+def rendered(
+    results: Mapping[str, Any],
+    figures: Sequence[str],
+    captions: Mapping[str, str],
+    pictures: Mapping[str, bytes],
+) -> dict[str, bytes]:
+    """Render the text forms of a report: results.csv, report.md, report.html and report.pdf.
+
+    Args:
+        results: The content of results.json.
+        figures: Names of the analysis' own figures.
+        captions: Name → caption of the figures of other stages.
+        pictures: Name → PNG of all figures.
+
+    Returns:
+        File name → content.
+    """
+    content = blocks(results, figures, captions)
+    return {
         "results.csv": spreadsheet(results).encode(),
         "report.md": render.markdown(content).encode(),
         "report.html": render.html_page(content, pictures).encode(),
         "report.pdf": render.pdf(content, pictures),
     }
-    files |= {f"{name}.png": content for name, content in pictures.items()}
-    files |= {f"{name}.svg": render_figure(figure, "svg") for name, figure in figures.items()}
-    for name, content in files.items():
-        write_bytes(folder / name, content)
-    for stale in folder.iterdir():
-        if stale.is_file() and stale.name not in (*files, "results.json"):
-            stale.unlink()
-    return ["results.json", *files]
 
 
 def results_table(folder: Path) -> str:
-    """The published studies as a Markdown table, a line a study, from `folder`/*/results.json."""
-    lines = [
-        "| study | data, test images | float32 top-1, % | shipped | drop, points | × smaller | × latency |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """Write the published studies as a Markdown table, one line each, from `folder`/*/results.json."""
+    head = (
+        "study",
+        "data, test images",
+        "float32 top-1, %",
+        "shipped",
+        "drop, points",
+        "× smaller",
+        "× latency",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for path in sorted(folder.glob("*/results.json")):
         results = read_json(path)
         rows = {row["name"]: row for row in results["variants"]}
-        base, data = rows[results["baseline"]], results["data"]
-        row = rows.get(results["recommendation"]["variant"])
-        what = (
-            ["nothing yet", "–", "–", "–"]
-            if row is None
-            else [
-                f"`{row['name']}`",
-                with_interval(row, "drop", "drop_low", "drop_high"),
-                number(row["ratio"]),
-                with_interval(row, "latency_ratio", "latency_ratio_low", "latency_ratio_high"),
-            ]
-        )
-        lines.append(
-            "| "
-            + " | ".join(
-                [
-                    f"[{results['study']}](figures/{path.parent.name}/report.md)",
-                    f"{data_form(data)}, {data['n_test']:,}",
-                    with_interval(base, "value", "low", "high"),
-                    *what,
-                ]
-            )
-            + " |"
-        )
+        data, shipped = results["data"], rows.get(results["recommendation"]["variant"])
+        cells = [
+            f"[{results['study']}](figures/{path.parent.name}/report.md)",
+            f"{data_form(data)}, {data['n_test']:,}",
+            with_interval(rows[results["baseline"]], "value", "low", "high"),
+            *(_shipped(shipped) if shipped else ("nothing yet", "–", "–", "–")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _shipped(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return f"`{row['name']}`", drop(row), number(row["ratio"]), latency(row)

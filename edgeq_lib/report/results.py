@@ -1,25 +1,23 @@
-"""The published result of a study: results.json, results.csv, and one text as Markdown, HTML and PDF.
+"""Everything that is published about a study, collected from its shelf: the content of results.json.
 
 Everything heavy is imported where it is used, so that the command line can print a table at once.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import statistics
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeq_lib.analysis import alternatives, decision, flow
 from edgeq_lib.analysis.criteria import passed
 from edgeq_lib.analysis.rows import as_row
-from edgeq_lib.files import EdgeqError, read_json
+from edgeq_lib.files import EdgeqError, home, read_json
 from edgeq_lib.records import best_epoch
 from edgeq_lib.study import Study, Variant
-
-if TYPE_CHECKING:
-    pass
-
 
 OF_BASELINE = (
     "model",
@@ -32,6 +30,20 @@ OF_BASELINE = (
     "checkpoint_bytes",
 )
 OF_PEER = ("source", "licence", "preprocessing", "image_size", "class_offset")
+# What a row holds of the images that it was scored on: the rest is the same on validation and test.
+PER_SPLIT = (
+    "value",
+    "low",
+    "high",
+    "n",
+    "ties",
+    "drop",
+    "drop_low",
+    "drop_high",
+    "p_value",
+    "detectable_drop",
+    "agreement",
+)
 
 
 def collect(
@@ -41,80 +53,51 @@ def collect(
     answers: Mapping[str, Any] | None = None,
     question: str = "",
     reference: Sequence[Mapping[str, Any]] = (),
-) -> dict:
-    """Everything that is published about a study, from its shelf, as results.json holds it.
+) -> dict[str, Any]:
+    """Collect the content of results.json.
 
-    `criteria` is a list of {"name", "bound"}, `answers` what the decision flow is told, `question` the study's own, and
-    `reference` figures that others published, {"what", "value", "source"}. Beside the schema it holds these,
-    `validation` (what the recommendation was made on), `branches` and `what_if` (the other ends of the flow), `setup`,
-    `seeds`, `boards`, `peers` and `minutes`, and, a variant, `trained` (what training learned from: labels, or outputs of
-    float32), `stage`, `detectable_drop`, `checkpoint_ratio` and `latency_ratio_by_threads`. Peers come last. Raises
-    EdgeqError without a baseline on the shelf, or for a reference that lacks a field.
+    Args:
+        study: The study, opened by its analysis.
+        command: What made the study, to be run again.
+        criteria: What a file must meet: a list of {"name", "bound"}.
+        answers: What the decision flow is told of the user's situation.
+        question: The study's own question; opens the report.
+        reference: Figures that others published, each {"what", "value", "source"}.
+
+    Returns:
+        The schema of docs/architecture.md. `variants` hold the figures on test, peers last;
+        `validation` the figures that the recommendation was made on (see `decision_rows`).
+
+    Raises:
+        EdgeqError: Without a baseline on the shelf, or for a reference that lacks a field.
     """
-    from edgeq_lib.measure.statistics import holm
-
-    for entry in reference:
-        if set(entry) != {"what", "value", "source"}:
-            raise EdgeqError(
-                f"The reference {dict(entry)} will not do: each needs what, value and source, and nothing else."
-            )
+    _check_reference(reference)
     data, baseline, variants = study.read("data"), study.read("baseline"), study.variants()
     variants.sort(key=lambda variant: variant.facts.get("kind") == "peer")
-    records = {
-        variant.name: (variant.read("quality") or {}, variant.read("cost") or {})
-        for variant in variants
-    }
-    base = next(
-        (variant.name for variant in variants if variant.facts["technique"] == "baseline"), None
-    )
-    if base is None:
-        raise EdgeqError(
-            f"Study '{study.name}' has no float32 baseline on its shelf: run the notebook 02_baseline first."
-        )
-    base_bytes, checkpoint = records[base][1].get("bytes"), baseline.get("checkpoint_bytes")
-    rows, chosen_on = (
-        [
-            as_row(variant, quality.get(split), cost, base_bytes, checkpoint)
-            for variant, (quality, cost) in zip(variants, records.values(), strict=True)
-        ]
-        for split in ("test", "validation")
-    )
-    for row, p_value in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        row |= {"p_value": p_value, "passed": passed(row, criteria)}
-    costs = [cost for _, cost in records.values() if cost]
+    on_test, on_validation = _rows(study, variants, baseline, criteria)
+    costs = [cost for variant in variants if (cost := variant.read("cost"))]
+    boards = _boards(study)
     return {
         "study": study.name,
         "question": question,
         "command": command,
-        "data": {
-            "name": data["name"],
-            "form": data["form"],
-            "fingerprint": data["fingerprint"],
-            "n_train": data["splits"]["train"]["n"],
-            "n_validation": data["splits"]["validation"]["n"],
-            "n_test": data["splits"]["test"]["n"],
-            "n_classes": len(data["classes"]),
-            "image_size": data["image_size"],
-        },
+        "code": code_version(),
+        "data": _data(data),
         "setup": _setup(data, baseline),
-        "versions": costs[0].get("runtime") or {} if costs else {},
-        "machine": costs[0].get("machine") or {} if costs else {},
-        "baseline": base,
+        "versions": (costs[0].get("runtime") or {}) if costs else {},
+        "machines": _machines(costs, boards),
+        "baseline": on_test[0]["name"],
         "criteria": [dict(criterion) for criterion in criteria],
         "answers": dict(answers or {}),
-        "variants": rows,
+        "variants": on_test,
         "validation": {
-            row["name"]: {
-                field: row[field]
-                for field in ("value", "low", "high", "n", "drop", "drop_low", "drop_high")
-            }
-            for row in chosen_on
+            row["name"]: {field: row[field] for field in PER_SPLIT} for row in on_validation
         },
-        "recommendation": decision.recommend(chosen_on, criteria, answers),
-        "branches": alternatives.branches(chosen_on, criteria, answers),
-        "what_if": alternatives.what_if(chosen_on, criteria, answers),
+        "recommendation": decision.recommend(on_validation, criteria, answers),
+        "branches": alternatives.branches(on_validation, criteria, answers),
+        "what_if": alternatives.what_if(on_validation, criteria, answers),
         "seeds": _seeds(study),
-        "boards": _boards(study),
+        "boards": boards,
         "minutes": _minutes(study, [*variants, *study.repeats()]),
         "peers": [
             {"name": variant.name, **{field: variant.facts.get(field) for field in OF_PEER}}
@@ -125,55 +108,117 @@ def collect(
     }
 
 
-def _setup(data: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict:
+def decision_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rebuild the rows that the recommendation was made on.
+
+    Args:
+        results: The content of results.json.
+
+    Returns:
+        The variants with their figures on validation: `decision.recommend` gives the published
+        recommendation for them again.
+    """
+    return [{**row, **results["validation"][row["name"]]} for row in results["variants"]]
+
+
+def code_version() -> dict[str, str | None]:
+    """Name the version of edgeq and, in a checkout, its commit (`+changes` where it was edited)."""
+    version = importlib.metadata.version("edgeq")
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"],
+            cwd=home(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"version": version, "commit": None}
+    return {"version": version, "commit": told.stdout.strip()}
+
+
+def _check_reference(reference: Sequence[Mapping[str, Any]]) -> None:
+    for entry in reference:
+        if set(entry) != {"what", "value", "source"}:
+            raise EdgeqError(
+                f"The reference {dict(entry)} is invalid: each needs what, value and source, and "
+                "nothing else."
+            )
+
+
+def _rows(
+    study: Study,
+    variants: Sequence[Variant],
+    baseline: Mapping[str, Any],
+    criteria: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows on test, p-values adjusted over the table, and those on validation."""
+    from edgeq_lib.measure.statistics import holm
+
+    base = next((each for each in variants if each.facts["technique"] == "baseline"), None)
+    if base is None:
+        raise EdgeqError(
+            f"Study '{study.name}' has no float32 baseline on its shelf: run the notebook "
+            "02_baseline first."
+        )
+    base_bytes = (base.read("cost") or {}).get("bytes")
+    rows: dict[str, list[dict[str, Any]]] = {"test": [], "validation": []}
+    for variant in variants:
+        quality, cost = variant.read("quality") or {}, variant.read("cost") or {}
+        for split, table in rows.items():
+            checkpoint = baseline.get("checkpoint_bytes")
+            table.append(as_row(variant, quality.get(split), cost, base_bytes, checkpoint))
+    adjusted = holm([row["p_value"] for row in rows["test"]])
+    for row, p_value in zip(rows["test"], adjusted, strict=True):
+        row |= {"p_value": p_value, "passed": passed(row, criteria)}
+    return rows["test"], rows["validation"]
+
+
+def _data(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{field: data[field] for field in ("name", "form", "fingerprint", "image_size")},
+        **{f"n_{split}": data["splits"][split]["n"] for split in ("train", "validation", "test")},
+        "n_classes": len(data["classes"]),
+    }
+
+
+def _setup(data: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, Any]:
     history = baseline.get("history") or []
-    best = best_epoch(history)
-    setup = (
-        {field: baseline.get(field) for field in OF_BASELINE}
-        | {
-            "epochs": sum(
-                epoch["epoch"] > 0 for epoch in history
-            ),  # of all phases, each of which counts from 1
-            "best_epoch": sum(epoch["epoch"] > 0 for epoch in history[: best + 1])
-            if history
-            else 0,
-            "training_seconds": round(sum(epoch.get("seconds") or 0 for epoch in history), 1),
-            "n_calibration": (data.get("calibration") or {}).get("n"),
-            "seed": data.get("seed"),
-        }
-    )
+    trained = [epoch["epoch"] > 0 for epoch in history]  # each phase has an epoch 0 of its own
+    setup = {field: baseline.get(field) for field in OF_BASELINE} | {
+        "epochs": sum(trained),
+        "best_epoch": sum(trained[: best_epoch(history) + 1]),
+        "training_seconds": round(sum(epoch.get("seconds") or 0 for epoch in history), 1),
+        "n_calibration": (data.get("calibration") or {}).get("n"),
+        "seed": data.get("seed"),
+    }
     setup["weights"] = baseline.get("trained") or setup["weights"]
-    for field in ("model", "weights"):  # where a file lay on this machine is nobody's business
+    for field in ("model", "weights"):  # names of folders stay on this machine
         setup[field] = Path(str(setup[field])).name
     return setup
 
 
-def _seeds(study: Study) -> list[dict]:
-    """What was made again with other seeds: a list of variants, each with its runs on test, its own the first."""
-    again: dict[str, list[Variant]] = {}
+def _machines(
+    costs: Sequence[Mapping[str, Any]], boards: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The machine that the study ran on, then the others; `isa` is what bears on speed."""
+    own = [{"name": "this machine", **(costs[0].get("machine") or {})}] if costs else []
+    listed = [*own, *(dict(board["machine"]) for board in boards)]
+    return [{**machine, "isa": machine.get("isa", machine.get("flags"))} for machine in listed]
+
+
+def _seeds(study: Study) -> list[dict[str, Any]]:
+    """What was made again with other seeds, with its figures on test; its own run is the first."""
+    repeats_of: dict[str, list[Variant]] = {}
     for repeat in study.repeats():
-        again.setdefault(repeat.facts["repeats"], []).append(repeat)
-    found = []
-    for name, repeats in again.items():
+        repeats_of.setdefault(repeat.facts["repeats"], []).append(repeat)
+    entries = []
+    for name, repeats in repeats_of.items():
         first = study.variant(name)
-        runs = [
-            {"seed": variant.facts["seed"]}
-            | {
-                field: quality.get(key)
-                for field, key in (
-                    ("value", "top1"),
-                    ("drop", "drop"),
-                    ("drop_low", "drop_low"),
-                    ("drop_high", "drop_high"),
-                    ("agreement", "agreement"),
-                )
-            }
-            for variant in (first, *repeats)
-            if (quality := (variant.read("quality") or {}).get("test"))
-        ]
+        runs = [run for variant in (first, *repeats) if (run := _run_on_test(variant))]
         drops = [run["drop"] for run in runs]
         if len(drops) > 1:
-            found.append(
+            entries.append(
                 {
                     "name": name,
                     "technique": first.facts["technique"],
@@ -185,36 +230,43 @@ def _seeds(study: Study) -> list[dict]:
                     "drop_max": max(drops),
                 }
             )
-    return found
+    return entries
 
 
-def _boards(study: Study) -> list[dict]:
+def _run_on_test(variant: Variant) -> dict[str, Any] | None:
+    quality = (variant.read("quality") or {}).get("test")
+    if not quality:
+        return None
+    fields = ("drop", "drop_low", "drop_high", "agreement")
+    return {
+        "seed": variant.facts["seed"],
+        "value": quality.get("top1"),
+        **{field: quality.get(field) for field in fields},
+    }
+
+
+def _boards(study: Study) -> list[dict[str, Any]]:
     """What other machines measured, as `edgeq import-bench` took it in."""
     from edgeq_lib.measure import remote
 
     return remote.read_boards(study)
 
 
-def _minutes(study: Study, variants: Sequence[Variant]) -> list[dict]:
-    """Seconds a stage; `training_seconds` is what the training of its variants took, which may have been in an earlier run."""
-    found, untrained = (
-        [],
-        {each for techniques in flow.EFFORT.values() for each in techniques} | {"peer"},
-    )
+def _minutes(study: Study, variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """Seconds per stage, and what the training of its variants took, perhaps in an earlier run."""
+    untrained = {"peer", *(name for techniques in flow.EFFORT.values() for name in techniques)}
+    entries = []
     for path in sorted((study.folder / "stages").glob("*.json")):
         if path.stem == study.stage:
             continue
         study.note_read(path)
-        trained = [
+        training = sum(
             variant.facts.get("seconds") or 0
             for variant in variants
             if variant.facts["stage"] == path.stem and variant.facts["technique"] not in untrained
-        ]
-        found.append(
-            {
-                "stage": path.stem,
-                "seconds": read_json(path)["seconds"],
-                "training_seconds": round(sum(trained), 1),
-            }
         )
-    return found
+        seconds = read_json(path)["seconds"]
+        entries.append(
+            {"stage": path.stem, "seconds": seconds, "training_seconds": round(training, 1)}
+        )
+    return entries

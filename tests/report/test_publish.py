@@ -2,7 +2,6 @@
 
 import json
 
-import nbformat
 import pytest
 
 from edgeq_lib import cli
@@ -59,23 +58,8 @@ def place(tmp_path, monkeypatch):
     (report / "deploy" / "README.md").write_text("# demo\n")
     (report / "deploy" / "model.tflite").write_bytes(bytes(publish.LARGEST + 1))
     (report / "deploy" / "labels.txt").write_text("a")
-    code = nbformat.v4.new_code_cell
-    cells = [
-        code(f"print('{runs()}/x', '/somewhere/assets/w.h5')", outputs=[]),
-        code(
-            "plots_data.sample_grid(x)",
-            outputs=[nbformat.v4.new_output("display_data", {"image/png": "c2VjcmV0"})],
-        ),
-        code(
-            "plots.drop_bars(rows)",
-            outputs=[nbformat.v4.new_output("display_data", {"image/png": "ZmluZQ=="})],
-        ),
-    ]
-    (runs() / "demo" / "notebooks").mkdir()
-    for name in ("01_data", "04_qat.failed"):
-        nbformat.write(
-            nbformat.v4.new_notebook(cells=cells), runs() / "demo" / "notebooks" / f"{name}.ipynb"
-        )
+    for built in ("report.html", "report.pdf"):
+        (report / built).write_text("built, not stored")
     return home
 
 
@@ -84,11 +68,10 @@ def test_publish_leaves_out_what_is_large_and_says_so(place, capsys):
     (place / "figures" / "demo" / "old.png").write_text("gone after this")
     assert cli.main(["publish", "demo"]) == 0
     folder = place / "figures" / "demo"
-    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert found == [
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert files == [
         "deploy/README.md",
         "deploy/labels.txt",
-        "notebooks/01_data.html",
         "report.md",
         "results.json",
     ]
@@ -97,37 +80,7 @@ def test_publish_leaves_out_what_is_large_and_says_so(place, capsys):
     assert "model.tflite" in capsys.readouterr().out
 
 
-def test_pages_name_no_folder_whoever_publishes(place, monkeypatch):
-    monkeypatch.delenv("EDGEQ_ASSETS")
-    path = runs() / "demo" / "notebooks" / "01_data.ipynb"
-    notebook = nbformat.read(path, 4)
-    notebook.metadata["papermill"] = {
-        "parameters": {"epochs": 3, "weights": ["/somewhere/assets/w.h5", "imagenet"]}
-    }
-    nbformat.write(notebook, path)
-    assert "/somewhere" not in publish.notebook_page(path) and "…/w.h5" in publish.notebook_page(
-        path
-    )
-
-
-def test_pages_hold_figures_but_no_photos_and_no_folders(place):
-    text = publish.notebook_page(runs() / "demo" / "notebooks" / "01_data.ipynb")
-    assert "ZmluZQ==" in text and "c2VjcmV0" not in text and "not published" in text
-    assert (
-        str(runs()) not in text
-        and "/somewhere" not in text
-        and "$EDGEQ_ASSETS/w.h5" in text
-        and "<script" not in text
-    )
-
-
-def test_a_large_notebook_is_left_out(place, monkeypatch):
-    monkeypatch.setattr(publish, "LARGEST_PAGE", 100)
-    assert any("01_data.ipynb is not published" in line for line in publish.publish_study("demo"))
-    assert not (place / "figures" / "demo" / "notebooks").exists()
-
-
-def test_the_readme_gets_one_line_a_study(place):
+def test_the_readme_gets_one_line_per_study(place):
     publish.publish_study("demo")
     text = (place / "README.md").read_text()
     assert (
@@ -147,10 +100,10 @@ def test_without_a_report_nothing_is_touched(place):
     assert not (place / "figures" / "other").exists()
 
 
-def test_what_was_made_on_stand_ins_is_never_published(place):
+def test_what_was_made_on_synthetic_data_is_never_published(place):
     path = runs() / "demo" / "report" / "results.json"
     data = {**RESULTS["data"], "form": f"{SYNTHETIC}, no photos"}
     path.write_text(json.dumps({**RESULTS, "data": data}))
-    with pytest.raises(EdgeqError, match="STAND-IN"):
+    with pytest.raises(EdgeqError, match="synthetic data, a smoke test only"):
         publish.publish_study("demo")
     assert not (place / "figures" / "demo").exists()

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeq_lib.analysis import decision
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.measure.statistics import holm, quality_record
-from edgeq_lib.plots.variants import plot_accuracy
+from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.report import render
 from edgeq_lib.report.document import blocks
 from edgeq_lib.report.export import extra_figures, results_table, write_report
-from edgeq_lib.report.results import collect
+from edgeq_lib.report.results import collect, decision_rows
 from edgeq_lib.report.text import claims, limits, recommendation_text, terminal_table
 from edgeq_lib.study import Study
 
@@ -199,7 +200,7 @@ def test_a_shelf_without_a_baseline_is_an_error(study):
 
 @pytest.fixture
 def published(results, tmp_path):
-    figures = {"accuracy": plot_accuracy(results["variants"])}
+    figures = {"drop": plot_drops(results["variants"])}
     names = write_report(results, figures, tmp_path / "figures" / "tiny")
     return tmp_path / "figures" / "tiny", names
 
@@ -213,8 +214,7 @@ def test_publish_writes_all(published, results):
         "report.md",
         "report.html",
         "report.pdf",
-        "accuracy.png",
-        "accuracy.svg",
+        "drop.png",
     }
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -222,7 +222,7 @@ def test_publish_writes_all(published, results):
 
 def test_publishing_twice_gives_the_same_bytes(published, results, tmp_path):
     folder, names = published
-    figures = {"accuracy": plot_accuracy(results["variants"])}
+    figures = {"drop": plot_drops(results["variants"])}
     write_report(copy.deepcopy(results), figures, tmp_path / "again")
     assert all(
         (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names
@@ -261,38 +261,51 @@ def test_markdown_tables_keep_their_columns(published):
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
-    assert "qat\\|1" in text and "![" in text and "](accuracy.png)" in text
+    assert "qat\\|1" in text and "![" in text and "](drop.png)" in text
 
 
 def test_sentences_are_computed(results):
     said = recommendation_text(results)
     assert said.startswith(
-        "Ship int8 (post-training quantization, 8 bits a weight, 8 an activation): "
+        "Ship int8 (post-training quantization, 8 bits per weight, 8 per activation): "
         "4.00 × smaller than float32, 0.50 × its latency, "
         "0.50 points less accurate on 200 test images"
     )
     sentences = claims(results)
-    assert (
-        "(drop 0.50 [" in sentences[0]
-        and "not distinguishable from float32 on 200 test images" in sentences[0]
-    )
-    assert (
-        f"above {results['variants'][1]['detectable_drop']:.2f} points would have been seen"
-        in sentences[0]
-    )
+    effect = f"{results['variants'][1]['detectable_drop']:.2f}"
+    assert "(drop 0.50 [" in sentences[0]
+    assert "not distinguishable from float32 on 200 test images" in sentences[0]
+    assert f"a drop above {effect} points (minimum detectable effect)" in sentences[0]
     assert sentences[1].startswith(
-        "`qat|1` is likewise not distinguishable from float32 on 200 images (drop 0.00)"
+        "`qat|1` is likewise not distinguishable from float32 on 200 images (drop 0.00"
     )
-    assert (
-        sentences[2].startswith("Less accurate than float32 beyond chance (p < 0.001")
-        and "`w4` 20.00 [" in sentences[2]
-    )
+    assert sentences[2].startswith("1 file is less accurate than float32 beyond chance (p < 0.001")
+    assert "`w4` 20.00 [" in sentences[2]
     assert "4.00 × smaller than the float32 file" in sentences[4] and "12.00 ×" in sentences[4]
     unknown = " ".join(limits(results))
-    assert (
-        "the 2 files not distinguishable" in unknown
-        and "`qat|1` and `float32` name the same class" in unknown
-    )
+    assert "the 2 files not distinguishable" in unknown
+    assert "`qat|1` and `float32` name the same class" in unknown
+    assert "a <fast> one (avx2)" in unknown
+
+
+def test_the_recommendation_can_be_computed_again_from_the_file(results):
+    read = json.loads(json.dumps(results))
+    again = decision.recommend(decision_rows(read), read["criteria"], read["answers"])
+    assert again == read["recommendation"]
+
+
+def test_code_and_machines_are_named(results):
+    assert results["code"]["version"] and "commit" in results["code"]
+    (machine,) = results["machines"]
+    assert machine["isa"] == ["avx2"] and machine["name"] == "this machine"
+    facts = dict(blocks(results, [])[-1][1])
+    assert facts["Code"].startswith("edgeq ") and "isa avx2" in facts["Machine"]
+
+
+def test_results_of_before_the_list_of_machines_are_still_shown(results):
+    old = {**results, "machine": results["machines"][0]}
+    del old["machines"], old["code"]
+    assert "a <fast> one (avx2)" in render.markdown(blocks(old, []))
 
 
 def test_the_other_ends_of_the_flow_are_in_results_and_report(results):
@@ -312,10 +325,6 @@ def test_the_other_ends_of_the_flow_are_in_results_and_report(results):
     )
     assert "| No image at all; or fewer than 8 bits wanted; or no image at all, and fewer" in text
     assert "| nothing yet |" in text
-    assert (
-        "- **Post-training quantization (PTQ)** asks for images" in text
-        and "`int8` (of `03_ptq`): drop 0.00 [" in text
-    )
     assert (
         "There are labelled training images, training possible, a target that runs integers only."
         in text
@@ -343,7 +352,7 @@ def test_what_training_learned_from_is_in_the_table(study):
 
 def test_fifteen_alike_variants_make_one_sentence(results):
     results["variants"] += [{**results["variants"][3], "name": f"v{index}"} for index in range(15)]
-    assert len(claims(results)) == 5 and "and `v14` are likewise" in claims(results)[1]
+    assert len(claims(results)) == 5 and "and 13 others are likewise" in claims(results)[1]
 
 
 def test_a_difference_that_only_the_adjustment_takes_away_is_called_that(results):
@@ -429,10 +438,10 @@ def rich(study):
             },
         )
         variant.write("cost", cost(500, 0.2, True))
-    study.figure("ladder", plot_accuracy([]), "From naive int8 to QAT.")
+    study.figure("ablation", plot_drops([]), "From naive int8 to QAT.")
     study.finish({})
-    unfinished = Study("tiny", "10_ptq_repair")
-    unfinished.figure("half", plot_accuracy([]), "A stage that broke off.")
+    unfinished = Study("tiny", "11_ptq_recovery")
+    unfinished.figure("half", plot_drops([]), "A stage that broke off.")
     return Study("tiny", "90_analysis")
 
 
@@ -491,28 +500,30 @@ def test_minutes_add_up_and_count_what_an_earlier_run_trained(rich):
 def test_figures_of_finished_stages_are_in_the_report(rich, tmp_path):
     found = collect(rich, "x", CRITERIA)
     extra = extra_figures(rich)
-    assert [figure["name"] for figure in extra] == ["ladder"]
+    assert [figure["name"] for figure in extra] == ["ablation"]
     write_report(found, {}, tmp_path / "out", extra)
     text = (tmp_path / "out" / "report.md").read_text()
     assert (
-        "![From naive int8 to QAT.](ladder.png)" in text
-        and (tmp_path / "out" / "ladder.png").exists()
+        "![From naive int8 to QAT.](ablation.png)" in text
+        and (tmp_path / "out" / "ablation.png").exists()
     )
     write_report(found, {}, tmp_path / "out")
-    assert not (tmp_path / "out" / "ladder.png").exists()
+    assert not (tmp_path / "out" / "ablation.png").exists()
 
 
 def test_boards_stand_side_by_side(results):
     results["boards"] = [
         {
-            "machine": {"name": "pi"},
+            "machine": {"name": "pi", "isa": ["asimddp"]},
             "versions": {},
             "variants": {"int8": {"latency_ratio": 0.6, "latency_ms": {"1": {"p50": 12.34}}}},
         }
     ]
     text = render.markdown(blocks(results, []))
-    assert "| Here: a <fast> one | pi |" in text and "0.60 (12.3 ms)" in text
-    assert "Latency of `int8` against float32 on other machines: 0.60 on pi." in claims(results)
+    assert "| Here: a <fast> one (avx2) | pi (asimddp) |" in text and "0.60 (12.3 ms)" in text
+    assert "Latency of `int8` against float32 on other machines: 0.60 on pi (asimddp)." in claims(
+        results
+    )
     assert "one machine" not in " ".join(limits(results))
 
 
