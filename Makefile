@@ -5,12 +5,13 @@ STUDY ?= quickstart
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NBVAL := -m pytest -q -p no:cacheprovider --import-mode=prepend --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab benchmark stand-ins lint notebooks publish lock clean
+.PHONY: help run test test-elsewhere lab site benchmark synthetic lint format notebooks publish lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(or $(PYTHON),false) -c '$(FITS)' 2>/dev/null || \
@@ -27,20 +28,33 @@ run: $(STAMP)  ## run a study: make run [STUDY=name or path.yaml]
 test: $(STAMP)  ## unit tests, then every notebook by nbval
 	@$(BIN)/python -m pytest
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
-	  EDGEQ_RUNS="$$runs" EDGEQ_PROGRESS=/dev/null $(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env \
-	  --nbval-cell-timeout 600 notebooks
+	  EDGEQ_RUNS="$$runs" EDGEQ_PROGRESS=/dev/null $(BIN)/python $(NBVAL)
+
+test-elsewhere: $(STAMP)  ## the stored notebooks once more, computed as another processor would
+	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && cp -r tools/other_processor "$$runs/ipython" && \
+	  IPYTHONDIR="$$runs/ipython" EDGEQ_RUNS="$$runs/runs" EDGEQ_PROGRESS=/dev/null $(BIN)/python $(NBVAL)
+
+lint: $(STAMP)  ## ruff, format, import contracts, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
+
+format: $(STAMP)  ## bring the code into the house's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
+site: $(STAMP)  ## build the static site from figures/ and the notebooks, in build/site
+	@$(BIN)/python tools/site.py
+
 benchmark: $(STAMP)  ## the workbook's own speed, as ratios measured in one run
 	@$(BIN)/python tools/speed.py
 
-stand-ins: $(STAMP)  ## the studies that need a network, to their end on stand-ins (long)
+synthetic: $(STAMP)  ## the studies that need a network, to their end on synthetic data (long)
 	@$(BIN)/python tools/stand_ins.py
-
-lint: $(STAMP)  ## ruff over library and tests
-	@$(BIN)/ruff check .
 
 notebooks: $(STAMP)  ## re-execute the notebooks with their defaults, and write their paired .py
 	@$(BIN)/python tools/execute.py
@@ -53,5 +67,5 @@ lock:  ## resolve the dependencies of pyproject.toml anew (needs uv)
 	  pyproject.toml -o requirements.lock
 
 clean:  ## remove environment, runs and caches; downloads in data/ stay
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

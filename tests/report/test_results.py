@@ -143,7 +143,7 @@ def test_results_hold_the_schema(results):
         "n_classes": 6,
         "image_size": [8, 8],
     }
-    assert results["versions"] == {"ai-edge-litert": "2.3.0"} and results["machine"]["cores"] == 2
+    assert results["versions"] == {"ai-edge-litert": "2.3.0"} and results["machines"][0]["cores"] == 2
 
 
 def test_every_null_has_its_reason_and_nothing_else_has(results):
