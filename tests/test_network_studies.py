@@ -15,7 +15,7 @@ import pytest
 import stand_ins
 import yaml
 
-from edgeq_lib.data import dataset, source
+from edgeq_lib.data import catalog, dataset, source
 from edgeq_lib.data.prepare import prepare
 from edgeq_lib.data.source import DOWNLOADS, SPLITS
 from edgeq_lib.files import EdgeqError
@@ -57,7 +57,7 @@ def server(made, tmp_path, monkeypatch):
     monkeypatch.delenv("EDGEQ_ASSETS", raising=False)
     monkeypatch.setenv("EDGEQ_HOME", str(tmp_path / "home"))
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    for module, table in ((source, "DOWNLOADS"), (source, "SOURCES"), (weights, "IMAGENET")):
+    for module, table in ((source, "DOWNLOADS"), (catalog, "SOURCES"), (weights, "IMAGENET")):
         monkeypatch.setattr(module, table, dict(getattr(module, table)))
     with loopback.serve(made) as running:
         monkeypatch.setenv("EDGEQ_MIRROR", running.address)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgeq_lib.study import Variant
 
 
-STANDALONE = Path(__file__).parent / "board" / "benchmark.py"
+STANDALONE = Path(__file__).with_name("standalone.py")
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 Words = Annotated[str, pydantic.Field(max_length=300)]
 

@@ -219,6 +219,15 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
     return StudyFile(path.stem, stages)
 
 
+def _refuse_old_names(
+    content: dict[str, dict[str, Any]], sections: dict[str, Notebook], path: Path
+) -> None:
+    names = [*content, *(f"{section}.{key}" for section, part in content.items() for key in part)]
+    for name in names:
+        if name in RENAMED and name not in sections:
+            raise EdgeqError(f"{path.name}: '{name}' is now {RENAMED[name]}; correct the study.")
+
+
 def _merge(
     content: dict[str, dict], overrides: dict[str, Any], sections: dict[str, Notebook]
 ) -> None:

@@ -8,12 +8,7 @@ import pytest
 from edgeq_lib.analysis import alternatives, decision, flow
 from edgeq_lib.analysis.criteria import dominated, passed, status
 from edgeq_lib.files import EdgeqError
-from edgeq_lib.report.text import (
-    ALTERNATIVES_HEAD,
-    alternatives_table,
-    branch_heading,
-    branch_lines,
-)
+from edgeq_lib.report.text import ALTERNATIVES_HEAD, alternatives_table, branch_notes
 
 CRITERIA = [{"name": "max_drop", "bound": 1.0}, {"name": "min_ratio", "bound": 3.0}]
 
@@ -480,22 +475,10 @@ def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
         ("training", "fewer"): None,
     }
     results = {"branches": branches, "validation": {"int8": {"n": 500}}}
-    lines = branch_lines(results)
-    assert (
-        "`squant_w4` (of `03_ptq`): drop 4.00 [3.50, 4.50], agrees on 95.0 %, 7.27 × smaller"
-        in lines[0]
-    )
-    assert "criteria missed: drop" in lines[0]
-    assert (
-        "`qat` (of `03_ptq`, trained on labels)" in lines[3]
-        and "Below 8 bits the shelf holds no file" in lines[3]
-    )
-    assert "below 8 bits for a target that runs 8-bit integers and 4-bit weights" in branch_heading(
-        results
-    )
-    assert "below" not in branch_heading(
-        {**results, "branches": alternatives.branches(SHELF, CRITERIA)}
-    )
+    notes = branch_notes(results)
+    assert notes["data_free"].splitlines()[-2] == "< 8 bits: squant_w4"
+    assert "drop 4.00, 7.27 × smaller, missed: drop" in notes["data_free"]
+    assert notes["training"].startswith("≥ 8 bits: qat") and "<" not in notes["training"]
 
 
 def test_agreement_can_be_asked_for_where_accuracy_on_few_images_says_little():
