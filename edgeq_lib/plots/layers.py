@@ -197,7 +197,7 @@ def plot_ablation(rungs: Sequence[Mapping[str, Any]]) -> Figure:
             Line2D([], [], color=colour_of(name), marker="o", linestyle="", label=label)
             for name, label in (
                 ("ptq", "quantizer's defaults"),
-                ("ptq_repair", "repaired, int8"),
+                ("ptq_recovery", "repaired, int8"),
                 ("low_bit", "low bits"),
                 ("data_free", "without data"),
                 ("mixed_precision", "some layers float32"),

@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 COLOURS = {
     "baseline": "#333333",
     "ptq": "#0072B2",
-    "ptq_repair": "#56B4E9",
+    "ptq_recovery": "#56B4E9",
     "qat": "#D55E00",
     "data_free": "#009E73",
     "low_bit": "#CC79A7",
@@ -35,7 +35,7 @@ COLOURS = {
 MARKERS = {
     "baseline": "s",
     "ptq": "o",
-    "ptq_repair": "p",
+    "ptq_recovery": "p",
     "qat": "D",
     "data_free": "^",
     "low_bit": "v",

@@ -24,7 +24,7 @@ from edgeq_lib.plots.variants import (
 
 TECHNIQUES = [
     "ptq",
-    "ptq_repair",
+    "ptq_recovery",
     "qat",
     "data_free",
     "low_bit",

@@ -273,7 +273,7 @@ def test_figures_show_what_they_are_given(case):
             ),
             "chosen": name == "b",
         }
-        for name, technique in (("a", "ptq"), ("b", "ptq_repair"), ("c", "qat"))
+        for name, technique in (("a", "ptq"), ("b", "ptq_recovery"), ("c", "qat"))
     ]
     figure = plot_ablation(rungs)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b ←", "c"]
