@@ -38,6 +38,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from edgeq_lib.analysis import pareto
 from edgeq_lib.analysis.tables import compare_table, variants_table
 from edgeq_lib.compress.quantize import calibration, layerwise_rounding, low_bit, mixed_precision, qat, qat_export, quantized_weights
 from edgeq_lib.compress.quantize.bias_correction import correct_if_better
@@ -221,9 +222,7 @@ pd.DataFrame(found).T
 # is better by the same rule.
 
 # %%
-order = sorted(found, key=lambda label: found[label][size])
-front = [label for place, label in enumerate(order, 1)
-         if most_faithful({each: found[each] for each in order[:place]}) == label]
+front = pareto.front({label: (figures[size], (-figures["agreement"], -figures["snr"])) for label, figures in found.items()})
 mixed = [label for label in front if label.startswith("mix")]
 uniformly = most_faithful({label: figures for label, figures in found.items() if not label.startswith("mix")})
 
