@@ -1,5 +1,4 @@
-"""What the decision flow holds besides its recommendation: the best file of each branch, and what
-other answers would ship.
+"""The alternatives to a recommendation: the best file of each branch, and what others would ship.
 
 Computed from the same rows and by the same rule as the recommendation.
 """
@@ -98,7 +97,7 @@ def branches(
 
 
 def _situations(answers: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """Eight situations at most: in words, the answers that differ, and whether 8 bits are too many."""
+    """Eight situations at most: words, the answers that differ, and whether 8 bits are too many."""
     yield "as answered", {}, False
     for answer, text in flow.ANSWERS["images"].items():
         if answer != answers["images"]:

@@ -1,6 +1,6 @@
-"""The criteria of a study, and how a variant stands to them: met, missed and by how much, dominated by another.
+"""The criteria of a study, and how a variant stands to them: met, missed, by how much.
 
-Rows are rows of the results table; whose images their accuracies come from is the caller's business.
+Rows are rows of the results table; which split their accuracies come from is up to the caller.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ HIGH = {"max_drop": "drop_high", "max_latency_ratio": "latency_ratio_high"}
 
 
 def value_of(row: Row, name: str) -> Any:
-    """Return the figure of a row that the criterion `name` bounds; None where it was not measured."""
+    """Return the figure that criterion `name` bounds; None where it was not measured."""
     if row["technique"] == "baseline" and name in ("max_drop", "min_agreement"):
         return 0.0 if name == "max_drop" else 100.0
     return row.get(FIELDS[name])
 
 
 def meets(row: Row, criterion: Mapping[str, Any]) -> bool | None:
-    """Tell whether a row meets one criterion by the point estimate; None where the figure was not measured."""
+    """Tell whether a row meets a criterion by the point estimate; None where not measured."""
     name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
     if name == "device":
         return (value or {}).get(bound)
@@ -40,14 +40,14 @@ def meets(row: Row, criterion: Mapping[str, Any]) -> bool | None:
 
 
 def passed(row: Row, criteria: Criteria) -> dict[str, bool | None]:
-    """Tell which criteria a row meets, by the point estimate; None where the figure was not measured."""
+    """Tell which criteria a row meets by the point estimate; None where not measured."""
     return {criterion["name"]: meets(row, criterion) for criterion in criteria}
 
 
 def status(row: Row, criteria: Criteria) -> dict[str, str]:
     """Say `met`, `met within noise`, `missed` or `not measured` of each criterion.
 
-    "met" without reserve is said only when the upper end of the interval is below the bound as well.
+    "met" without reserve is said only when the upper end of the interval is below the bound too.
     """
     words = {None: "not measured", False: "missed", True: "met"}
     standing = {name: words[met] for name, met in passed(row, criteria).items()}
@@ -87,7 +87,7 @@ def dominated(rows: Sequence[Row], fields: Sequence[int] = (0, 1, 2)) -> dict[st
 
 
 def excess(row: Row, criteria: Criteria) -> float:
-    """Return how far a row is from its criteria, as a sum of relative distances; 0 when it meets all of them."""
+    """Return how far a row is from its criteria: a sum of relative distances, 0 if it meets all."""
     total = 0.0
     for criterion in criteria:
         name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])

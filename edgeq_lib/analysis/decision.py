@@ -1,6 +1,16 @@
-"""Which variant to ship: the study's criteria, the decision flow as data, and the recommendation that follows.
+"""Which variant to ship: the recommendation that follows from criteria and decision flow.
 
-Everything here is decided on rows whose accuracies come from the validation split; the caller sees to that.
+1. The answers leave some variants (`flow.runs`, `flow.needs_images`, `flow.needs_labels`).
+2. Of these the ones that meet every criterion by the point estimate go on; fewer than 8 bits only
+   where no file of 8 or more does.
+3. The simplest technique is taken that has one of them, unless validation can tell, at 95 %, that a
+   costlier one is more accurate.
+4. Within it the one-standard-error rule chooses (Breiman et al., Classification and Regression
+   Trees, 1984): the smallest of those that come within one standard error of the most accurate.
+5. Where nothing compressed meets all criteria: float32 if it does, else what comes nearest.
+
+Everything is decided on rows whose accuracies come from the validation split; the caller sees to
+that.
 """
 
 from __future__ import annotations
@@ -67,8 +77,10 @@ def _names(rows: Iterable[Row], limit: int = 4) -> str:
 
 
 def _alike(pool: Sequence[Row], errors: float) -> list[Row]:
-    """The most accurate of a pool, and those whose drop is at most `errors` of their own standard
-    errors above its drop."""
+    """The most accurate of a pool, and those that come within `errors` standard errors of it.
+
+    The standard error is the other's own.
+    """
     best = min(pool, key=_accurate)
     return [
         row for row in pool if row is best or costs(row)[0] - errors * _error(row) <= costs(best)[0]
@@ -87,7 +99,7 @@ def _error(row: Row) -> float:
 def _choose(pool: list[Row], reasons: list[str]) -> tuple[Row, dict[str, str]]:
     """The smallest of those within one standard error of the most accurate, then the fastest.
 
-    This is the one-standard-error rule of Breiman et al. (Classification and Regression Trees, 1984).
+    This is the one-standard-error rule, see the module.
     """
     dominators = dominated(pool)
     rejected = {
@@ -133,8 +145,9 @@ def _judge(row: Row, criteria: Criteria) -> list[str]:
     if row["drop"] is not None:
         verb, mark = "loses" if row["drop"] >= 0 else "gains", marks.get("max_drop", "")
         sentences.append(
-            f"{row['name']} {verb} {abs(row['drop']):.2f} points of accuracy on {row['n']} validation images; "
-            f"95 % interval of the drop {row['drop_low']:.2f} to {row['drop_high']:.2f}{mark}."
+            f"{row['name']} {verb} {abs(row['drop']):.2f} points of accuracy on {row['n']} "
+            f"validation images; 95 % interval of the drop {row['drop_low']:.2f} to "
+            f"{row['drop_high']:.2f}{mark}."
         )
     if row["agreement"] is not None:
         sentences.append(
@@ -143,11 +156,13 @@ def _judge(row: Row, criteria: Criteria) -> list[str]:
         )
     if row["ratio"] is not None:
         sentences.append(
-            f"Its file is {row['ratio']:.2f} times smaller than float32's{marks.get('min_ratio', '')}."
+            f"Its file is {row['ratio']:.2f} times smaller than float32's"
+            f"{marks.get('min_ratio', '')}."
         )
     if row["latency_ratio"] is not None:
         sentences.append(
-            f"It takes {row['latency_ratio']:.2f} of float32's time{marks.get('max_latency_ratio', '')}."
+            f"It takes {row['latency_ratio']:.2f} of float32's time"
+            f"{marks.get('max_latency_ratio', '')}."
         )
     if "device" in standing:
         fit = {"met": "fits", "missed": "does not fit"}.get(
@@ -182,76 +197,73 @@ def _sort_out(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[list[Row
 def _bits(
     meeting: list[Row], usable: list[Row], criteria: Criteria, reasons: list[str]
 ) -> tuple[str, list[Row]]:
-    """How many bits per weight the flow allows, as FLOW answers it, and the variants that have them.
+    """How many bits per weight the flow allows, as FLOW answers it, and the variants with them.
 
     Fewer than 8 only where no file of 8 or more meets every criterion.
     """
     eight = [row for row in meeting if flow.eight_bits(row)]
     fewer = [row for row in meeting if row not in eight]
     if eight:
+        reason = "A file with 8 bits per weight or more meets every criterion, so fewer are not "
+        reason += "called for."
         small = min(fewer, key=lambda row: (costs(row)[1], *costs(row), row["name"]), default=None)
-        spare = small and small["ratio"] and costs(small)[1] < min(costs(row)[1] for row in eight)
-        reasons.append(
-            "A file with 8 bits per weight or more meets every criterion, so fewer are not called for."
-            + (
-                f" {small['name']}, with fewer, meets them too and is {small['ratio']:.2f} times smaller than float32: a larger "
-                "min_ratio would ask for it."
-                if spare
-                else ""
+        if small and small["ratio"] and costs(small)[1] < min(costs(row)[1] for row in eight):
+            reason += (
+                f" {small['name']}, with fewer, meets them too and is {small['ratio']:.2f} times "
+                "smaller than float32: a larger min_ratio would ask for it."
             )
-        )
+        reasons.append(reason)
         return "8 or more", eight
+    if not fewer:
+        return "none", []
+    reason = "No file with 8 bits per weight or more meets every criterion"
     larger = [row for row in usable if flow.eight_bits(row) and row["technique"] != "baseline"]
-    if fewer:
-        near = nearest(larger, criteria) if larger else None
-        reasons.append(
-            "No file with 8 bits per weight or more meets every criterion"
-            + (
-                f" ({near['name']} comes nearest and misses {' and '.join(misses(near, criteria))})"
-                if near
-                else ""
-            )
-            + f"; with fewer, {_names(fewer)} {'does' if len(fewer) == 1 else 'do'}."
-        )
-    return "fewer" if fewer else "none", fewer
+    if larger:
+        near = nearest(larger, criteria)
+        missed = " and ".join(misses(near, criteria))
+        reason += f" ({near['name']} comes nearest and misses {missed})"
+    verb = "does" if len(fewer) == 1 else "do"
+    reasons.append(f"{reason}; with fewer, {_names(fewer)} {verb}.")
+    return "fewer", fewer
 
 
 def _walk(
     pool: list[Row], bits: str, answers: Mapping[str, Any], reasons: list[str]
 ) -> tuple[list[Row], list[list[Any]]]:
-    """The variants at the leaf where the flow arrives, and the way there as pairs of node and answer.
+    """The variants at the leaf where the flow arrives, and the pairs of node and answer up to it.
 
-    A step is enough when one of its variants meets every criterion and validation cannot tell, at 95 %, that a costlier one
-    is more accurate.
+    A technique is enough when one of its variants meets every criterion and validation cannot tell,
+    at 95 %, that a costlier one is more accurate.
     """
     path: list[list[Any]] = [["kernels", answers["kernels"]], ["images", answers["images"]]]
     free = answers["images"] == "none"
-    path += (
-        [["free_bits", bits]]
-        if free
-        else [["retraining", "yes" if answers["retraining"] else "no"], ["bits", bits]]
-    )
+    if free:
+        path.append(["free_bits", bits])
+    else:
+        path += [["retraining", "yes" if answers["retraining"] else "no"], ["bits", bits]]
     if bits == "none":
         return [], [*path, ["nearest", None]]
     if free:
         return pool, [*path, ["data_free", None]]
     alike = _alike(pool, TELL)
-    for step in ("ptq", "recovery"):
-        own, enough = ([row for row in rows if flow.effort(row) == step] for rows in (pool, alike))
-        path.append([f"{step}_enough", "yes" if enough else "no"])
+    for level, words in EFFORT_WORDS.items():
+        own = [row for row in pool if flow.effort(row) == level]
+        enough = any(flow.effort(row) == level for row in alike)
+        path.append([f"{level}_enough", "yes" if enough else "no"])
         if enough:
             reasons.append(
-                f"{EFFORT_WORDS[step]} meets every criterion on validation ({_names(own)}), and validation cannot "
-                "tell that anything costlier is more accurate."
+                f"{words} meets every criterion on validation ({_names(own)}), and validation "
+                "cannot tell that anything costlier is more accurate."
             )
-            return own, [*path, [step, None]]
-        reasons.append(
-            f"{EFFORT_WORDS[step]} meets every criterion ({_names(own)}), but validation can tell that a costlier "
-            "technique is more accurate."
-            if own
-            else f"{EFFORT_WORDS[step]} {'has no variant that meets' if step != 'ptq' else 'does not meet'} every criterion "
-            "on validation."
-        )
+            return own, [*path, [level, None]]
+        if own:
+            reasons.append(
+                f"{words} meets every criterion ({_names(own)}), but validation can tell that a "
+                "costlier technique is more accurate."
+            )
+        else:
+            verb = "does not meet" if level == "ptq" else "has no variant that meets"
+            reasons.append(f"{words} {verb} every criterion on validation.")
     own = [row for row in pool if flow.effort(row) == "training"]
     reasons.append(f"Training meets every criterion on validation ({_names(own)}).")
     return own, [*path, ["training", None]]
@@ -309,17 +321,15 @@ def _fall_back(
     """What is left to ship where no compressed variant meets every criterion."""
     if meeting:
         name = meeting[0]["name"]
-        reasons.append(
-            f"Nothing that compresses {name} meets every criterion, {name} itself does."
-        )
+        reasons.append(f"Nothing that compresses {name} meets every criterion, {name} itself does.")
         return meeting[0]
     if not usable:
         reasons.append("No variant on the shelf is left to ship.")
         return None
     chosen = nearest(usable, criteria)
     reasons.append(
-        f"No variant meets every criterion on validation; {chosen['name']} comes nearest and misses "
-        f"{' and '.join(misses(chosen, criteria))}."
+        f"No variant meets every criterion on validation; {chosen['name']} comes nearest and "
+        f"misses {' and '.join(misses(chosen, criteria))}."
     )
     return chosen
 

@@ -8,7 +8,8 @@ from edgeq_lib.analysis import techniques
 from edgeq_lib.analysis.rows import Row
 
 TECHNIQUES = {technique.name: technique.words for technique in techniques.TABLE}
-# From the least to the most that a technique asks of its user; what is not named, or was trained, asks for training.
+# From the least to the most that a technique asks of its user; what is not named, or was trained,
+# asks for training.
 EFFORT = {
     level: tuple(technique.name for technique in techniques.TABLE if technique.effort == level)
     for level in ("ptq", "recovery")
@@ -20,7 +21,7 @@ KERNELS = {
     "int4": "8-bit integers and 4-bit weights only",
     "int8": "8-bit integers only",
 }
-# What each answer is called in a sentence; of each question, the first answer holds where none was given.
+# What each answer is called in a sentence; the first of a question holds where none was given.
 ANSWERS: dict[str, dict[Any, str]] = {
     "kernels": {name: f"a target that runs {what}" for name, what in KERNELS.items()},
     "images": {
@@ -30,9 +31,10 @@ ANSWERS: dict[str, dict[Any, str]] = {
     },
     "retraining": {True: "training possible", False: "training not possible"},
 }
+BITS = {"8 or more": "≥ 8 bits", "fewer": "< 8 bits"}  # answers on bits, where room is scarce
 FEWEST = {"int4": 4, "int8": 8}  # bits per weight that such kernels take, activations of 8 at most
-# `at` is where a node is drawn (column, row), `next` what follows which answer. The first three are asked of the user, the
-# others of the files.
+# `at` is where a node is drawn (column, row), `next` what follows which answer. The first three are
+# asked of the user, the others of the files.
 FLOW: dict[str, dict[str, Any]] = {
     "kernels": {
         "at": (0, 0),
@@ -104,7 +106,9 @@ def eight_bits(row: Row) -> bool:
 
 def effort(row: Row) -> str:
     """Return what a file asked of its maker: ptq, recovery or training."""
-    named = next((level for level, names in EFFORT.items() if row["technique"] in names), "training")
+    named = next(
+        (level for level, names in EFFORT.items() if row["technique"] in names), "training"
+    )
     return "training" if row["trained"] else named
 
 
@@ -116,5 +120,5 @@ def needs_images(row: Row) -> bool:
 
 
 def needs_labels(row: Row) -> bool:
-    """Tell whether a file was trained on labels; training that names no target is taken to have been."""
+    """Tell whether a file was trained on labels, as is taken for granted if nothing is said."""
     return effort(row) == "training" and row["trained"] != "outputs"

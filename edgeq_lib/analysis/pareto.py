@@ -1,4 +1,4 @@
-"""The Pareto front: which of several candidates no other one beats, every cost counted, less being better."""
+"""The Pareto front: the candidates that no other one beats, less of every cost being better."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 def dominators(costs: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     """Name for each dominated candidate one that dominates it.
 
-    A candidate dominates another if none of its costs is larger and one is smaller. Candidates of equal costs do not
-    dominate each other.
+    A candidate dominates another if none of its costs is larger and one is smaller. Candidates of
+    equal costs do not dominate each other.
 
     Args:
-        costs: Name to costs, as many for each, in the same order; anything that compares, a tuple being compared
-            entry by entry.
+        costs: Name to costs, as many for each, in the same order; anything that compares, a tuple
+            being compared entry by entry.
 
     Returns:
         Name to the first name in `costs` that dominates it; what stands on the front is missing.
@@ -37,4 +37,6 @@ def front(costs: Mapping[str, Sequence[Any]]) -> list[str]:
         costs: As in `dominators`.
     """
     dominated = dominators(costs)
-    return sorted((name for name in costs if name not in dominated), key=lambda name: costs[name][0])
+    return sorted(
+        (name for name in costs if name not in dominated), key=lambda name: costs[name][0]
+    )

@@ -1,7 +1,7 @@
-"""A variant's row of the results table: its fields, and how it is put together from the variant's records.
+"""A variant's row of the results table: its fields, and how records are put together to it.
 
-`Row` is what functions take that only read some fields; `ResultRow` is the whole row as results.json holds it, and
-`check_row` and `check_results` hold a row or a whole table against it before it is written.
+`Row` is what functions take that only read some fields. `ResultRow` is the whole row as
+results.json holds it; `check_row` and `check_results` check a row or a table before it is written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class WorstClass(TypedDict):
 
 
 class LatencyRatio(TypedDict):
-    """Latency as a ratio to float32 at one number of threads, interleaved, with its spread over rounds."""
+    """Latency as a ratio to float32, interleaved with it, with its spread over rounds."""
 
     ratio: float
     ratio_low: float
@@ -47,7 +47,11 @@ class Latency(TypedDict):
 
 
 class ResultRow(TypedDict):
-    """One variant in results.json; rates and drops in percent points, what was not measured is None and has its `why`."""
+    """One variant in results.json.
+
+    Rates and drops are in percent and percentage points. What was not measured is None and has its
+    `why`.
+    """
 
     name: str
     kind: Literal["variant", "peer", "repeat"]
@@ -56,7 +60,9 @@ class ResultRow(TypedDict):
     engine: str
     parent: str | None
     seed: int | None
-    trained: NotRequired[Literal["labels", "outputs"] | None]  # results of version 0.1.0 may lack it
+    trained: NotRequired[
+        Literal["labels", "outputs"] | None
+    ]  # results of version 0.1.0 may lack it
     stage: NotRequired[str]  # results of version 0.1.0 may lack it
     sha256: str
     weight_bits: float | None
@@ -159,7 +165,8 @@ def as_row(
         quality: Its record of quality on one split, or None.
         cost: Its record of the benchmark, or None.
         base_bytes: Bytes of the float32 file, which `ratio` compares with.
-        checkpoint_bytes: Bytes of a training checkpoint with optimizer state, which `checkpoint_ratio` compares with.
+        checkpoint_bytes: Bytes of a training checkpoint with optimizer state, which
+            `checkpoint_ratio` compares with.
 
     Returns:
         A dictionary with the fields of `ResultRow`.
@@ -228,8 +235,9 @@ def check_row(row: Row) -> None:
         field = ".".join(str(part) for part in first["loc"])
         problem = first["msg"][:1].lower() + first["msg"][1:]
         raise EdgeqError(
-            f"The row of '{row.get('name', '?')}' cannot be written to results.json: the field '{field}' is wrong "
-            f"({problem}); correct what writes it, or the table of fields in edgeq_lib/analysis/rows.py."
+            f"The row of '{row.get('name', '?')}' cannot be written to results.json: the field "
+            f"'{field}' is wrong ({problem}); correct what writes it, or the list of fields in "
+            "edgeq_lib/analysis/rows.py."
         ) from error
 
 
@@ -248,10 +256,11 @@ def check_results(results: Mapping[str, Any]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise EdgeqError(
-            f"The field 'name' of results.json names '{repeated[0]}' twice; each variant needs a name of its own."
+            f"The field 'name' of results.json names '{repeated[0]}' twice; each variant needs a "
+            "name of its own."
         )
     if results["baseline"] not in names:
         raise EdgeqError(
-            f"The field 'baseline' of results.json names '{results['baseline']}', which is none of its variants; "
-            "name the row that the others are compared with."
+            f"The field 'baseline' of results.json names '{results['baseline']}', which is none of "
+            "its variants; name the row that the others are compared with."
         )

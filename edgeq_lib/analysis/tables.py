@@ -13,7 +13,6 @@ from edgeq_lib.measure.statistics import correctness, paired
 from edgeq_lib.study import Variant
 from edgeq_lib.tflite.inspect import inspect_file, sizes
 
-
 DECIMALS = {
     "weight bits": 1,
     "activation bits": 1,

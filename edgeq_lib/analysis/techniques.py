@@ -42,7 +42,9 @@ TABLE = (
     Technique("mixed_precision", "mixed", "mixed precision", "#E69F00", "P", "recovery", IMAGES),
     Technique("peer", "published peer", "published peer", "#888888", "*", None, "nothing"),
     Technique("pruning", "pruning", "pruning", "#882255", "h", "training", TRAIN),
-    Technique("distillation", "distilled", "knowledge distillation", "#44AA99", "<", "training", TEACHER),
+    Technique(
+        "distillation", "distilled", "knowledge distillation", "#44AA99", "<", "training", TEACHER
+    ),
     Technique("low_rank", "low rank", "low-rank factorization", "#117733", ">", "training", TRAIN),
     Technique("search", "search", "architecture search", "#AA4499", "d", "training", MANY),
     Technique("clustering", "clustering", "weight clustering", "#999933", "H", "training", TRAIN),

@@ -1,5 +1,4 @@
-"""Figures of the data and of training: how many images per class, what they look like, how loss and
-accuracy went.
+"""Figures of the data and of training: images per class, samples, learning curves.
 
 Each function returns a matplotlib Figure.
 """
@@ -50,7 +49,11 @@ def _balance_bars(splits: Mapping[str, Sequence[int]], classes: Sequence[str]) -
     thickness, handles = 0.8 / len(splits), []
     for index, (name, counts) in enumerate(splits.items()):
         positions = np.arange(len(classes)) + (index - (len(splits) - 1) / 2) * thickness
-        look = {"color": SHADES[index % 4], "linewidth": 0, "label": f"{name} ({sum(counts):,})"}
+        look: dict[str, Any] = {
+            "color": SHADES[index % 4],
+            "linewidth": 0,
+            "label": f"{name} ({sum(counts):,})",
+        }
         draw = axes.barh if across else axes.bar
         handles.append(draw(positions, counts, thickness, **look))
     if across:
@@ -109,12 +112,14 @@ def plot_learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """
     figure = Picture(figsize=(WIDTH, 2.9), layout="constrained")
     panels = figure.subplots(1, 2)
-    for axes, key, title in zip(
-        panels, ("loss", "accuracy"), ("Loss", "Accuracy, %"), strict=True
-    ):
+    for axes, key, title in zip(panels, ("loss", "accuracy"), ("Loss", "Accuracy, %"), strict=True):
         scale = 100 if key == "accuracy" else 1
         train, validation = (_series(history, name, scale) for name in (key, f"val_{key}"))
-        few = {"marker": "o" if len(history) < 4 else "", "markersize": 4, "linewidth": 1.6}
+        few: dict[str, Any] = {
+            "marker": "o" if len(history) < 4 else "",
+            "markersize": 4,
+            "linewidth": 1.6,
+        }
         axes.plot(train, linestyle=(0, (4, 2)), color=FAINT, label="train", **few)
         axes.plot(validation, color=TAKEN, label="validation", **few)
         best = best_epoch(history)

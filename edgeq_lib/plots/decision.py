@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from edgeq_lib.analysis.flow import BITS
 from edgeq_lib.plots.style import FAINT, MUTED, TAKEN, TEXT, new_figure, styled
 
 Point = tuple[float, float]
 BOX, PITCH = (1.45, 0.58), (2.35, 1.0)  # width and height of a box, and from box to box
-WORDS = {"8 or more": "≥ 8 bits", "fewer": "< 8 bits"}  # answers of the flow, as arrows say them
 
 
 @styled
@@ -39,7 +39,7 @@ def plot_decision_flow(
     for name, node in flow.items():
         taken = name in answers
         _draw_box(axes, centres[name], node["text"], taken, leaf="next" not in node)
-        if name in (notes or {}):
+        if notes and name in notes:
             _draw_note(axes, centres[name], notes[name], taken, node["at"][0] == columns)
         by_target: dict[str, list[str]] = {}
         for answer, target in node.get("next", {}).items():
@@ -47,9 +47,9 @@ def plot_decision_flow(
         for target, labels in by_target.items():
             went = answers.get(name) in labels and target in answers
             below = centres[name][0] == centres[target][0]
-            shown = [WORDS.get(label, label) for label in labels]
+            shown = [BITS.get(label, label) for label in labels]
             text = (
-                WORDS.get(answers[name], answers[name])
+                BITS.get(answers[name], answers[name])
                 if went
                 else (" / " if below else " /\n").join(shown)
             )

@@ -36,12 +36,13 @@ def place_labels(
     )
     textalloc.allocate(
         axes,
-        *labelled,
+        labelled[0],
+        labelled[1],
         list(texts),
         x_scatter=blocked[0],
         y_scatter=blocked[1],
-        x_lines=[corners[0]] if line else None,
-        y_lines=[corners[1]] if line else None,
+        x_lines=[corners[0]] if line else [],
+        y_lines=[corners[1]] if line else [],
         textsize=8,
         textcolor=TEXT,
         linecolor=MUTED,

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from edgeq_lib.plots.labels import place_labels
 from edgeq_lib.plots.style import (
     DASHED,
     DOTS,
@@ -21,6 +22,7 @@ from edgeq_lib.plots.style import (
     TEXT,
     WIDTH,
     Picture,
+    collapse_limit,
     colour_of,
     interval_rows,
     label_rows,
@@ -30,7 +32,6 @@ from edgeq_lib.plots.style import (
     new_figure,
     styled,
     technique_handles,
-    well_apart,
 )
 
 
@@ -41,7 +42,7 @@ def plot_activation_ranges(
     bounds: Mapping[str, tuple[np.ndarray, np.ndarray]],
     limit: int = 20,
 ) -> Figure:
-    """Draw how far the ranges of the farthest tensors reach, in standard deviations of their values.
+    """Draw how far tensors reach, in standard deviations of their values; the farthest only.
 
     There the scales of int8 are coarse, or much is cut off. A row per tensor, the farthest first by
     the first summary; a marker per summary, joined by a line.
@@ -60,23 +61,21 @@ def plot_activation_ranges(
     first = next(iter(reaches.values()))
     farthest = np.argsort(-first, kind="stable")[:limit]
     figure, axes = new_figure(1.4 + 0.2 * len(farthest))
+    axes.set_xscale("log")
     shown = np.array([reach[farthest] for reach in reaches.values()])
     rows = np.arange(len(farthest))
     axes.hlines(rows, shown.min(axis=0), shown.max(axis=0), color="#cccccc", linewidth=1.2)
-    handles = [
-        axes.plot(values, rows, dot, color=shade, markersize=5, label=label.replace("_", " "))[0]
-        for (label, values), shade, dot in zip(
-            zip(reaches, shown, strict=True), SHADES, DOTS, strict=False
-        )
-    ]
+    handles = []
+    for label, values, shade, dot in zip(reaches, shown, SHADES, DOTS, strict=False):
+        look: dict[str, Any] = {"color": shade, "markersize": 5, "label": label.replace("_", " ")}
+        handles += axes.plot(values, rows, dot, **look)
     label_rows(axes, [names[index] for index in farthest])
     axes.tick_params(axis="y", labelsize=7.5)
-    _plain_log_axis(axes.xaxis)
-    which = "all" if len(farthest) == len(names) else f"the {len(farthest)} farthest of"
+    which = "" if len(farthest) == len(names) else f"the {len(farthest)} farthest of "
     axes.set(
-        xscale="log",
+        xlim=(shown.min() / 1.3, shown.max() * 1.3),
         xlabel="Reach of the range, standard deviations (log scale)",
-        title=f"Activation ranges: {which} {len(names)} tensors",
+        title=f"Activation ranges: {which}{len(names)} tensors",
     )
     _plain_log_axis(axes.xaxis)
     legend_below(figure, handles, 4)
@@ -109,15 +108,6 @@ def plot_signal_to_noise(
         at = np.flatnonzero(np.array(kinds) == kind)
         label = kind.lower().replace("_", " ")
         handles += axes.plot(at, decibels[at], dot, color=shade, markersize=4, label=label)
-    for index in well_apart(np.argsort(decibels, kind="stable").tolist(), marked):
-        axes.annotate(
-            names[index],
-            (index, decibels[index]),
-            xytext=(-3, -8),
-            textcoords="offset points",
-            fontsize=7.5,
-            ha="right" if index > 0.3 * len(names) else "left",
-        )
     axes.margins(y=0.14)
     axes.set(
         xlabel="Tensor, in the order of the graph",
@@ -125,6 +115,9 @@ def plot_signal_to_noise(
         title="Signal-to-noise ratio of int8 by tensor",
     )
     legend_below(figure, handles, 5)
+    noisiest = np.argsort(decibels, kind="stable")[:marked]
+    points = list(enumerate(decibels.tolist()))
+    place_labels(axes, [points[i] for i in noisiest], [names[i] for i in noisiest], points, [])
     return figure
 
 
@@ -179,7 +172,7 @@ def plot_calibration_sizes(
 
 @styled
 def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw what each row of an ablation loses against float32 on the same images, and how it agrees.
+    """Draw what each row of an ablation loses against float32, and how often it agrees.
 
     Args:
         steps: The rows, the first at the top: rung (its name), technique, drop, drop_low,
@@ -188,6 +181,7 @@ def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
     rows = [{**row, "name": f"{row['rung']} ←" if row["chosen"] else row["rung"]} for row in steps]
     figure = Picture(figsize=(WIDTH, 1.25 + 0.26 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    figure.set_layout_engine("constrained", wspace=0.07)
     interval_rows(left, rows, ("drop", "drop_low", "drop_high"))
     left.axvline(0, color=TEXT, linewidth=1, linestyle=DASHED, zorder=1, gid="baseline")
     label_rows(left, [row["name"] for row in rows])
@@ -195,7 +189,7 @@ def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
         label.set_fontweight("bold" if row["chosen"] else "normal")
     left.set(
         xlabel="Accuracy lost, points (95 % interval, paired)",
-        title=f"Ablation on {rows[0]['n']:,} validation images",
+        title=f"Ablation, n = {rows[0]['n']:,}",
     )
     _agreement_rows(right, rows)
     legend_below(figure, technique_handles(rows), 6)
@@ -204,12 +198,14 @@ def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _agreement_rows(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     """A marker per row on a thin line from the left, and its figure in a column at the right."""
-    lowest = min(row["agreement"] for row in rows)
-    left = lowest - 0.12 * max(100 - lowest, 0.5)
+    missed = [100 - row["agreement"] for row in rows]
+    limit = collapse_limit(missed)
+    left = 100 - 1.12 * max(0.5, *(figure for figure in missed if figure <= limit))
     for index, row in enumerate(rows):
-        axes.plot([left, row["agreement"]], [index, index], color="#cccccc", linewidth=1, zorder=1)
+        shown = max(row["agreement"], left)  # what collapsed stands at the edge
+        axes.plot([left, shown], [index, index], color="#cccccc", linewidth=1, zorder=1)
         axes.plot(
-            row["agreement"],
+            shown,
             index,
             marker=marker_of(row["technique"]),
             color=colour_of(row["technique"]),

@@ -45,7 +45,7 @@ RING: dict[str, Any] = {
     "clip_on": False,
     "zorder": 5,
 }
-BAND = {"color": "#333333", "alpha": 0.08, "linewidth": 0}
+BAND: dict[str, Any] = {"color": "#333333", "alpha": 0.08, "linewidth": 0}
 AXES = {
     "bytes": ("Accuracy vs. file size", "File size"),
     "latency_ratio": ("Accuracy vs. latency", "Latency, ratio to float32 at one thread"),

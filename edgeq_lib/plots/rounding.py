@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, FuncFormatter, NullLocator
 
 from edgeq_lib.analysis import pareto
+from edgeq_lib.plots.labels import place_labels
 from edgeq_lib.plots.style import (
     DASHED,
     DOTS,
@@ -26,11 +27,10 @@ from edgeq_lib.plots.style import (
     legend_below,
     new_figure,
     styled,
-    well_apart,
 )
 
 BITS = {8: "#0072B2", 6: "#44AA99", 4: "#56B4E9", 3: "#F0E442", 2: "#E69F00"}
-DECADES = 4  # of noise that are drawn below the decade of the largest
+DECADES = 4  # of noise that are drawn below the decade of the largest, at most
 KINDS = {  # of mixes: colour, marker, words
     "programme": (colour_of("mixed_precision"), "P", "integer linear program"),
     "greedy": ("#666666", "s", "greedy"),
@@ -136,7 +136,7 @@ def plot_methods_by_bits(rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure, axes = new_figure(3.3)
     methods = len({row["method"] for row in rows})
     base = _baseline_line(axes, 100.0)
-    handles = _lines_by_bits(axes, rows, "method", "agreement", 0.5 / max(methods, 1))
+    handles = _lines_by_bits(axes, rows, "method", "agreement", 0.3 / max(methods, 1))
     lowest = min((row["agreement"] for row in rows), default=0.0)
     axes.set_ylim(max(0.0, lowest - 0.08 * (100 - lowest) - 0.2), 100 + 0.05 * (100 - lowest) + 0.1)
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -163,7 +163,7 @@ def plot_bit_allocation(
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     widths = {bits for row in layers for bits in row["noise"]}
     used = sorted(widths | {bits for mix in mixes.values() for bits in mix})
-    _draw_noise(above, layers, [bits for bits in used if bits < 8], marked)
+    points = _draw_noise(above, layers, [bits for bits in used if bits < 8])
     below.pcolormesh(
         np.arange(len(layers) + 1) - 0.5,
         np.arange(len(mixes) + 1) - 0.5,
@@ -176,42 +176,52 @@ def plot_bit_allocation(
     below.set_yticks(range(len(mixes)), list(mixes), fontsize=7.5)
     below.invert_yaxis()
     below.grid(visible=False)
-    below.set(xlabel="Layer, in the order of the graph", ylabel="Budget of weights")
+    below.set(xlabel="Layer, in the order of the graph", ylabel="Budget")
     handles = [Patch(color=BITS[bits], label=f"{bits} bits") for bits in reversed(used)]
     legend_below(figure, handles, 6)
+    loudest: dict[float, float] = {}
+    for layer, noise in points:
+        loudest[layer] = max(noise, loudest.get(layer, 0.0))
+    noisiest = sorted(loudest.items(), key=lambda point: -point[1])[:marked]
+    texts = [layers[int(layer)]["layer"] for layer, _ in noisiest]
+    place_labels(above, noisiest, texts, points, [])
     return figure
 
 
 def _draw_noise(
-    axes: Axes, layers: Sequence[Mapping[str, Any]], widths: Sequence[int], marked: int
-) -> None:
-    """A marker per layer and width, percent of the output's energy on a log scale with plain ticks."""
+    axes: Axes, layers: Sequence[Mapping[str, Any]], widths: Sequence[int]
+) -> list[tuple[float, float]]:
+    """A marker per layer and width, percent of the output's energy on a log scale with plain ticks.
+
+    Returns the points that were drawn: index of the layer and noise.
+    """
     loudest = np.array([100 * max(row["noise"].values()) for row in layers])
     decade = int(np.floor(np.log10(loudest.max() or 1.0)))
-    floor = 10.0 ** (decade - DECADES)
+    least = min(100 * noise for row in layers for noise in row["noise"].values() if noise > 0)
+    lowest = max(int(np.floor(np.log10(least))), decade - DECADES)
+    floor = 10.0**lowest
+    points: list[tuple[float, float]] = []
     for bits, dot in zip(widths, DOTS, strict=False):
         at = [index for index, row in enumerate(layers) if row["noise"].get(bits, 0) > 0]
         noise = [max(100 * layers[index]["noise"][bits], floor) for index in at]
         axes.plot(at, noise, dot, color=BITS[bits], markersize=4.5, clip_on=False, zorder=3)
+        points += zip(at, noise, strict=True)
     axes.set_yscale("log")
-    axes.set_ylim(floor, 10.0 ** (decade + 1.6))
-    ticks = [10.0**power for power in range(decade - DECADES, decade + 2)]
+    axes.set_ylim(floor, 6 * (loudest.max() or 1.0))
+    ticks = [10.0**power for power in range(lowest, decade + 2)]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{'≤ ' if value <= floor else ''}{value:.8f}".rstrip("0").rstrip("."))
+        FuncFormatter(lambda value, _: _plain(value, floor if least < floor else 0.0))
     )
-    order = [index for index in np.argsort(-loudest, kind="stable") if loudest[index] > 0]
-    for index in well_apart(order, marked):
-        axes.annotate(
-            layers[index]["layer"],
-            (index, loudest[index]),
-            xytext=(0, 5),
-            textcoords="offset points",
-            fontsize=7.5,
-            ha="right" if index > 0.75 * len(layers) else "left",
-        )
     axes.set(ylabel="Noise added, % of the output", title="Layer sensitivity and bit allocation")
+    return points
+
+
+def _plain(value: float, floor: float) -> str:
+    """A power of ten without an exponent; the lowest tick also holds what is below it."""
+    digits = f"{value:.9f}".rstrip("0").rstrip(".")
+    return f"≤ {digits}" if value < 1.01 * floor else digits
 
 
 @styled
@@ -253,7 +263,7 @@ def plot_mixed_front(rows: Sequence[Mapping[str, Any]]) -> Figure:
         Line2D([], [], color=shade, marker=dot, linestyle="", label=words)
         for shade, dot, words in KINDS.values()
     ]
-    hollow = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
+    hollow: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
     handles.append(Line2D([], [], color=MUTED, label="dominated", **hollow))
     legend_below(figure, handles, 4)
     return figure

@@ -28,8 +28,8 @@ OTHER = ("#666666", "8")  # colour and marker of a technique that the table does
 TEXT, MUTED = "#222222", "#595f66"  # of text; muted is what was not taken, and small print
 TAKEN, FAINT = "#0072B2", "#9aa0a6"  # of lines; faint lines carry no text
 BOUND = "#B00020"  # of a criterion, and of the ring around the recommended file
-# Of series that are no techniques; there are more markers than shades, so that pairs repeat late.
-SHADES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
+# Of series that are no techniques.
+SHADES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 DOTS = ("o", "s", "^", "D", "v", "P", "X")
 DASHED = (0, (4, 3))
 WIDTH = 7.2  # inches
@@ -59,7 +59,7 @@ STYLE = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw under the house style, whatever style the caller's notebook has set, and restore that."""
+    """Draw under the house style, and restore whatever style the caller's notebook has set."""
 
     @functools.wraps(draw)
     def wrapped(*args: Any, **kwargs: Any) -> Figure:
@@ -217,7 +217,9 @@ def interval_rows(axes: Axes, rows: Sequence[Row], fields: tuple[str, str, str])
     axes.margins(x=0.06)
     axes.autoscale_view()
     left, right = axes.get_xlim()
-    collapsed = [(index, row) for index, row in enumerate(rows) if row in drawn and row[value] > limit]
+    collapsed = [
+        (index, row) for index, row in enumerate(rows) if row in drawn and row[value] > limit
+    ]
     if collapsed:  # room for the arrows and their figures
         right += 0.16 * (right - left)
     axes.set_xlim(left, right)
@@ -249,17 +251,3 @@ def _mark(axes: Axes, x: float, y: float, technique: str) -> None:
         zorder=4,
         gid="point",
     )
-
-
-def well_apart(order: Sequence[int], limit: int) -> list[int]:
-    """Return the first indices of an order that are far enough from each other to be named.
-
-    Args:
-        order: Indices, the most wanted first.
-        limit: How many at most.
-    """
-    chosen: list[int] = []
-    for index in order:
-        if len(chosen) < limit and all(abs(index - other) > 0.2 * len(order) for other in chosen):
-            chosen.append(int(index))
-    return chosen

@@ -110,9 +110,7 @@ def plot_latency(rows: Sequence[Row]) -> Figure:
     """
     rows = [row for row in rows if row["latency_ratio"] is not None]
     figure, axes = new_figure(1.3 + 0.28 * len(rows))
-    drawn = interval_rows(
-        axes, rows, ("latency_ratio", "latency_ratio_low", "latency_ratio_high")
-    )
+    drawn = interval_rows(axes, rows, ("latency_ratio", "latency_ratio_low", "latency_ratio_high"))
     left, right = axes.get_xlim()
     by_threads = [row.get("latency_ratio_by_threads") or {} for row in rows]
     threads = max((int(count) for ratios in by_threads for count in ratios), default=1)

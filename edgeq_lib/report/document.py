@@ -39,12 +39,11 @@ CAPTIONS = {
     "decision": "The decision flow; the path that this study took is filled in. Fewer than 8 bits only where no file "
     "with 8 or more meets every criterion; a step is enough when a variant of it meets them and validation cannot "
     "tell that a costlier one is more accurate. Beside each end: this study's best files for it.",
-    "accuracy": "Accuracy on the test images with 95 % intervals; the band is float32's.",
     "drop": "What each variant loses against float32 on the same test images, with 95 % intervals.",
-    "pareto_bytes": "Accuracy against file size; the line is the front, × are dominated variants, "
-    "the ring is around the recommended file; peers have no part in the front.",
-    "pareto_latency": "Accuracy against latency; the line is the front, × are dominated variants, "
-    "the ring is around the recommended file; peers have no part in the front.",
+    "pareto_bytes": "Accuracy against file size; the line is the Pareto front, dominated "
+    "variants are hollow, the ring is around the recommended file; peers have no part in the front.",
+    "pareto_latency": "Accuracy against latency; the line is the Pareto front, dominated "
+    "variants are hollow, the ring is around the recommended file; peers have no part in the front.",
     "size": "File size, and size after gzip.",
     "latency": "Latency against float32, with its spread.",
 }

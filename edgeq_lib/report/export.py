@@ -56,14 +56,17 @@ def write_report(
     folder: Path,
     extra: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """Write results.json, results.csv, report.md, report.html, report.pdf and each figure as PNG and SVG.
+    """Write results.json, results.csv, report.md, report.html, report.pdf and each figure as PNG.
 
     `extra` are figures of other stages, as `extra_figures` gives them. Returns the names of the files; other files that an
     earlier report left in the folder go. Each is written whole or not at all; the same results give the same bytes.
     """
+    from edgeq_lib.analysis.rows import check_results
     from edgeq_lib.plots.style import render_figure
 
-    pictures = {name: render_figure(figure, "png") for name, figure in figures.items()}
+    check_results(results)
+
+    pictures = {name: render_figure(figure) for name, figure in figures.items()}
     pictures |= {figure["name"]: figure["png"] for figure in extra}
     content = blocks(
         results, list(figures), {figure["name"]: figure["caption"] for figure in extra}
@@ -76,7 +79,6 @@ def write_report(
         "report.pdf": render.pdf(content, pictures),
     }
     files |= {f"{name}.png": content for name, content in pictures.items()}
-    files |= {f"{name}.svg": render_figure(figure, "svg") for name, figure in figures.items()}
     for name, content in files.items():
         write_bytes(folder / name, content)
     for stale in folder.iterdir():

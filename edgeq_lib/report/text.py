@@ -117,9 +117,6 @@ def branch_heading(results: Mapping[str, Any]) -> str:
     )
 
 
-BITS = {"8 or more": "≥ 8 bits", "fewer": "< 8 bits"}
-
-
 def branch_notes(results: Mapping[str, Any]) -> dict[str, str]:
     """Leaf → a few short lines on its best files, for the figure of the flow."""
     found: dict[str, list[str]] = {}
@@ -127,7 +124,7 @@ def branch_notes(results: Mapping[str, Any]) -> dict[str, str]:
         if entry["variant"]:
             found.setdefault(entry["leaf"], []).extend(
                 (
-                    f"{BITS[entry['bits']]}: {entry['variant']}",
+                    f"{flow.BITS[entry['bits']]}: {entry['variant']}",
                     f"   drop {number(entry['drop'])}, {number(entry['ratio'])} ×, {status_text(entry['status'], SHORT)}",
                 )
             )

@@ -12,7 +12,7 @@ import pytest
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.measure.statistics import holm, quality_record
-from edgeq_lib.plots.variants import plot_accuracy
+from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.report import render
 from edgeq_lib.report.document import blocks
 from edgeq_lib.report.export import extra_figures, results_table, write_report
@@ -33,6 +33,7 @@ def outputs(labels, lost):
 
 def cost(size, latency, integer):
     spread = {"ratio": latency, "ratio_low": latency * 0.9, "ratio_high": latency * 1.1}
+    counted = {"rounds": 5, "invocations": 100}
     times = {"p50": latency, "p90": latency, "p99": latency}
     return {
         "bytes": size,
@@ -41,7 +42,7 @@ def cost(size, latency, integer):
         "latency_ratio": latency,
         "latency_ratio_low": latency * 0.9,
         "latency_ratio_high": latency * 1.1,
-        "latency_ratio_by_threads": {"1": spread},
+        "latency_ratio_by_threads": {"1": {**spread, **counted}},
         "load_ms": 1.0,
         "peak_memory_bytes": None,
         "arena_bytes": 99,
@@ -199,7 +200,7 @@ def test_a_shelf_without_a_baseline_is_an_error(study):
 
 @pytest.fixture
 def published(results, tmp_path):
-    figures = {"accuracy": plot_accuracy(results["variants"])}
+    figures = {"drop": plot_drops(results["variants"])}
     names = write_report(results, figures, tmp_path / "figures" / "tiny")
     return tmp_path / "figures" / "tiny", names
 
@@ -213,8 +214,7 @@ def test_publish_writes_all(published, results):
         "report.md",
         "report.html",
         "report.pdf",
-        "accuracy.png",
-        "accuracy.svg",
+        "drop.png",
     }
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -222,7 +222,7 @@ def test_publish_writes_all(published, results):
 
 def test_publishing_twice_gives_the_same_bytes(published, results, tmp_path):
     folder, names = published
-    figures = {"accuracy": plot_accuracy(results["variants"])}
+    figures = {"drop": plot_drops(results["variants"])}
     write_report(copy.deepcopy(results), figures, tmp_path / "again")
     assert all(
         (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names
@@ -429,10 +429,10 @@ def rich(study):
             },
         )
         variant.write("cost", cost(500, 0.2, True))
-    study.figure("ladder", plot_accuracy([]), "From naive int8 to QAT.")
+    study.figure("ladder", plot_drops([]), "From naive int8 to QAT.")
     study.finish({})
     unfinished = Study("tiny", "10_ptq_repair")
-    unfinished.figure("half", plot_accuracy([]), "A stage that broke off.")
+    unfinished.figure("half", plot_drops([]), "A stage that broke off.")
     return Study("tiny", "90_analysis")
 
 
