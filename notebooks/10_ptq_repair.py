@@ -236,7 +236,7 @@ pd.DataFrame({"none": by_bias["after"], **by_float}).T.round(2)
 # %% [markdown]
 # ## 9 · The ladder
 #
-# The rungs on **all** of validation, each paired with float32. The best integer-only file is `int8_repaired`; the best mixed
+# The rungs on **all** of validation, each paired with float32. The best integer-only file is `int8_recovered`; the best mixed
 # one goes to the shelf as well when it agrees more. QAT stands beside them when `04_qat` has run.
 
 # %%
@@ -253,13 +253,13 @@ if (shelf.folder / "variants" / "qat_int8").exists():
 
 # %%
 techniques = {"naive int8": "ptq", "selective float": "mixed_precision", "QAT": "qat"}
-rungs = {name: ptq_recovery.ablation_row(name, techniques.get(name, "ptq_repair"), file, outputs[name], images.validation.labels,
+rungs = {name: ptq_recovery.ablation_row(name, techniques.get(name, "ptq_recovery"), file, outputs[name], images.validation.labels,
                                images.classes, base) for name, file in files.items()}
-chosen = rungs[most_faithful({name: rung for name, rung in rungs.items() if rung["technique"] in ("ptq", "ptq_repair")})]
+chosen = rungs[most_faithful({name: rung for name, rung in rungs.items() if rung["technique"] in ("ptq", "ptq_recovery")})]
 rungs = [{**rung, "chosen": rung is chosen} for rung in rungs.values()]
 
 # %%
-shelf.figure("ladder", plot_ablation(rungs), f"From the quantizer's defaults to the repaired int8 file (arrow), on "
+shelf.figure("ladder", plot_ablation(rungs), f"From the quantizer's defaults to the recovered int8 file (arrow), on "
              f"{chosen['n']:,} validation images: accuracy lost against float32 (95 % interval), and agreement with it.")
 
 # %%
@@ -274,8 +274,8 @@ pd.DataFrame(rungs).set_index("rung")[columns].round(2)
 
 # %%
 files |= {rung: with_io_type(files[rung], io) for rung in (chosen["rung"], "selective float") if rung in files}
-facts = {"technique": "ptq_repair", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
-made = [shelf.shelve("int8_repaired", files[chosen["rung"]], **facts, scheme="int8", seconds=round(time.time() - started, 1))]
+facts = {"technique": "ptq_recovery", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
+made = [shelf.shelve("int8_recovered", files[chosen["rung"]], **facts, scheme="int8", seconds=round(time.time() - started, 1))]
 selective = next((rung for rung in rungs if rung["rung"] == "selective float"), None)
 if selective and selective["agreement"] > chosen["agreement"]:
     made.append(shelf.shelve("int8_selective_float", files["selective float"], **facts, scheme="mixed",

@@ -8,7 +8,7 @@
 # McNemar's test in its mid-p form, adjusted over the table (Holm), with intervals beside each figure and a plain word on
 # what these test images could not have seen.
 #
-# **Overall flow:** collect the records → the table → accuracy and Pareto plots → criteria and decision flow → publish.
+# **Overall flow:** collect the records → the table → drops and Pareto plots → criteria and decision flow → publish.
 
 # %% [markdown]
 # On Colab, fetch the workbook first; anywhere else this cell does nothing.
@@ -36,7 +36,7 @@ from edgeq_lib.analysis.criteria import status
 from edgeq_lib.pipeline.runner import open_study
 from edgeq_lib.plots.decision import plot_decision_flow
 from edgeq_lib.plots.pareto import plot_pareto
-from edgeq_lib.plots.variants import plot_accuracy, plot_drops
+from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.report import deploy
 from edgeq_lib.report.export import extra_figures, write_report
 from edgeq_lib.report.results import collect
@@ -110,23 +110,17 @@ Markdown("\n".join(f"- {sentence}" for sentence in limits(results)))
 # %% [markdown]
 # ## 3 · Accuracy
 #
-# Dots with 95 % intervals; the band is float32's interval.
+# What each variant loses against float32, with its 95 % interval. Both saw the same images, so the paired drop says more than
+# two separate intervals would.
 
 # %%
-figures = {"accuracy": plot_accuracy(rows)}
-figures["accuracy"]
-
-# %% [markdown]
-# The paired drop says more than two separate intervals, because both variants saw the same images:
-
-# %%
-figures["drop"] = plot_drops(rows, max_drop)
+figures = {"drop": plot_drops(rows, max_drop)}
 figures["drop"]
 
 # %% [markdown]
 # ## 4 · What is bought for it
 #
-# Up and to the left is better. A variant drawn as × is dominated: another one is at least as accurate and smaller (faster).
+# Up and to the left is better. A hollow variant is dominated: another one is at least as accurate and smaller (faster).
 # The ring is around the recommended file, which validation chose (section 6).
 
 # %%

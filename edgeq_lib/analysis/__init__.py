@@ -1,0 +1,1 @@
+"""Which variant to ship: rows in, rows out, no files, no TensorFlow."""

@@ -1,6 +1,6 @@
-"""The criteria of a study, and how a variant stands to them: met, missed and by how much, dominated by another.
+"""The criteria of a study, and how a variant stands to them: met, missed, by how much.
 
-Rows are rows of the results table; whose images their accuracies come from is the caller's business.
+Rows are rows of the results table; which split their accuracies come from is up to the caller.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = Mapping[str, Any]
+from edgeq_lib.analysis import pareto
+from edgeq_lib.analysis.rows import Row
+
+Criteria = Sequence[Mapping[str, Any]]
 FIELDS = {
     "max_drop": "drop",
     "min_agreement": "agreement",
@@ -20,68 +23,71 @@ HIGH = {"max_drop": "drop_high", "max_latency_ratio": "latency_ratio_high"}
 
 
 def value_of(row: Row, name: str) -> Any:
-    """The figure of a row that the criterion `name` bounds; None where it was not measured."""
+    """Return the figure that criterion `name` bounds; None where it was not measured."""
     if row["technique"] == "baseline" and name in ("max_drop", "min_agreement"):
         return 0.0 if name == "max_drop" else 100.0
     return row.get(FIELDS[name])
 
 
 def meets(row: Row, criterion: Mapping[str, Any]) -> bool | None:
-    """Whether a row meets one criterion by the point estimate; None where the figure was not measured."""
+    """Tell whether a row meets a criterion by the point estimate; None where not measured."""
     name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
     if name == "device":
         return (value or {}).get(bound)
     if value is None:
         return None
-    return value >= bound if name.startswith("min_") else value <= bound
+    return bool(value >= bound if name.startswith("min_") else value <= bound)
 
 
-def passed(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, bool | None]:
-    """Which criteria a row meets, by the point estimate; None where the figure was not measured."""
+def passed(row: Row, criteria: Criteria) -> dict[str, bool | None]:
+    """Tell which criteria a row meets by the point estimate; None where not measured."""
     return {criterion["name"]: meets(row, criterion) for criterion in criteria}
 
 
-def status(row: Row, criteria: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """`met`, `met within noise`, `missed` or `not measured` a criterion.
+def status(row: Row, criteria: Criteria) -> dict[str, str]:
+    """Say `met`, `met within noise`, `missed` or `not measured` of each criterion.
 
-    "met" without reserve is said only when the upper end of the interval is below the bound as well.
+    "met" without reserve is said only when the upper end of the interval is below the bound too.
     """
     words = {None: "not measured", False: "missed", True: "met"}
-    found = {name: words[met] for name, met in passed(row, criteria).items()}
+    standing = {name: words[met] for name, met in passed(row, criteria).items()}
     for criterion in criteria:
         high = row.get(HIGH.get(criterion["name"], ""))
-        if found[criterion["name"]] == "met" and high is not None and high >= criterion["bound"]:
-            found[criterion["name"]] = "met within noise"
-    return found
+        if standing[criterion["name"]] == "met" and high is not None and high >= criterion["bound"]:
+            standing[criterion["name"]] = "met within noise"
+    return standing
 
 
 def costs(row: Row) -> tuple[float, float, float]:
-    """What a variant costs, less being better: drop, bytes, latency; what was not measured counts as the worst."""
-    drop = value_of(row, "max_drop")
-    return tuple(
+    """Return what a variant costs, less being better: drop (points), bytes, latency ratio.
+
+    What was not measured counts as the worst.
+    """
+    drop, size, latency = (
         float("inf") if value is None else value
-        for value in (drop, row["bytes"], row["latency_ratio"])
+        for value in (value_of(row, "max_drop"), row["bytes"], row["latency_ratio"])
     )
+    return drop, size, latency
 
 
 def dominated(rows: Sequence[Row], fields: Sequence[int] = (0, 1, 2)) -> dict[str, str]:
-    """Name → name of a variant that is as good in every figure (drop, bytes, latency ratio) and better in one.
+    """Name for each dominated variant one that is as good in every figure and better in one.
 
-    `fields` picks among the three figures. Of the variants that dominate, the first in the table is named.
+    Args:
+        rows: Rows of the results table.
+        fields: Which of the three figures of `costs` count.
+
+    Returns:
+        Name to the name of the first variant in the table that dominates it.
     """
-    found = {}
-    for row in rows:
-        own = [costs(row)[field] for field in fields]
-        for other in rows:
-            theirs = [costs(other)[field] for field in fields]
-            if theirs != own and all(a <= b for a, b in zip(theirs, own, strict=True)):
-                found[row["name"]] = other["name"]
-                break
-    return found
+    figures = {row["name"]: costs(row) for row in rows}
+    return pareto.dominators(
+        {name: [own[field] for field in fields] for name, own in figures.items()}
+    )
 
 
-def excess(row: Row, criteria: Sequence[Mapping[str, Any]]) -> float:
-    """How far a row is from its criteria, as a sum of relative distances; 0 when it meets all of them."""
+def excess(row: Row, criteria: Criteria) -> float:
+    """Return how far a row is from its criteria: a sum of relative distances, 0 if it meets all."""
     total = 0.0
     for criterion in criteria:
         name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
@@ -98,21 +104,18 @@ def excess(row: Row, criteria: Sequence[Mapping[str, Any]]) -> float:
     return total
 
 
-def misses(row: Row, criteria: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each criterion that a row misses, as a phrase with its figure and bound."""
-    found = []
+def misses(row: Row, criteria: Criteria) -> list[str]:
+    """Name each criterion that a row misses, as a phrase with its figure and bound."""
+    phrases = []
     for criterion in criteria:
         name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
         if meets(row, criterion):
             continue
         if name == "device":
-            found.append(
-                f"device ({'it does not fit' if value else 'not measured whether it fits'} a {bound})"
-            )
+            reason = "it does not fit" if value else "not measured whether it fits"
+            phrases.append(f"device ({reason} a {bound})")
+        elif value is None:
+            phrases.append(f"{name} (not measured)")
         else:
-            found.append(
-                f"{name} (not measured)"
-                if value is None
-                else f"{name} ({value:.3g}, bound {bound:g})"
-            )
-    return found
+            phrases.append(f"{name} ({value:.3g}, bound {bound:g})")
+    return phrases

@@ -1,23 +1,19 @@
-"""The decision flow as data: what is asked and in which order, what may be answered, and which files each answer leaves."""
+"""The decision flow as data: what is asked, in which order, and which files each answer leaves."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from edgeq_lib.analysis.criteria import Row
+from edgeq_lib.analysis import techniques
+from edgeq_lib.analysis.rows import Row
 
-TECHNIQUES = {
-    "baseline": "float32 baseline",
-    "ptq": "post-training quantization",
-    "ptq_repair": "repaired post-training quantization",
-    "qat": "quantization-aware training",
-    "data_free": "data-free quantization",
-    "low_bit": "low-bit quantization",
-    "mixed_precision": "mixed precision",
-    "peer": "published peer",
+TECHNIQUES = {technique.name: technique.words for technique in techniques.TABLE}
+# From the least to the most that a technique asks of its user; what is not named, or was trained,
+# asks for training.
+EFFORT = {
+    level: tuple(technique.name for technique in techniques.TABLE if technique.effort == level)
+    for level in ("ptq", "recovery")
 }
-# From the least to the most that a technique asks of its user; what is not named, or was trained, asks for training.
-EFFORT = {"ptq": ("ptq",), "repair": ("ptq_repair", "data_free", "mixed_precision", "low_bit")}
 DATA_FREE_SCHEMES = ("float16", "dynamic_int8", "weight_only_int8", "w4", "w2")
 KERNELS = {
     "any": "float and integers",
@@ -25,7 +21,7 @@ KERNELS = {
     "int4": "8-bit integers and 4-bit weights only",
     "int8": "8-bit integers only",
 }
-# What each answer is called in a sentence; the first of a row is taken where nothing was answered.
+# What each answer is called in a sentence; the first of a question holds where none was given.
 ANSWERS: dict[str, dict[Any, str]] = {
     "kernels": {name: f"a target that runs {what}" for name, what in KERNELS.items()},
     "images": {
@@ -35,9 +31,10 @@ ANSWERS: dict[str, dict[Any, str]] = {
     },
     "retraining": {True: "training possible", False: "training not possible"},
 }
-FEWEST = {"int4": 4, "int8": 8}  # bits a weight that such kernels take, activations of 8 at most
-# `at` is where a node is drawn (column, row), `next` what follows which answer. The first three are asked of the user, the
-# others of the files.
+BITS = {"8 or more": "≥ 8 bits", "fewer": "< 8 bits"}  # answers on bits, where room is scarce
+FEWEST = {"int4": 4, "int8": 8}  # bits per weight that such kernels take, activations of 8 at most
+# `at` is where a node is drawn (column, row), `next` what follows which answer. The first three are
+# asked of the user, the others of the files.
 FLOW: dict[str, dict[str, Any]] = {
     "kernels": {
         "at": (0, 0),
@@ -67,23 +64,28 @@ FLOW: dict[str, dict[str, Any]] = {
     "ptq_enough": {
         "at": (0, 4),
         "text": "Is PTQ\nenough?",
-        "next": {"yes": "ptq", "no": "repair_enough"},
+        "next": {"yes": "ptq", "no": "recovery_enough"},
     },
-    "repair_enough": {
+    "recovery_enough": {
         "at": (0, 5),
-        "text": "Is a repair without\ntraining enough?",
-        "next": {"yes": "repair", "no": "training"},
+        "text": "Does recovery without\ntraining suffice?",
+        "next": {"yes": "recovery", "no": "training"},
     },
     "data_free": {"at": (2, 1), "text": "Data-free\nquantization"},
     "ptq": {"at": (1, 4), "text": "Post-training\nquantization (PTQ)"},
-    "repair": {"at": (1, 5), "text": "Repaired, mixed,\nlow-bit, data-free"},
+    "recovery": {"at": (1, 5), "text": "Recovered, mixed,\nlow-bit, data-free"},
     "training": {"at": (0, 6), "text": "Training with\nquantization (QAT)"},
     "nearest": {"at": (1, 3), "text": "Nothing meets all:\ntake the nearest"},
 }
 
 
 def runs(row: Row, kernels: str) -> bool:
-    """Whether a target with such kernels can run a file, by what was read from it."""
+    """Tell whether a target can run a file, by what was read from the file.
+
+    Args:
+        row: A row of the results table.
+        kernels: What the target runs, a key of `KERNELS`.
+    """
     if kernels == "any":
         return True
     fewest = FEWEST.get(kernels)
@@ -98,25 +100,25 @@ def _fewest_bits(row: Row) -> float:
 
 
 def eight_bits(row: Row) -> bool:
-    """Whether no weight of a file has fewer than 8 bits."""
+    """Tell whether no weight of a file has fewer than 8 bits."""
     return _fewest_bits(row) >= 8
 
 
 def effort(row: Row) -> str:
-    """What a file asked of its maker: ptq, repair or training."""
+    """Return what a file asked of its maker: ptq, recovery or training."""
     named = next(
-        (name for name, techniques in EFFORT.items() if row["technique"] in techniques), "training"
+        (level for level, names in EFFORT.items() if row["technique"] in names), "training"
     )
     return "training" if row["trained"] else named
 
 
 def needs_images(row: Row) -> bool:
-    """Whether a file could not have been made without images of the task."""
+    """Tell whether a file could not have been made without images of the task."""
     return row["technique"] != "data_free" and not (
         row["technique"] == "ptq" and row["scheme"] in DATA_FREE_SCHEMES
     )
 
 
 def needs_labels(row: Row) -> bool:
-    """Whether a file was trained on labels; of training that says nothing of its target, that is taken for granted."""
+    """Tell whether a file was trained on labels, as is taken for granted if nothing is said."""
     return effort(row) == "training" and row["trained"] != "outputs"

@@ -1,13 +1,110 @@
-"""A variant's row of the results table, from its records."""
+"""A variant's row of the results table: its fields, and how records are put together to it.
+
+`Row` is what functions take that only read some fields. `ResultRow` is the whole row as
+results.json holds it; `check_row` and `check_results` check a row or a table before it is written.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NotRequired
 
-from edgeq_lib.study import Variant
+from typing_extensions import TypedDict  # pydantic wants this one below Python 3.12
+
+from edgeq_lib.files import EdgeqError
 
 if TYPE_CHECKING:
-    pass
+    from edgeq_lib.study import Variant
+
+Row = Mapping[str, Any]
+
+
+class WorstClass(TypedDict):
+    """The class with the lowest accuracy."""
+
+    name: str
+    top1: float  # percent
+    n: int  # images of the class
+
+
+class LatencyRatio(TypedDict):
+    """Latency as a ratio to float32, interleaved with it, with its spread over rounds."""
+
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    rounds: int
+    invocations: int
+
+
+class Latency(TypedDict):
+    """Latency in milliseconds at one number of threads, as percentiles over invocations."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class ResultRow(TypedDict):
+    """One variant in results.json.
+
+    Rates and drops are in percent and percentage points. What was not measured is None and has its
+    `why`.
+    """
+
+    name: str
+    kind: Literal["variant", "peer", "repeat"]
+    technique: str
+    scheme: str
+    engine: str
+    parent: str | None
+    seed: int | None
+    trained: NotRequired[
+        Literal["labels", "outputs"] | None
+    ]  # results of version 0.1.0 may lack it
+    stage: NotRequired[str]  # results of version 0.1.0 may lack it
+    sha256: str
+    weight_bits: float | None
+    activation_bits: float | None
+    weight_bits_share: dict[str, float] | None  # bits to share of the weights
+    per_channel: bool | None
+    compute: str | None
+    integer_only: bool | None
+    float_ops: list[str] | None
+    ops: dict[str, int] | None
+    input_dtype: str | None
+    output_dtype: str | None
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    ties: int | None
+    top5: float | None
+    worst_class: WorstClass | None
+    drop: float | None  # baseline minus variant, on the same images
+    drop_low: float | None
+    drop_high: float | None
+    p_value: float | None
+    detectable_drop: float | None
+    agreement: float | None
+    bytes: int | None
+    gzip_bytes: int | None
+    ratio: float | None  # float32 bytes over bytes
+    latency_ratio: float | None
+    latency_ratio_low: float | None
+    latency_ratio_high: float | None
+    latency_ratio_by_threads: dict[str, LatencyRatio] | None
+    latency_ms: dict[str, Latency] | None
+    load_ms: float | None
+    peak_memory_bytes: int | None
+    arena_bytes: int | None
+    fits: dict[str, bool | None] | None  # device class to whether the file fits
+    seconds_to_make: float | None
+    checkpoint_ratio: float | None
+    passed: dict[str, bool | None]  # criterion to whether it is met
+    why: dict[str, str]  # field to the reason why it is null
 
 
 FROM_FACTS = ("technique", "scheme", "engine", "parent", "seed", "trained", "stage", "sha256")
@@ -60,10 +157,19 @@ def as_row(
     cost: dict | None,
     base_bytes: int | None,
     checkpoint_bytes: int | None = None,
-) -> dict:
-    """A variant's row of the results table, from its records of quality (one split) and cost; what is null says why.
+) -> dict[str, Any]:
+    """Put a variant's row of the results table together from its records; what is null says why.
 
-    `ratio` compares with the float32 file of `base_bytes`, `checkpoint_ratio` with a checkpoint with optimizer state.
+    Args:
+        variant: The variant; its facts are read.
+        quality: Its record of quality on one split, or None.
+        cost: Its record of the benchmark, or None.
+        base_bytes: Bytes of the float32 file, which `ratio` compares with.
+        checkpoint_bytes: Bytes of a training checkpoint with optimizer state, which
+            `checkpoint_ratio` compares with.
+
+    Returns:
+        A dictionary with the fields of `ResultRow`.
     """
     facts, cost, quality = variant.facts, cost or {}, quality or {}
     report = cost.get("report") or {}
@@ -82,25 +188,79 @@ def as_row(
     row["checkpoint_ratio"] = (
         checkpoint_bytes / row["bytes"] if checkpoint_bytes and row["bytes"] and not peer else None
     )
-    why = {
-        "top5": "five classes or fewer" if quality else "not evaluated",
+    reasons = _reasons(peer, baseline, evaluated=bool(quality), measured=bool(row["bytes"]))
+    reasons |= cost.get("why", {})
+    missing = [field for field, value in row.items() if value is None]
+    return row | {
+        "passed": {},
+        "why": {field: reasons.get(field, "not recorded") for field in missing},
+    }
+
+
+def _reasons(peer: bool, baseline: bool, evaluated: bool, measured: bool) -> dict[str, str]:
+    """Field → why it is null, if it is."""
+    checkpoint = "no checkpoint was measured" if measured else "not benchmarked"
+    reasons = {
+        "top5": "five classes or fewer" if evaluated else "not evaluated",
         "seed": "it draws no random numbers",
         "parent": "made by others" if peer else "made from the network itself",
         "trained": "made by others" if peer else "nothing was trained for it",
-        "checkpoint_ratio": "not of our checkpoint"
-        if peer
-        else "no checkpoint was measured"
-        if row["bytes"]
-        else "not benchmarked",
+        "checkpoint_ratio": "not of our checkpoint" if peer else checkpoint,
     }
-    why |= dict.fromkeys(
-        COMPARED, "what the others are compared with" if baseline else "not evaluated"
-    )
-    why |= dict.fromkeys(("value", *FROM_QUALITY[:4], "worst_class"), "not evaluated")
-    why |= dict.fromkeys((*FROM_COST, *FROM_REPORT), "not benchmarked") | cost.get("why", {})
-    return row | {
-        "passed": {},
-        "why": {
-            field: why.get(field, "not recorded") for field, value in row.items() if value is None
-        },
-    }
+    compared = "what the others are compared with" if baseline else "not evaluated"
+    reasons |= dict.fromkeys(COMPARED, compared)
+    reasons |= dict.fromkeys(("value", *FROM_QUALITY[:4], "worst_class"), "not evaluated")
+    return reasons | dict.fromkeys((*FROM_COST, *FROM_REPORT), "not benchmarked")
+
+
+@functools.cache
+def _row_adapter() -> Any:
+    from pydantic import TypeAdapter, with_config
+
+    return TypeAdapter(with_config({"extra": "forbid", "strict": True})(ResultRow))
+
+
+def check_row(row: Row) -> None:
+    """Check a row of the results table before it is written.
+
+    Raises:
+        EdgeqError: If a field is missing, unknown or of the wrong type; the sentence names it.
+    """
+    from pydantic import ValidationError
+
+    try:
+        _row_adapter().validate_python(dict(row))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"][:1].lower() + first["msg"][1:]
+        raise EdgeqError(
+            f"The row of '{row.get('name', '?')}' cannot be written to results.json: the field "
+            f"'{field}' is wrong ({problem}); correct what writes it, or the list of fields in "
+            "edgeq_lib/analysis/rows.py."
+        ) from error
+
+
+def check_results(results: Mapping[str, Any]) -> None:
+    """Check the rows of results.json, and that it names its baseline among them.
+
+    Args:
+        results: All of results.json, see DESIGN.md.
+
+    Raises:
+        EdgeqError: If a row is malformed, two share a name, or there is no row of the baseline.
+    """
+    for row in results["variants"]:
+        check_row(row)
+    names = [row["name"] for row in results["variants"]]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise EdgeqError(
+            f"The field 'name' of results.json names '{repeated[0]}' twice; each variant needs a "
+            "name of its own."
+        )
+    if results["baseline"] not in names:
+        raise EdgeqError(
+            f"The field 'baseline' of results.json names '{results['baseline']}', which is none of "
+            "its variants; name the row that the others are compared with."
+        )

@@ -1,0 +1,1 @@
+"""Figures from plain rows and records; one module per subject, one style."""

@@ -1,6 +1,6 @@
-"""Figures of the notebook on repairing int8: what each tensor and layer holds, what it costs, and the ladder back up.
+"""Figures of tensors and layers: how far they reach, what noise they bring, and the ablation.
 
-Same style as `plots`; each function returns a matplotlib Figure and takes plain values, names in the order of the graph.
+Each function returns a matplotlib Figure and takes plain values, names in the order of the graph.
 """
 
 from __future__ import annotations
@@ -9,21 +9,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from edgeq_lib.plots.labels import place_labels
 from edgeq_lib.plots.style import (
+    DASHED,
     DOTS,
+    MUTED,
     SHADES,
+    TEXT,
     WIDTH,
     Picture,
+    collapse_limit,
     colour_of,
     interval_rows,
     label_rows,
+    legend_below,
+    marker_of,
+    marker_size,
     new_figure,
     styled,
-    well_apart,
+    technique_handles,
 )
 
 
@@ -31,104 +39,110 @@ from edgeq_lib.plots.style import (
 def plot_activation_ranges(
     names: Sequence[str],
     deviations: np.ndarray,
-    ends: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    marked: int = 5,
+    bounds: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    limit: int = 20,
 ) -> Figure:
-    """How far each tensor's range reaches, in standard deviations of its values, one series a summary in `ends`
-    {summary: (low, high)}. Of the farthest of the first series `marked` are named: there steps are coarse or much is cut."""
-    figure, axes = new_figure(3.6)
-    places, spread = np.arange(len(names)), np.maximum(deviations, 1e-12)
+    """Draw how far tensors reach, in standard deviations of their values; the farthest only.
+
+    There the scales of int8 are coarse, or much is cut off. A row per tensor, the farthest first by
+    the first summary; a marker per summary, joined by a line.
+
+    Args:
+        names: Names of the tensors.
+        deviations: Standard deviation of each tensor's values, float (tensors,).
+        bounds: Summary of the calibration images to (low, high), float (tensors,) each.
+        limit: How many tensors at most.
+    """
+    spread = np.maximum(deviations, 1e-12)
     reaches = {
-        label: np.maximum(np.abs(low), np.abs(high)) / spread for label, (low, high) in ends.items()
+        label: np.maximum(np.abs(low), np.abs(high)) / spread
+        for label, (low, high) in bounds.items()
     }
-    for (label, reach), shade, dot in zip(reaches.items(), SHADES, DOTS, strict=False):
-        axes.plot(
-            places, reach, dot, color=shade, markersize=3.6, alpha=0.8, label=label, linestyle=""
-        )
     first = next(iter(reaches.values()))
-    for place in well_apart(np.argsort(-first, kind="stable"), marked):
-        axes.annotate(
-            names[place],
-            (place, first[place]),
-            xytext=(3, 4),
-            textcoords="offset points",
-            fontsize=7,
-            color="#444444",
-            ha="right" if place > 0.7 * len(names) else "left",
-        )
-    axes.set_yscale("log")
-    axes.set_ylim(top=float(first.max()) * 1.8)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    farthest = np.argsort(-first, kind="stable")[:limit]
+    figure, axes = new_figure(1.4 + 0.2 * len(farthest))
+    axes.set_xscale("log")
+    shown = np.array([reach[farthest] for reach in reaches.values()])
+    rows = np.arange(len(farthest))
+    axes.hlines(rows, shown.min(axis=0), shown.max(axis=0), color="#cccccc", linewidth=1.2)
+    handles = []
+    for label, values, shade, dot in zip(reaches, shown, SHADES, DOTS, strict=False):
+        look: dict[str, Any] = {"color": shade, "markersize": 5, "label": label.replace("_", " ")}
+        handles += axes.plot(values, rows, dot, **look)
+    label_rows(axes, [names[index] for index in farthest])
+    axes.tick_params(axis="y", labelsize=7.5)
+    which = "" if len(farthest) == len(names) else f"the {len(farthest)} farthest of "
     axes.set(
-        xlabel="Tensor, in the order of the graph",
-        ylabel="Reach of the range, standard deviations",
-        title="Activation ranges",
+        xlim=(shown.min() / 1.3, shown.max() * 1.3),
+        xlabel="Reach of the range, standard deviations (log scale)",
+        title=f"Activation ranges: {which}{len(names)} tensors",
     )
-    figure.legend(loc="outside lower center", ncols=len(ends), frameon=False)
+    _plain_log_axis(axes.xaxis)
+    legend_below(figure, handles, 4)
     return figure
+
+
+def _plain_log_axis(axis: Any) -> None:
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 @styled
 def plot_signal_to_noise(
     names: Sequence[str], kinds: Sequence[str], ratios: Sequence[float], marked: int = 5
 ) -> Figure:
-    """Signal-to-noise of each tensor against float32, dB, by kind of op; `marked` of the noisiest are named."""
+    """Draw the signal-to-noise ratio of each tensor against float32, by kind of op.
+
+    Args:
+        names: Names of the tensors, in the order of the graph.
+        kinds: The op that makes each.
+        ratios: Signal to noise, dB, of each.
+        marked: How many of the noisiest are named at most.
+    """
     figure, axes = new_figure(3.4)
-    ratios = np.asarray(ratios, float)
+    decibels = np.asarray(ratios, float)
+    axes.plot(decibels, color="#bbbbbb", linewidth=0.7, zorder=1)
+    handles = []
     for kind, shade, dot in zip(dict.fromkeys(kinds), SHADES * 4, DOTS * 4, strict=False):
         at = np.flatnonzero(np.array(kinds) == kind)
-        axes.plot(
-            at,
-            ratios[at],
-            dot,
-            color=shade,
-            markersize=4,
-            linestyle="",
-            label=kind.lower().replace("_", " "),
-        )
-    axes.plot(ratios, color="#999999", linewidth=0.7, zorder=1)
-    for place in well_apart(np.argsort(ratios, kind="stable"), marked):
-        axes.annotate(
-            names[place],
-            (place, ratios[place]),
-            xytext=(-3, -8),
-            textcoords="offset points",
-            fontsize=7,
-            color="#444444",
-            ha="right" if place > 0.3 * len(names) else "left",
-        )
+        label = kind.lower().replace("_", " ")
+        handles += axes.plot(at, decibels[at], dot, color=shade, markersize=4, label=label)
     axes.margins(y=0.14)
     axes.set(
         xlabel="Tensor, in the order of the graph",
         ylabel="Signal to noise, dB",
-        title="Where int8 leaves float32",
+        title="Signal-to-noise ratio of int8 by tensor",
     )
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    legend_below(figure, handles, 5)
+    noisiest = np.argsort(decibels, kind="stable")[:marked]
+    points = list(enumerate(decibels.tolist()))
+    place_labels(axes, [points[i] for i in noisiest], [names[i] for i in noisiest], points, [])
     return figure
 
 
 @styled
-def plot_layer_sensitivity(rows: Sequence[Mapping[str, Any]], most: int = 20) -> Figure:
-    """Signal-to-noise of the network's output, left with one layer alone in int8, right with it alone in float32: the
-    `most` layers that alone do most harm, worst first. Rows: layer, only_snr, without_snr."""
-    rows = sorted(rows, key=lambda row: row["only_snr"])[:most]
+def plot_layer_sensitivity(rows: Sequence[Mapping[str, Any]], limit: int = 20) -> Figure:
+    """Draw the signal-to-noise ratio of the output by layer, the most sensitive first.
+
+    Left with this layer alone in int8, right with this layer alone in float32.
+
+    Args:
+        rows: Of layer, only_snr and without_snr (dB).
+        limit: How many layers at most.
+    """
+    rows = sorted(rows, key=lambda row: row["only_snr"])[:limit]
     figure = Picture(figsize=(WIDTH, 1.2 + 0.19 * len(rows)), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for place, key, title in zip(
-        axes,
-        ("only_snr", "without_snr"),
-        ("This layer alone in int8", "All but this layer in int8"),
-        strict=True,
-    ):
-        values = [row[key] for row in rows]
-        place.hlines(range(len(rows)), min(values) - 0.5, values, color="#bbbbbb", linewidth=1)
-        place.plot(values, range(len(rows)), "o", color=colour_of("ptq"), markersize=4.5)
-        place.set(title=title, xlabel="Signal to noise of the output, dB")
-        place.grid(visible=False, axis="y")
-    axes[0].set_yticks(range(len(rows)), [row["layer"] for row in rows], fontsize=7.5)
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    panels = figure.subplots(1, 2, sharey=True)
+    titles = {"only_snr": "Only this layer in int8", "without_snr": "All but this layer in int8"}
+    for axes, (field, title) in zip(panels, titles.items(), strict=True):
+        values = [row[field] for row in rows]
+        axes.hlines(range(len(rows)), min(values) - 0.5, values, color="#bbbbbb", linewidth=1)
+        axes.plot(values, range(len(rows)), "o", color=colour_of("ptq"), markersize=4.5)
+        axes.set(title=title, xlabel="Signal to noise of the output, dB")
+        axes.grid(visible=False, axis="y")
+    label_rows(panels[0], [row["layer"] for row in rows])
+    panels[0].tick_params(axis="y", labelsize=7.5)
     return figure
 
 
@@ -136,77 +150,83 @@ def plot_layer_sensitivity(rows: Sequence[Mapping[str, Any]], most: int = 20) ->
 def plot_calibration_sizes(
     sizes: Sequence[int], agreements: Mapping[str, Sequence[float]]
 ) -> Figure:
-    """Agreement with float32 by number of calibration images, one line a disjoint calibration set."""
+    """Draw agreement with float32 by number of calibration images.
+
+    Args:
+        sizes: Numbers of images.
+        agreements: Label of a disjoint calibration set to agreement, %, for each size.
+    """
     figure, axes = new_figure(2.8)
     for (label, values), shade, dot in zip(agreements.items(), SHADES, DOTS, strict=False):
         axes.plot(sizes, values, marker=dot, color=shade, markersize=5, linewidth=1.2, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set(
-        xlabel="Calibration images",
+        xlabel="Calibration images (log scale)",
         ylabel="Agreement with float32, %",
-        title="How many images calibrate?",
+        title="Agreement by number of calibration images",
     )
     axes.legend(frameon=False)
     return figure
 
 
 @styled
-def plot_ablation(rungs: Sequence[Mapping[str, Any]]) -> Figure:
-    """What each rung loses against float32 on the same images, with its interval, and how often it agrees.
+def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw what each row of an ablation loses against float32, and how often it agrees.
 
-    Rungs from the first to the last: rung, technique, drop, drop_low, drop_high, agreement, n, chosen.
+    Args:
+        steps: The rows, the first at the top: rung (its name), technique, drop, drop_low,
+            drop_high, agreement (%), n (images) and chosen.
     """
-    rows = [{**row, "name": f"{row['rung']} ←" if row["chosen"] else row["rung"]} for row in rungs]
-    figure = Picture(figsize=(WIDTH, 1.3 + 0.32 * len(rows)), layout="constrained")
+    rows = [{**row, "name": f"{row['rung']} ←" if row["chosen"] else row["rung"]} for row in steps]
+    figure = Picture(figsize=(WIDTH, 1.25 + 0.26 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    interval_rows(rows, ("drop", "drop_low", "drop_high"), 1, left)
-    left.axvline(0, color="#333333", linewidth=1)
-    label_rows(left, rows)
+    figure.set_layout_engine("constrained", wspace=0.07)
+    interval_rows(left, rows, ("drop", "drop_low", "drop_high"))
+    left.axvline(0, color=TEXT, linewidth=1, linestyle=DASHED, zorder=1, gid="baseline")
+    label_rows(left, [row["name"] for row in rows])
+    for label, row in zip(left.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if row["chosen"] else "normal")
     left.set(
-        xlabel="Accuracy lost, points (95 %, paired)",
-        title=f"The ladder, {rows[0]['n']:,} validation images",
+        xlabel="Accuracy lost, points (95 % interval, paired)",
+        title=f"Ablation, n = {rows[0]['n']:,}",
     )
-    right.plot(
-        [row["agreement"] for row in rows], range(len(rows)), color="#bbbbbb", linewidth=1, zorder=1
-    )
-    for place, row in enumerate(rows):
-        right.plot(
-            row["agreement"],
-            place,
-            "o",
+    _agreement_rows(right, rows)
+    legend_below(figure, technique_handles(rows), 6)
+    return figure
+
+
+def _agreement_rows(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A marker per row on a thin line from the left, and its figure in a column at the right."""
+    missed = [100 - row["agreement"] for row in rows]
+    limit = collapse_limit(missed)
+    left = 100 - 1.12 * max(0.5, *(figure for figure in missed if figure <= limit))
+    for index, row in enumerate(rows):
+        shown = max(row["agreement"], left)  # what collapsed stands at the edge
+        axes.plot([left, shown], [index, index], color="#cccccc", linewidth=1, zorder=1)
+        axes.plot(
+            shown,
+            index,
+            marker=marker_of(row["technique"]),
             color=colour_of(row["technique"]),
-            markersize=6,
+            markersize=marker_size(row["technique"]),
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            clip_on=False,
             gid="point",
         )
-        right.annotate(
+        axes.annotate(
             f"{row['agreement']:.1f}",
-            (row["agreement"], place),
-            xytext=(0, 6),
+            (1, index),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
             textcoords="offset points",
             fontsize=7.5,
-            ha="center",
-            color="#444444",
+            va="center",
+            ha="left",
+            color=MUTED,
+            annotation_clip=False,
         )
-    lowest = min(row["agreement"] for row in rows)
-    right.set_xlim(lowest - 0.15 * (100.5 - lowest), 100.5)
-    right.grid(visible=False, axis="y")
-    right.set(xlabel="Same class as float32, %", title="Agreement")
-    figure.legend(
-        handles=[
-            Line2D([], [], color=colour_of(name), marker="o", linestyle="", label=label)
-            for name, label in (
-                ("ptq", "quantizer's defaults"),
-                ("ptq_repair", "repaired, int8"),
-                ("low_bit", "low bits"),
-                ("data_free", "without data"),
-                ("mixed_precision", "some layers float32"),
-                ("qat", "QAT"),
-            )
-            if name in {row["technique"] for row in rows}
-        ],
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-    )
-    return figure
+    axes.set_xlim(left, 100)
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel="Same class as float32, %", title="Agreement")

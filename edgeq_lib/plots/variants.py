@@ -1,215 +1,193 @@
-"""Figures: one style, one colour and one marker a technique, colour-blind safe (Okabe & Ito, then Tol).
+"""Figures of the results table, one row per variant: what is lost, size, latency, bits.
 
-Each function returns a matplotlib Figure. `rows` are the variants of results.json, the baseline
-among them. Figures are made outside pyplot, so that a notebook shows them once and nothing has to be closed.
+Each function returns a matplotlib Figure; `rows` are the variants of results.json, the baseline
+among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
+from edgeq_lib.analysis.rows import Row
 from edgeq_lib.plots.style import (
-    Row,
-    baseline_row,
+    BOUND,
+    DASHED,
+    MUTED,
+    TEXT,
     colour_of,
     interval_rows,
     label_rows,
-    legend,
+    legend_below,
     new_figure,
     styled,
+    technique_handles,
 )
 
 
-@styled
-def plot_accuracy(rows: Sequence[Row]) -> Figure:
-    """Accuracy with its 95 % interval, a row a variant; the band is the baseline's interval."""
-    rows = [row for row in rows if row["value"] is not None]
-    figure, axes = new_figure(1.5 + 0.26 * len(rows))
-    there = interval_rows(rows, ("value", "low", "high"), -1, axes)
-    base = baseline_row(rows)
-    if base:
-        axes.axvspan(base["low"], base["high"], color="#333333", alpha=0.07, linewidth=0)
-        axes.axvline(base["value"], color="#333333", linewidth=1, linestyle=(0, (4, 3)))
-    label_rows(axes, rows)
-    axes.set_xlim(right=min(axes.get_xlim()[1], 100.0 + 0.02 * np.ptp(axes.get_xlim())))
-    metric = (
-        {"top1": "Top-1 accuracy"}.get(rows[0]["metric"], rows[0]["metric"]) if rows else "Accuracy"
-    )
-    axes.set(
-        xlabel=f"{metric}, % (95 % interval, n = {rows[0]['n'] if rows else 0:,})", title="Accuracy"
-    )
-    legend(axes, there)
-    return figure
+def _names(rows: Sequence[Row]) -> list[str]:
+    return [row["name"] for row in rows]
 
 
 @styled
 def plot_drops(rows: Sequence[Row], bound: float | None = None) -> Figure:
-    """What each variant loses against the baseline on the same images, with its interval; `bound` is max_drop."""
+    """Draw what each variant loses against the baseline on the same images, with its interval.
+
+    Args:
+        rows: Rows of the results table; drops in percent points.
+        bound: The criterion max_drop, in percent points.
+    """
     rows = [row for row in rows if row["drop"] is not None]
-    figure, axes = new_figure(1.5 + 0.26 * len(rows))
-    there = interval_rows(rows, ("drop", "drop_low", "drop_high"), 1, axes)
-    axes.axvline(0, color="#333333", linewidth=1)
-    extra = []
+    figure, axes = new_figure(1.3 + 0.24 * len(rows))
+    drawn = interval_rows(axes, rows, ("drop", "drop_low", "drop_high"))
+    axes.axvline(0, color=TEXT, linewidth=1, linestyle=DASHED, zorder=1, gid="baseline")
+    handles = technique_handles(drawn)
     if bound is not None:
-        axes.axvline(bound, color="#B00020", linewidth=1.2, linestyle=(0, (4, 3)))
-        extra = [
-            Line2D(
-                [],
-                [],
-                color="#B00020",
-                linewidth=1.2,
-                linestyle=(0, (4, 3)),
-                label=f"max_drop {bound:g}",
-            )
-        ]
-    label_rows(axes, rows)
+        look: dict[str, Any] = {"color": BOUND, "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
+        axes.axvline(bound, zorder=1, **look)
+        handles.append(Line2D([], [], label=f"max_drop {bound:g}", **look))
+    label_rows(axes, _names(rows))
     axes.set(
-        xlabel="Accuracy lost against float32, points (95 % interval, paired on the same images)",
+        xlabel="Accuracy lost against float32, percentage points (95 % interval, paired)",
         title="Accuracy lost",
     )
-    legend(axes, there, extra)
+    legend_below(figure, handles, 4)
     return figure
 
 
 @styled
 def plot_sizes(rows: Sequence[Row]) -> Figure:
-    """Bytes of each file, and of the file after gzip (what a download costs); the ratio to float32 beside the bar."""
+    """Draw the bytes of each file, and of the file after gzip, which is what a download costs.
+
+    Beside the bar stands how many times smaller than float32 the file is.
+
+    Args:
+        rows: Rows of the results table.
+    """
     rows = [row for row in rows if row["bytes"] is not None]
-    figure, axes = new_figure(1.3 + 0.3 * len(rows))
-    unit, name = (
-        (1e6, "MB") if max((row["bytes"] for row in rows), default=0) >= 2e6 else (1e3, "KB")
-    )
-    for place, row in enumerate(rows):
-        axes.barh(
-            place,
-            row["bytes"] / unit,
-            height=0.7,
-            color=colour_of(row["technique"]),
-            alpha=0.35,
-            linewidth=0,
-        )
-        if row["gzip_bytes"] is not None:
-            axes.barh(
-                place,
-                row["gzip_bytes"] / unit,
-                height=0.34,
-                color=colour_of(row["technique"]),
-                linewidth=0,
-            )
+    figure, axes = new_figure(1.3 + 0.26 * len(rows))
+    largest = max((row["bytes"] for row in rows), default=0)
+    unit, name = (1e6, "MB") if largest >= 2e6 else (1e3, "kB")
+    for index, row in enumerate(rows):
+        shade, packed = colour_of(row["technique"]), row["gzip_bytes"]
+        axes.barh(index, row["bytes"] / unit, 0.7, color=shade, alpha=0.35, linewidth=0)
+        if packed is not None:
+            axes.barh(index, packed / unit, 0.34, color=shade, linewidth=0)
         if row["ratio"] is not None and row["technique"] != "baseline":
             axes.annotate(
                 f"{row['ratio']:.1f} ×",
-                (max(row["bytes"], row["gzip_bytes"] or 0) / unit, place),
+                (max(row["bytes"], packed or 0) / unit, index),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
             )
-    label_rows(axes, rows)
+    label_rows(axes, _names(rows))
     axes.margins(x=0.1)
     axes.set(
-        xlabel=f"{name} (light: the file, dark: after gzip; × smaller than float32)", title="Size"
+        xlabel=f"{name} (light: the file, dark: after gzip; × smaller than float32)",
+        title="File size",
     )
-    legend(axes, rows)
+    legend_below(figure, technique_handles(rows), 4)
     return figure
 
 
 @styled
 def plot_latency(rows: Sequence[Row]) -> Figure:
-    """Latency as a ratio to float32 with its spread over rounds: one thread solid, all threads hollow below it."""
+    """Draw latency as a ratio to float32 with its spread over rounds.
+
+    One thread is solid, all threads are hollow below it.
+
+    Args:
+        rows: Rows of the results table.
+    """
     rows = [row for row in rows if row["latency_ratio"] is not None]
-    figure, axes = new_figure(1.5 + 0.3 * len(rows))
-    there = interval_rows(
-        rows, ("latency_ratio", "latency_ratio_low", "latency_ratio_high"), 1, axes
-    )
+    figure, axes = new_figure(1.3 + 0.28 * len(rows))
+    drawn = interval_rows(axes, rows, ("latency_ratio", "latency_ratio_low", "latency_ratio_high"))
     left, right = axes.get_xlim()
     by_threads = [row.get("latency_ratio_by_threads") or {} for row in rows]
-    most, extra = max((int(threads) for spent in by_threads for threads in spent), default=1), []
-    if most > 1:
-        for place, (row, spent) in enumerate(zip(rows, by_threads, strict=True)):
-            all_threads = spent.get(str(most))
-            if all_threads and all_threads["ratio_high"] < right:
-                look = {"color": colour_of(row["technique"]), "zorder": 2}
-                ends = [all_threads["ratio_low"], all_threads["ratio_high"]]
-                axes.plot(ends, [place + 0.27] * 2, linewidth=1, **look)
-                axes.plot(
-                    all_threads["ratio"],
-                    place + 0.27,
-                    marker="o",
-                    markersize=4.5,
-                    markerfacecolor="white",
-                    gid="all threads",
-                    **look,
-                )
-        extra = [
-            Line2D(
-                [],
-                [],
-                marker="o",
-                markersize=4.5,
-                markerfacecolor="white",
-                color="#555555",
-                linewidth=1,
-                label=f"{most} threads",
-            )
-        ]
-    axes.axvline(1, color="#333333", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    label_rows(axes, rows)
+    threads = max((int(count) for ratios in by_threads for count in ratios), default=1)
+    handles = technique_handles(drawn)
+    if threads > 1:
+        for index, (row, ratios) in enumerate(zip(rows, by_threads, strict=True)):
+            measured = ratios.get(str(threads))
+            if measured and measured["ratio_high"] < right:
+                _all_threads(axes, index + 0.27, measured, colour_of(row["technique"]))
+        look: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
+        handles.append(Line2D([], [], color=MUTED, linewidth=1, label=f"{threads} threads", **look))
+    axes.axvline(1, color=TEXT, linewidth=1, linestyle=DASHED, zorder=1, gid="baseline")
+    label_rows(axes, _names(rows))
     axes.set_xlim(min(0.0, left), max(right, 1.05))
     axes.set(
         xlabel="Latency, ratio to float32 at the same number of threads (less is faster)",
         title="Latency",
     )
-    legend(axes, there, extra)
+    legend_below(figure, handles, 4)
     return figure
+
+
+def _all_threads(axes: Axes, height: float, measured: Mapping[str, float], shade: str) -> None:
+    ends = [measured["ratio_low"], measured["ratio_high"]]
+    axes.plot(ends, [height, height], linewidth=1, color=shade, zorder=2)
+    axes.plot(
+        measured["ratio"],
+        height,
+        marker="o",
+        markersize=4.5,
+        markerfacecolor="white",
+        color=shade,
+        zorder=2,
+        gid="all threads",
+    )
 
 
 @styled
 def plot_weight_bits(rows: Sequence[Row]) -> Figure:
-    """How the weights of each file divide over bit widths, in percent of the weights; read from the flatbuffer."""
+    """Draw how the weights of each file divide over bit widths, as read from the flatbuffer.
+
+    Args:
+        rows: Rows of the results table.
+    """
     rows = [row for row in rows if row["weight_bits_share"]]
     widths = sorted({bits for row in rows for bits in row["weight_bits_share"]}, key=float)
     shades = dict(zip(widths, sns.color_palette("mako_r", max(len(widths), 2)), strict=False))
-    figure, axes = new_figure(1.3 + 0.26 * len(rows))
+    figure, axes = new_figure(1.3 + 0.24 * len(rows))
     starts = np.zeros(len(rows))
     for bits in widths:
         shares = np.array([100 * row["weight_bits_share"].get(bits, 0) for row in rows])
-        axes.barh(
-            range(len(rows)),
-            shares,
-            left=starts,
-            height=0.7,
-            color=shades[bits],
-            linewidth=0,
-            label=f"{bits} bits",
-        )
+        axes.barh(range(len(rows)), shares, 0.7, left=starts, color=shades[bits], linewidth=0)
         starts += shares
-    label_rows(axes, rows)
+    label_rows(axes, _names(rows))
     axes.set_xlim(0, 100)
-    axes.set(xlabel="Weights, %", title="Bits a weight")
+    axes.set(xlabel="Share of the weights, %", title="Bits per weight")
     if widths:
-        figure.legend(loc="outside lower center", ncols=len(widths), frameon=False)
+        handles = [Patch(color=shades[bits], label=f"{bits} bits") for bits in widths]
+        legend_below(figure, handles, 6)
     return figure
 
 
 @styled
 def plot_ratio_by_size(table: Any) -> Figure:
-    """int8's latency as a ratio to float32 against the image size: a data frame with the index pixels and the columns ratio,
-    low and high."""
+    """Draw int8's latency as a ratio to float32 against the image size.
+
+    Args:
+        table: A data frame with the index pixels (of a side) and the columns ratio, low and high.
+    """
     figure, axes = new_figure(3.0)
+    axes.axhline(1.0, color=TEXT, linewidth=1, linestyle=DASHED, zorder=1, gid="baseline")
     errors = np.abs(table[["low", "high"]].to_numpy().T - table["ratio"].to_numpy())
     axes.errorbar(table.index, table["ratio"], errors, fmt="o-", color=colour_of("ptq"), capsize=3)
-    axes.axhline(1.0, color="#888888", linewidth=0.8, linestyle="--")
     axes.set(
-        xlabel="Pixels a side",
+        xlabel="Image size, pixels per side",
         ylabel="Latency, int8 / float32",
-        title="int8's speed by image size",
+        title="Latency of int8 by image size",
         ylim=(0, None),
     )
     axes.set_xticks(list(table.index))

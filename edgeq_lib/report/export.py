@@ -18,8 +18,6 @@ from edgeq_lib.study import Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 100  # of published figures, which git keeps
-
 
 def extra_figures(study: Study) -> list[dict[str, Any]]:
     """List the figures that stages kept for the report (`Study.figure`).
@@ -74,9 +72,11 @@ def write_report(
     Returns:
         The names of the files.
     """
+    from edgeq_lib.analysis.rows import check_results
     from edgeq_lib.plots.style import render_figure
 
-    pictures = {name: render_figure(figure, "png", dpi=DPI) for name, figure in figures.items()}
+    check_results(results)
+    pictures = {name: render_figure(figure) for name, figure in figures.items()}
     pictures |= {figure["name"]: figure["png"] for figure in extra}
     captions = {figure["name"]: figure["caption"] for figure in extra}
     write_json(folder / "results.json", results)

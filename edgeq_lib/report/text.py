@@ -343,10 +343,9 @@ def branch_notes(results: Mapping[str, Any]) -> dict[str, str]:
     notes: dict[str, list[str]] = {}
     for entry in results["branches"]:
         if entry["variant"]:
-            width = {"8 or more": "≥ 8 bits", "fewer": "< 8 bits"}[entry["bits"]]
             notes.setdefault(entry["leaf"], []).extend(
                 (
-                    f"{width}: {entry['variant']}",
+                    f"{flow.BITS[entry['bits']]}: {entry['variant']}",
                     f"   drop {number(entry['drop'])}, {number(entry['ratio'])} × smaller, "
                     f"{status_text(entry['status'], SHORT)}",
                 )

@@ -86,15 +86,15 @@ def test_the_simplest_technique_that_meets_all_wins():
     assert "simpler" in found["rejected"]["qat"] and "min_ratio" in found["rejected"]["float32"]
 
 
-def test_repair_before_training():
+def test_recovery_before_training():
     rows = (
         row("int8", 3.0),
-        row("repaired", 0.5, technique="ptq_repair"),
+        row("recovered", 0.5, technique="ptq_recovery"),
         row("qat", 0.0, technique="qat"),
     )
-    assert recommend(*rows)["variant"] == "repaired"
+    assert recommend(*rows)["variant"] == "recovered"
     assert recommend(rows[0], rows[2])["variant"] == "qat"
-    assert recommend(rows[0], rows[2])["path"][-2:] == [["repair_enough", "no"], ["training", None]]
+    assert recommend(rows[0], rows[2])["path"][-2:] == [["recovery_enough", "no"], ["training", None]]
 
 
 def test_a_technique_of_the_future_counts_as_training():
@@ -251,10 +251,10 @@ def test_passing_max_drop_does_not_make_a_small_file_better_than_an_accurate_one
 
 
 def test_a_costlier_technique_is_taken_only_when_validation_can_tell_that_it_is_better():
-    rows = row("int8", 0.9, half=0.4), row("int8_repaired", 0.1, technique="ptq_repair", half=0.3)
+    rows = row("int8", 0.9, half=0.4), row("int8_recovered", 0.1, technique="ptq_recovery", half=0.3)
     found = recommend(*rows, row("qat_int8", 0.0, technique="qat", half=0.3))
-    assert found["variant"] == "int8_repaired" and found["met"]
-    assert found["path"][-3:] == [["ptq_enough", "no"], ["repair_enough", "yes"], ["repair", None]]
+    assert found["variant"] == "int8_recovered" and found["met"]
+    assert found["path"][-3:] == [["ptq_enough", "no"], ["recovery_enough", "yes"], ["recovery", None]]
     assert any(
         "validation can tell that a costlier technique is more accurate" in reason
         for reason in found["reasons"]
@@ -263,7 +263,7 @@ def test_a_costlier_technique_is_taken_only_when_validation_can_tell_that_it_is_
 
 
 def test_a_shelf_like_efficientnetv2b0():
-    """Plain int8 collapses, float activations are too slow or too large, QAT and repair come back."""
+    """Plain int8 collapses, float activations are too slow or too large, QAT and recovery come back."""
     criteria = [
         {"name": "max_drop", "bound": 0.5},
         {"name": "min_ratio", "bound": 3.25},
@@ -280,10 +280,10 @@ def test_a_shelf_like_efficientnetv2b0():
         row("google", -5.0, 50, 0.1, technique="peer", kind="peer"),
     ]
     qat = row("qat_int8", 0.1, 118, 0.35, technique="qat", half=0.8)
-    repaired = row("int8_repaired", 0.2, 118, 0.35, technique="ptq_repair", half=0.8)
+    recovered = row("int8_recovered", 0.2, 118, 0.35, technique="ptq_recovery", half=0.8)
     assert recommend(*rows, qat, criteria=criteria)["variant"] == "qat_int8"
-    found = recommend(*rows, qat, repaired, criteria=criteria)
-    assert found["variant"] == "int8_repaired" and len(found["reasons"]) <= 7
+    found = recommend(*rows, qat, recovered, criteria=criteria)
+    assert found["variant"] == "int8_recovered" and len(found["reasons"]) <= 7
     assert max(map(len, found["reasons"])) < 250
 
 
@@ -469,8 +469,8 @@ def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
         ("data_free", "fewer"): "squant_w4",
         ("ptq", "8 or more"): "int8",
         ("ptq", "fewer"): "w4a8",
-        ("repair", "8 or more"): "squant",
-        ("repair", "fewer"): "mixed",
+        ("recovery", "8 or more"): "squant",
+        ("recovery", "fewer"): "mixed",
         ("training", "8 or more"): "qat",
         ("training", "fewer"): None,
     }
@@ -484,9 +484,9 @@ def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
 def test_agreement_can_be_asked_for_where_accuracy_on_few_images_says_little():
     rows = (
         row("int8", drop=-0.3, agreement=94.0),
-        row("int8_repaired", technique="ptq_repair", drop=0.3, agreement=97.5),
+        row("int8_recovered", technique="ptq_recovery", drop=0.3, agreement=97.5),
     )
     choice = recommend(*rows, criteria=[{"name": "min_agreement", "bound": 96.0}])
-    assert choice["variant"] == "int8_repaired" and choice["met"]
+    assert choice["variant"] == "int8_recovered" and choice["met"]
     assert "min_agreement (94, bound 96)" in choice["rejected"]["int8"]
     assert any("97.5 %" in reason for reason in choice["reasons"])

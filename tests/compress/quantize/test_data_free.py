@@ -16,7 +16,6 @@ from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.models.tf import keras
-from edgeq_lib.plots.rounding import plot_accuracy_by_bits, plot_channel_ranges
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
@@ -338,20 +337,3 @@ def test_an_op_without_a_rule_is_named():
         bn_statistics.ranges_from_moments(
             float32, bn_statistics.batch_norm_statistics(model, float32), RANGE
         )
-
-
-def test_figures_show_what_they_are_given():
-    figure = plot_channel_ranges(
-        "conv", {"before": np.array([9.0, 1e-9, 1.0]), "after": np.array([3.0, 2.0, 2.5])}
-    )
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 3], (
-        "a dead channel is left out"
-    )
-    rows = [
-        {"bits": width, "rounding": way, "file": file, "top1": 10 * width}
-        for width in (8, 4)
-        for way in ("nearest", "squant")
-        for file in ("weights only", "int8 activations")
-    ]
-    figure = plot_accuracy_by_bits(rows, 90.0)
-    assert len(figure.axes) == 2 and list(figure.axes[0].lines[0].get_ydata()) == [80, 40]

@@ -16,7 +16,6 @@ from edgeq_lib.compress.quantize.sensitivity import Probe, noise_by_width
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.measure.accuracy import predict_file
 from edgeq_lib.models.preprocessing import SIGNED
-from edgeq_lib.plots.rounding import plot_bit_allocation, plot_mixed_front
 from edgeq_lib.tflite.inspect import inspect_file
 from edgeq_lib.tflite.reader import read_graph
 
@@ -207,27 +206,6 @@ def test_compressed_codes_of_fewer_bits_weigh_less_in_the_same_storage(case):
     )
     assert raw[8] == raw[6] and raw[4] == raw[3]
     assert packed[6] < packed[8] and packed[3] < packed[4]
-
-
-def test_figures_show_what_they_are_given():
-    layers = [
-        {"layer": f"l{i}", "noise": {8: 0.0, **({4: 0.001, 2: 0.1 * i} if i else {})}}
-        for i in range(3)
-    ]
-    figure = plot_bit_allocation(layers, {"9 kB": [8, 8, 4], "5 kB": [8, 4, 2]})
-    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["9 kB", "5 kB"]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["l2", "l1"], "the noisiest first"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "8 bits",
-        "4 bits",
-        "2 bits",
-    ]
-    rows = [
-        {"kind": kind, "label": kind, "kB": size, "snr": snr, "noise": 0.01, "predicted": 0.02}
-        for kind, size, snr in (("uniform", 9, 20), ("greedy", 6, 9), ("programme", 5, 10))
-    ]
-    points = [line.get_gid() for line in plot_mixed_front(rows).axes[0].lines[1:]]
-    assert points == ["front", "beaten", "front"]
 
 
 def test_the_verdict_names_the_best_of_no_more_bytes_and_the_smallest_that_agrees_as_often():

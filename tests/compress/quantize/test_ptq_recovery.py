@@ -22,13 +22,6 @@ from edgeq_lib.measure.statistics import quality_record
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.models.tf import keras
-from edgeq_lib.plots.layers import (
-    plot_ablation,
-    plot_activation_ranges,
-    plot_calibration_sizes,
-    plot_layer_sensitivity,
-    plot_signal_to_noise,
-)
 from edgeq_lib.tflite.buffers import scales_of, writable_buffers
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, quantize_array, run_images
@@ -244,40 +237,11 @@ def test_short_names(name, said):
     assert display_name(name) == said
 
 
-def test_figures_show_what_they_are_given(case):
-    names = case.observed.names
-    figure = plot_activation_ranges(
-        names,
-        calibration.deviations(case.observed),
-        {label: calibration.SUMMARIES[label](case.observed) for label in ("min_max", "covering")},
+def test_a_row_of_the_ablation_holds_the_quality_of_the_file(case):
+    outputs, classes = np.eye(4)[case.labels], list("abcd")
+    row = ptq_recovery.ablation_row(
+        "a", "ptq", case.model, outputs, case.labels, classes, case.reference
     )
-    assert 2 <= len(figure.axes[0].texts) <= 5 and len(figure.axes[0].lines) == 2
-    figure = plot_signal_to_noise(names, ["CONV_2D"] * len(names), np.arange(len(names)))
-    named = [text.get_text() for text in figure.axes[0].texts]
-    assert named[0] == names[0] and named == [name for name in names if name in named], (
-        "the noisiest first"
-    )
-    rows = [
-        {"layer": f"l{number}", "only_snr": 9 - number, "without_snr": number}
-        for number in range(3)
-    ]
-    figure = plot_layer_sensitivity(rows, most=2)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["l2", "l1"]
-    figure = plot_calibration_sizes([16, 32], {"a": [90, 91], "b": [92, 93]})
-    assert len(figure.axes[0].lines) == 2
-    outputs = np.eye(4)[case.labels]
-    rungs = [
-        {
-            **ptq_recovery.ablation_row(
-                name, technique, case.model, outputs, case.labels, list("abcd"), case.reference
-            ),
-            "chosen": name == "b",
-        }
-        for name, technique in (("a", "ptq"), ("b", "ptq_repair"), ("c", "qat"))
-    ]
-    figure = plot_ablation(rungs)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b ←", "c"]
-    assert (
-        rungs[0]["drop"]
-        == quality_record(outputs, case.labels, list("abcd"), case.reference)["drop"]
-    )
+    expected = quality_record(outputs, case.labels, classes, case.reference)
+    assert (row["rung"], row["technique"]) == ("a", "ptq")
+    assert row["drop"] == expected["drop"] and row["agreement"] == expected["agreement"]
