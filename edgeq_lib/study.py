@@ -171,7 +171,7 @@ class Study:
             )
         return Variant(self, folder)
 
-    def shelve(self, name: str, model: bytes, **facts: Any) -> Variant:
+    def save_variant(self, name: str, model: bytes, **facts: Any) -> Variant:
         """Put a variant on the shelf, whole or not at all; one of the same name and content keeps its measurements.
 
         `facts` must hold technique, scheme, engine and seconds (to make); parent and seed where there are any; `kind` is

@@ -3,27 +3,17 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/02_baseline.ipynb)
 #
-# Compression is measured against a float32 model, so that model must be sound: trained to the end, evaluated on held-out
-# images, and **the same in Keras and as a flatbuffer**. This notebook obtains it, trains it if asked to, exports it once,
-# and proves that the export changed nothing.
+# Compression is measured against a float32 model, so that model must be sound: trained to the end, evaluated on held-out images, and **the same in Keras and as a flatbuffer**. This notebook obtains it, trains it if asked to, exports it once, and proves that the export changed nothing.
 #
-# **Overall flow:** obtain a model and its preprocessing → train or fine-tune (resumable) → export the float flatbuffer →
-# check it against Keras on real images → shelve it as `float32`.
-
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
+# **Overall flow:** obtain a model and its preprocessing → train or fine-tune (resumable) → export the float flatbuffer → check it against Keras on real images → put it on the shelf as `float32`.
 
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell; training and export live in `edgeq_lib`.
-
-# %%
 from typing import Any, Literal
 
 import pandas as pd
@@ -31,102 +21,92 @@ from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib.analysis.tables import variants_table
-from edgeq_lib.data import dataset
 from edgeq_lib.measure.accuracy import check_parity, score
 from edgeq_lib.models import training, zoo
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.graph import layer_census
 from edgeq_lib.models.weights import checkpoint_bytes, save_float_model
 from edgeq_lib.pipeline.config import FirstOf, Fraction, IfThere, NameOrPath
-from edgeq_lib.pipeline.runner import open_study
 from edgeq_lib.plots.data import plot_learning_curves
+from edgeq_lib.stage import open_study
 
 # %% [markdown]
 # ## Parameters
 #
-# `model` is a name of the zoo or a Keras file of your own (`.keras`, `.h5`, SavedModel). `epochs: 0` takes the weights as
-# they are. Of a list of `weights` the first that is there is taken, so that a study runs with a file of yours or with the
-# official download. `trained` names the weights that this very recipe gave once: without the file, the recipe is trained.
+# `model` is a name of the zoo or a Keras file of your own (`.keras`, `.h5`, SavedModel). `epochs: 0` takes the weights as they are. Of a list of `weights` the first that exists is taken, so that a study runs with a file of yours or with the official download. `trained` names the weights that this very recipe gave once: without the file, the recipe is trained.
 
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to fill: runs/<study>
 seed: NonNegativeInt = 0  # decides initial weights and the order of images
 model: NameOrPath = "resnet8"  # a zoo name, or a Keras file
-weights: FirstOf = "none"  # imagenet, none, a weights file, or a list of these: the first that is there
-trained: IfThere = None  # weights that this recipe gave once; where the file is there, training is skipped
+weights: FirstOf = "none"  # imagenet, none, a weights file, or a list: the first that exists
+trained: IfThere = None  # weights that this recipe gave once; with them, training is skipped
 alpha: PositiveFloat = 1.0  # width of the network, where it has one
-preprocessing: str | dict[str, Any] | None = None  # signed, unit, none, torch, caffe or {mean, std}; default: the model's
+preprocessing: str | dict[str, Any] | None = None  # signed, unit, none, torch, caffe, {mean, std}
 trusted: bool = False  # allow Lambda layers and SavedModels: they run code
 head_epochs: NonNegativeInt = 0  # first train the last layer alone
-head_learning_rate: PositiveFloat = 1e-3  # of that phase, in which pretrained features cannot be spoilt
-epochs: NonNegativeInt = 20  # passes over the training images
+head_learning_rate: PositiveFloat = 1e-3  # of that phase, which spares pretrained features
+epochs: NonNegativeInt = 24  # passes over the training images
 learning_rate: PositiveFloat = 2e-3  # of the optimizer, at the start
-optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # of both phases
+optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # of all phases
 schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate
-batch: PositiveInt = 64  # images a step
-patience: PositiveInt | None = None  # epochs without improvement on validation after which training stops
+batch: PositiveInt = 64  # images per step
+patience: PositiveInt | None = None  # stop after so many epochs without improvement
 weight_decay: NonNegativeFloat = 0.0  # decoupled from the gradient
 label_smoothing: Fraction = 0.0  # share of the target that is spread over all classes
 flip: bool = False  # augmentation: mirror images left to right (not digits!)
 shift: NonNegativeFloat = 0.0  # augmentation: ± share, up and sideways
 rotation: NonNegativeFloat = 0.02  # augmentation: ± turns
 zoom: NonNegativeFloat = 0.08  # augmentation: ± share
-plain_epochs: NonNegativeInt = 0  # at the end, a tenth of the learning rate and no CutMix: the images as they will be seen
-freeze_norms: bool = False  # fine-tune with batch norms as they came: a thousand images would spoil their statistics
-cutmix: Fraction = 0.0  # share of steps in which a box of each image, and of its label, comes from another
+plain_epochs: NonNegativeInt = 0  # at the end: a tenth of the learning rate, no CutMix
+freeze_norms: bool = False  # keep batch-norm statistics: a thousand images would spoil them
+cutmix: Fraction = 0.0  # share of steps in which a box of each image comes from another
 
 # %% [markdown]
 # ## 1 · The model and its preprocessing
 #
-# Weights are copied by layer name; what could not be loaded (a head for another number of classes, say) is listed, never
-# passed over in silence.
+# Weights are copied by layer name. What could not be loaded (a head for another number of classes, say) is listed, never passed over in silence.
 
 # %%
-shelf = open_study(study, stage="02_baseline", needs="01_data")
-images = dataset.load(shelf)
-net, preprocess, not_loaded = zoo.obtain(model, weights, images.train.images.shape[1:], len(images.classes), alpha=alpha,
-                                         preprocessing=preprocessing, trusted=trusted, seed=seed, trained=trained)
+stage = open_study(study, "02_baseline", needs="01_data")
+images = stage.data
+net, preprocess, not_loaded = zoo.obtain(
+    model, weights, images.train.images.shape[1:], len(images.classes), alpha=alpha,
+    preprocessing=preprocessing, trusted=trusted, seed=seed, trained=trained)
 
 # %% tags=["nbval-check-output"]
-print(f"{net.count_params():,} parameters; pixels become (x - {preprocess.mean}) / {preprocess.std}; "
-      f"layers not loaded: {not_loaded or 'none'}")
+print(f"{net.count_params():,} parameters; pixels become (x - {preprocess.mean}) / "
+      f"{preprocess.std}; layers not loaded: {not_loaded or 'none'}")
 pd.Series(layer_census(net), name="layers").to_frame().T
 
 # %% [markdown]
 # ## 2 · Train
 #
-# A checkpoint is written each epoch, keyed by the data, the model and the hyper-parameters: stopped and started again, it
-# goes on where it was, and editing other code never throws training away. The best epoch **on validation** is kept.
+# A checkpoint is written each epoch, keyed by the data, the model and the hyper-parameters. Stopped and started again, training goes on where it was, and editing other code never throws it away. The best epoch **on validation** is kept.
 
 # %%
-augment = training.augmentation(flip, rotation, zoom, shift)
-recipe = {"data": images.manifest["fingerprint"], "model": [model, weights, alpha, preprocess.record()], "batch": batch,
-          "optimizer": optimizer, "seed": seed, "augment": [flip, rotation, zoom, shift],
-          "regularize": [weight_decay, label_smoothing, cutmix, *["frozen norms"] * freeze_norms]}
-shared = {"optimizer": optimizer, "batch": batch, "seed": seed, "augment": augment,
-          "weight_decay": weight_decay, "label_smoothing": label_smoothing, "folder": shelf.folder / "training"}
+augmentation = {"flip": flip, "rotation": rotation, "zoom": zoom, "shift": shift}
+config = training.TrainingConfig(
+    epochs, learning_rate, batch, seed, optimizer, schedule, patience, label_smoothing,
+    weight_decay, cutmix, augmentation)
+phases = training.phases_of(config, head_epochs, head_learning_rate, plain_epochs)
 
 # %% [markdown]
-# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained, at the end perhaps on
-# unmixed images (`plain_epochs`). With `trained` weights all phases are skipped.
+# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained, at the end perhaps on unmixed images (`plain_epochs`). With `trained` weights all phases are skipped.
 
 # %%
-history = []
-phases = {"head": (head_epochs, head_learning_rate, cutmix), "all": (epochs, learning_rate, cutmix),
-          "plain": (plain_epochs, learning_rate / 10, 0.0)}
-for phase, (count, rate, mixed) in phases.items() if not trained else ():
-    recipe |= {phase: [count, rate, schedule, patience]}
-    training.choose_trainable(net, head_only=phase == "head", norms=not freeze_norms)
-    past = training.fit(net, images.train, images.validation, preprocess, epochs=count, key=recipe,
-                        learning_rate=rate, cutmix=mixed, schedule=schedule, patience=patience, **shared)
-    history += [epoch for epoch in past if epoch["epoch"] or not history]  # a phase starts where the one before ended
+key = {"data": images.manifest["fingerprint"],
+       "model": [model, weights, alpha, preprocess.record()]}
+history = [] if trained else training.fit_phases(
+    net, images.train, images.validation, preprocess, phases,
+    folder=stage.folder / "training", key=key, norms=not freeze_norms)
 seconds = sum(epoch["seconds"] for epoch in history)
 
 # %% [markdown]
 # Curves that still rise mean that training was too short, and that every later comparison is made with a weak baseline.
 
 # %%
-plot_learning_curves(history) if history else Markdown("*Nothing was trained here: the weights are used as they came.*")
+plot_learning_curves(history) if history else Markdown("*Nothing was trained here.*")
 
 # %% [markdown]
 # ## 3 · The float flatbuffer, once
@@ -134,21 +114,21 @@ plot_learning_curves(history) if history else Markdown("*Nothing was trained her
 # Exported at a batch of one. All post-training variants are made from this one file, so conversion is paid once.
 
 # %%
-save_float_model(shelf, net)
+save_float_model(stage, net)
 flatbuffer = convert(net)
-float32 = shelf.shelve("float32", flatbuffer, technique="baseline", scheme="float32", engine="converter", seed=seed,
-                       seconds=round(seconds, 1))
+float32 = stage.save_variant("float32", flatbuffer, technique="baseline", scheme="float32",
+                             engine="converter", seed=seed, seconds=round(seconds, 1))
 
 # %% [markdown]
-# The float flatbuffer is what sizes are compared with. Published ratios are often taken to the training checkpoint, which
-# holds the optimizer's state as well: three numbers a weight instead of one. This is how large that file is here.
+# The float flatbuffer is what sizes are compared with. Published ratios are often taken to the training checkpoint, which holds the optimizer's state as well: three numbers per weight instead of one. This is how large that file is here.
 
 # %% tags=["nbval-check-output"]
 checkpoint = checkpoint_bytes(net)
-print(f"checkpoint with Adam's state {checkpoint / 1e3:,.0f} kB: {checkpoint / len(flatbuffer):.1f} × the float flatbuffer")
+print(f"checkpoint with Adam's state {checkpoint / 1e3:,.0f} kB: "
+      f"{checkpoint / len(flatbuffer):.1f} × the float flatbuffer")
 
 # %% [markdown]
-# Is it the same function? Keras and the flatbuffer on the same real images: they must agree on every top-1, up to rounding.
+# Is it the same function? Keras and the flatbuffer see the same real images: they must agree on every top-1, up to rounding.
 
 # %%
 parity = check_parity(net, flatbuffer, images.validation.images[:256], preprocess)
@@ -160,7 +140,7 @@ pd.Series(parity, name="Keras against flatbuffer").to_frame()
 # On **validation**, with a 95 % interval (Wilson). Test predictions are stored for the last notebook and not looked at here.
 
 # %%
-quality = score(shelf, float32, images, preprocess)
+quality = score(stage, float32, images, preprocess)
 variants_table([float32])
 
 # %% [markdown]
@@ -175,17 +155,22 @@ print(f"worst class on validation: {worst['name']}, {worst['top1']:.1f} % of {wo
 
 # %%
 now = quality["validation"]
-Markdown(f"""The float model **{net.name}** has {net.count_params():,} parameters and gets **{now['top1']:.2f} %**
-({now['low']:.2f} … {now['high']:.2f}) of {now['n']:,} validation images. Its flatbuffer weighs {len(flatbuffer) / 1000:,.0f} kB
-and agrees with Keras on {parity['top-1 agreement %']:.1f} % of {parity['images']} images.""")
+Markdown(f"""The float model **{net.name}** has {net.count_params():,} parameters and gets
+**{now['top1']:.2f} %** ({now['low']:.2f} … {now['high']:.2f}) of {now['n']:,} validation images.
+Its flatbuffer weighs {len(flatbuffer) / 1000:,.0f} kB and agrees with Keras on
+{parity['top-1 agreement %']:.1f} % of {parity['images']} images.""")
+
+# %% [markdown]
+# The record names all that decided the outcome.
 
 # %%
-shelf.write("baseline", {"model": model, "weights": weights, "trained": trained, "alpha": alpha, "history": history,
-                         "parameters": net.count_params(), "checkpoint_bytes": checkpoint,
-                         "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity,
-                         "recipe": {"optimizer": optimizer, "learning rate": learning_rate, "schedule": schedule, "batch": batch,
-                                    "head epochs": head_epochs, "epochs": epochs, "plain epochs": plain_epochs,
-                                    "weight decay": weight_decay, "label smoothing": label_smoothing, "cutmix": cutmix,
-                                    "frozen batch norms": freeze_norms} if history else {},
-                         "augmentation": {"flip": flip, "rotation": rotation, "zoom": zoom, "shift": shift}})
-shelf.finish({"parameters": net.count_params(), "validation": now["top1"]})
+recipe = {"optimizer": optimizer, "learning rate": learning_rate, "schedule": schedule,
+          "batch": batch, "head epochs": head_epochs, "epochs": epochs,
+          "plain epochs": plain_epochs, "weight decay": weight_decay,
+          "label smoothing": label_smoothing, "cutmix": cutmix, "frozen batch norms": freeze_norms}
+stage.write("baseline", {
+    "model": model, "weights": weights, "trained": trained, "alpha": alpha, "history": history,
+    "parameters": net.count_params(), "checkpoint_bytes": checkpoint,
+    "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity,
+    "recipe": recipe if history else {}, "augmentation": augmentation})
+stage.finish({"parameters": net.count_params(), "validation": now["top1"]})

@@ -16,20 +16,13 @@
 # *What this notebook is not:* nothing is trained, and no images are synthesized. Calibrated and repaired files are those of
 # `03_ptq` and `10_ptq_repair`.
 
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
-
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell; the work is in `edgeq_lib/compress/data_free.py`, `moments.py` and `squant.py`.
-
-# %%
 import time
 from typing import Literal
 
@@ -48,7 +41,7 @@ from edgeq_lib.measure.accuracy import predict_file, score
 from edgeq_lib.measure.statistics import quality_record
 from edgeq_lib.models.preprocessing import Preprocessing
 from edgeq_lib.models.weights import load_float_model
-from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.stage import open_study
 from edgeq_lib.plots.layers import plot_ablation
 from edgeq_lib.plots.rounding import plot_accuracy_by_bits, plot_channel_ranges
 from edgeq_lib.tflite.rewrite import with_io_type
@@ -73,10 +66,10 @@ io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and ou
 # The float file has its batch norms folded away; the Keras model still knows them. Layers and ops are paired by their values.
 
 # %%
-shelf = open_study(study, stage="20_data_free", needs="02_baseline")
-images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, original, started = Preprocessing(**baseline["preprocessing"]), float32.model(), time.time()
-norms, span = bn_statistics.batch_norm_statistics(load_float_model(shelf), original), preprocess.range
+stage = open_study(study, "20_data_free", needs="02_baseline")
+images, baseline, float32 = stage.data, stage.baseline, stage.float32
+preprocess, original, started = stage.preprocess, float32.model(), time.time()
+norms, span = bn_statistics.batch_norm_statistics(load_float_model(stage), original), preprocess.range
 kernels = float_kernels(original)
 print(f"{len(norms)} of {len(kernels)} kernels are followed by a batch norm")
 
@@ -172,7 +165,7 @@ per_tensor = most_faithful(rungs)
 rungs = [{**rung, "chosen": name == per_tensor} for name, rung in rungs.items()]
 
 # %%
-shelf.figure("data_free_per_tensor", plot_ablation(rungs), f"int8 with one scale a tensor, made without any image, on "
+stage.figure("data_free_per_tensor", plot_ablation(rungs), f"int8 with one scale a tensor, made without any image, on "
              f"{len(labels):,} validation images: accuracy lost against float32 (95 % interval), and agreement with it.")
 
 # %% [markdown]
@@ -193,7 +186,7 @@ for (width, way), group in made.items():
         low.append({"bits": width, "rounding": way, "file": name, **row})
 
 # %%
-shelf.figure("data_free_bits", plot_accuracy_by_bits(low, top1), f"Top-1 on {len(labels):,} validation images by "
+stage.figure("data_free_bits", plot_accuracy_by_bits(low, top1), f"Top-1 on {len(labels):,} validation images by "
              "bits of the weights, for three ways of rounding, without any image; dashed: float32.")
 
 # %%
@@ -214,15 +207,15 @@ for width in [width for width in bits if width in (8, 4, 3)]:
 # %%
 facts = {"technique": "data_free", "engine": "litert-quantizer", "parent": "float32", "seed": seed,
          "seconds": round(time.time() - started, 1)}
-shelved = [shelf.shelve(f"data_free_{name}", with_io_type(file, io), **facts, scheme=scheme)
+shelved = [stage.save_variant(f"data_free_{name}", with_io_type(file, io), **facts, scheme=scheme)
            for name, (file, scheme, _) in choice.items()]
 for variant in shelved:
-    score(shelf, variant, images, preprocess)
+    score(stage, variant, images, preprocess)
 variants_table([float32, *shelved])
 
 # %%
 chosen = {name: way for name, (*_, way) in choice.items()}
-shelf.write("data_free", {"sweep_images": len(labels), "pairs": len(pairs), "float": in_float, "per_tensor": rungs,
+stage.write("data_free", {"sweep_images": len(labels), "pairs": len(pairs), "float": in_float, "per_tensor": rungs,
                           "low_bit": low, "chosen": chosen, "range_ratio": wide.median()})
 
 # %% [markdown]
@@ -240,4 +233,4 @@ Markdown(f"""{len(pairs)} pairs among {len(kernels)} kernels could be equalized.
     f"{value['agreement']:.1f} %" for name, value in values.items()) + ".")
 
 # %%
-shelf.finish({"variants": [variant.name for variant in shelved], "chosen": chosen, "per_tensor_drop": best["drop"]})
+stage.finish({"variants": [variant.name for variant in shelved], "chosen": chosen, "per_tensor_drop": best["drop"]})

@@ -10,25 +10,18 @@
 #
 # **Overall flow:** 1 × 1 convolutions become dense layers → methods of rounding compared → fewer bits, and the classifier →
 # the file against its simulation → blocks that share the work → fine-tuning on the grid, without labels → the ladder → the
-# shelf.
+# stage.
 #
 # **The rule of every choice** is that of `10_ptq_repair`: the largest agreement with float32 on validation images, of equals
 # the larger signal-to-noise ratio of the outputs. Test images are not looked at.
 
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
-
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell; the work is in `edgeq_lib/compress/low_bit.py`, `rounding.py`, `grid.py`; training is that of `04_qat`.
-
-# %%
 import gzip
 import time
 from typing import Literal
@@ -48,7 +41,7 @@ from edgeq_lib.models.convert import convert
 from edgeq_lib.models.graph import fold_batch_norms
 from edgeq_lib.models.preprocessing import Preprocessing
 from edgeq_lib.models.weights import load_float_model
-from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.stage import open_study
 from edgeq_lib.plots.layers import plot_ablation
 from edgeq_lib.tflite.inspect import inspect_file
 from edgeq_lib.tflite.rewrite import as_dense, with_io_type
@@ -83,10 +76,10 @@ io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and ou
 # can be spent on without losing time.
 
 # %%
-shelf = open_study(study, stage="30_low_bit", needs="02_baseline")
-images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, started = Preprocessing(**baseline["preprocessing"]), time.time()
-model = fold_batch_norms(load_float_model(shelf))
+stage = open_study(study, "30_low_bit", needs="02_baseline")
+images, baseline, float32 = stage.data, stage.baseline, stage.float32
+preprocess, started = stage.preprocess, time.time()
+model = fold_batch_norms(load_float_model(stage))
 original = as_dense(convert(model))
 
 # %%
@@ -189,7 +182,7 @@ pd.DataFrame(by_block).round(4)
 # %%
 history = low_bit.fine_tune(
     simulation, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, limit_train=limit_train,
-    seed=seed, augmentation=baseline["augmentation"], folder=shelf.folder / "training")
+    seed=seed, augmentation=baseline["augmentation"], folder=stage.folder / "training")
 pd.DataFrame(history).round(4)
 
 # %%
@@ -216,7 +209,7 @@ rungs = {name: ptq_recovery.ablation_row(name, kinds.get(name, "low_bit"), file,
                                images.classes, base) for name, file in steps.items()}
 chosen = most_faithful(rungs)
 rungs = [{**rung, "chosen": name == chosen} for name, rung in rungs.items()]
-shelf.figure("low_bit_ladder", plot_ablation(rungs), f"From naive rounding to fine-tuning at {bits[0]} bits and below, on "
+stage.figure("low_bit_ladder", plot_ablation(rungs), f"From naive rounding to fine-tuning at {bits[0]} bits and below, on "
              f"{rungs[0]['n']:,} validation images: accuracy lost against float32 (95 % interval), and agreement with it.")
 
 # %% [markdown]
@@ -226,14 +219,14 @@ shelf.figure("low_bit_ladder", plot_ablation(rungs), f"From naive rounding to fi
 
 # %%
 facts = {"technique": "low_bit", "engine": "litert-quantizer", "parent": "float32", "seed": seed}
-made = [shelf.shelve(f"w{width}a8_classifier{last}", with_io_type(file, io), **facts, scheme=f"w{width}a8",
+made = [stage.save_variant(f"w{width}a8_classifier{last}", with_io_type(file, io), **facts, scheme=f"w{width}a8",
                      seconds=round(time.time() - started, 1)) for (width, last), (_, file) in tried.items()]
 for label, way, learned in (("blocks", "block by block", {}), ("trained", "fine-tuned", {"trained": "outputs"})):
     if way in steps:
-        made.append(shelf.shelve(f"w{bits[0]}a8_{label}", with_io_type(steps[way], io), **facts, **learned,
+        made.append(stage.save_variant(f"w{bits[0]}a8_{label}", with_io_type(steps[way], io), **facts, **learned,
                                  scheme=f"w{bits[0]}a8", seconds=round(time.time() - started, 1)))
 for variant in made:
-    score(shelf, variant, images, preprocess)
+    score(stage, variant, images, preprocess)
 variants_table([float32, *made])
 
 # %% [markdown]
@@ -245,7 +238,7 @@ pd.DataFrame({name: {"integer only": each["integer_only"], **{f"{width} bits, %"
                      each["weight_bits_share"].items()}} for name, each in reports.items()}).T
 
 # %%
-shelf.write("low_bit", {"methods": by_method, "bias_correction": by_bias, "widths": by_width, "parity": parity,
+stage.write("low_bit", {"methods": by_method, "bias_correction": by_bias, "widths": by_width, "parity": parity,
                         "blocks": by_block, "training": by_training, "history": history, "rungs": rungs, "method": method})
 
 # %% [markdown]
@@ -264,4 +257,4 @@ do so for this one file on {parity['between kernels: top-1 agreement %']:.1f} %,
 {parity['between kernels: disagreements']} within one step.""")
 
 # %%
-shelf.finish({"variants": [variant.name for variant in made], "method": method, "parity": parity})
+stage.finish({"variants": [variant.name for variant in made], "method": method, "parity": parity})

@@ -9,27 +9,20 @@
 # images, the same few epochs.
 #
 # **Overall flow:** a QKeras model for each recipe and width, straight from the float weights → the same fine-tuned towards
-# float32's outputs, without labels → one table → the integer-only file with the weights that QKeras found → the shelf.
+# float32's outputs, without labels → one table → the integer-only file with the weights that QKeras found → the stage.
 #
 # **The rule of every choice** is that of `10_ptq_repair`: the largest agreement with float32 on validation images. Test images
 # are not looked at.
 #
 # *What this notebook is not:* training from scratch with quantizers in place, as QKeras's own papers do for chips of their own.
 
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
-
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e 'edgeq[qkeras]'")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell; the work is in `edgeq_lib/compress/qkeras_engine.py`, training is that of `04_qat`.
-
-# %%
 import dataclasses
 import time
 
@@ -47,7 +40,7 @@ from edgeq_lib.measure.statistics import quality_record
 from edgeq_lib.models import training
 from edgeq_lib.models.preprocessing import Preprocessing
 from edgeq_lib.models.weights import load_float_model
-from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.stage import open_study
 from edgeq_lib.plots.rounding import plot_accuracy_by_bits
 
 # %% [markdown]
@@ -74,7 +67,7 @@ file_bits: PositiveInt = 4  # the width whose models become files, one of `bits`
 # it is loaded upon the Keras that edgeq uses. Without it, this notebook leaves an empty record and ends.
 
 # %%
-shelf = open_study(study, stage="31_qkeras", needs="02_baseline")
+stage = open_study(study, "31_qkeras", needs="02_baseline")
 missing = qkeras.reason_missing()
 Markdown(f"{missing} Then `edgeq run {study} --force --only qkeras`." if missing else "*QKeras is installed.*")
 
@@ -95,9 +88,9 @@ pd.DataFrame({name: dataclasses.asdict(recipe) for name, recipe in chosen.items(
 # What each of them starts from, and is compared with: float32 on the same validation images.
 
 # %%
-images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, started = Preprocessing(**baseline["preprocessing"]), time.time()
-model, calibration_set = load_float_model(shelf), preprocess(images.calibration_images)
+images, baseline, float32 = stage.data, stage.baseline, stage.float32
+preprocess, started = stage.preprocess, time.time()
+model, calibration_set = load_float_model(stage), preprocess(images.calibration_images)
 part = dataset.Split(images.validation.images[:score_images], images.validation.labels[:score_images])
 base = float32.arrays()["validation"][:score_images]
 top1 = quality_record(base, part.labels, images.classes)["top1"]
@@ -116,7 +109,7 @@ for name, width in [(name, width) for name in chosen for width in bits if not mi
     outputs[name, width, "straight from float"] = training.predict_keras(candidate, part.images, preprocess)
     low_bit.fine_tune(
         candidate, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed,
-        limit_train=limit_train, augmentation=baseline["augmentation"], folder=shelf.folder / "training",
+        limit_train=limit_train, augmentation=baseline["augmentation"], folder=stage.folder / "training",
         key=["qkeras", dataclasses.asdict(chosen[name]), width])
     if epochs:
         outputs[name, width, "fine-tuned"] = training.predict_keras(candidate, part.images, preprocess)
@@ -138,7 +131,7 @@ table.rename(columns={"rounding": "recipe", "file": "weights", "top1": "top-1 %"
                       "agreement": "agrees %"}).set_index(["recipe", "bits", "weights"]).round(1)
 
 # %%
-shelf.figure("qkeras_bits", plot_accuracy_by_bits(rows, top1), f"QKeras: top-1 on {len(part.labels):,} validation "
+stage.figure("qkeras_bits", plot_accuracy_by_bits(rows, top1), f"QKeras: top-1 on {len(part.labels):,} validation "
              "images by bits of the weights, for each recipe, before and after fine-tuning; dashed: float32."
              ) if rows else Markdown("*Nothing to draw.*")
 
@@ -179,18 +172,18 @@ pd.DataFrame(parity).round(3) if parity else Markdown("*Nothing to compare.*")
 # %%
 facts = {"technique": "low_bit", "engine": "qkeras", "parent": "float32", "seed": seed, "scheme": f"w{file_bits}a8",
          **({"trained": "outputs"} if epochs else {})}
-made = [shelf.shelve(f"qkeras_w{file_bits}a8", files[most_faithful(rungs)], **facts,
+made = [stage.save_variant(f"qkeras_w{file_bits}a8", files[most_faithful(rungs)], **facts,
                      seconds=round(time.time() - started, 1))] if files else []
 for variant in made:
-    score(shelf, variant, images, preprocess)
+    score(stage, variant, images, preprocess)
 
 # %%
 beside = f"w{file_bits}a8_trained"
-others = [shelf.variant(beside)] if (shelf.folder / "variants" / beside).exists() else []
+others = [stage.variant(beside)] if (stage.folder / "variants" / beside).exists() else []
 variants_table([float32, *made, *others]) if made else Markdown("*Nothing was shelved.*")
 
 # %%
-shelf.write("qkeras", {"rows": rows, "rungs": rungs, "parity": parity, "why_not": why_not, "missing": missing})
+stage.write("qkeras", {"rows": rows, "rungs": rungs, "parity": parity, "why_not": why_not, "missing": missing})
 
 # %% [markdown]
 # ## What we know now
@@ -208,4 +201,4 @@ Markdown(f"""Of {len(low)} results with fewer than eight bits, in shares of floa
          else "Nothing was measured, so nothing is known about QKeras here.")
 
 # %%
-shelf.finish({"variants": [variant.name for variant in made], "rows": len(rows), "missing": missing})
+stage.finish({"variants": [variant.name for variant in made], "rows": len(rows), "missing": missing})

@@ -16,20 +16,13 @@
 #
 # *What this notebook is not:* a search over activations, which stay at 8 bits throughout.
 
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
-
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell; the work is in `edgeq_lib/compress/mixed_precision.py`, `low_bit.py` and `grid.py`.
-
-# %%
 import time
 from typing import Literal
 
@@ -62,7 +55,7 @@ from edgeq_lib.models.convert import convert
 from edgeq_lib.models.graph import fold_batch_norms
 from edgeq_lib.models.preprocessing import Preprocessing
 from edgeq_lib.models.weights import load_float_model
-from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.stage import open_study
 from edgeq_lib.plots.rounding import plot_bit_allocation, plot_mixed_front
 from edgeq_lib.tflite.inspect import sizes
 from edgeq_lib.tflite.rewrite import as_dense, with_io_type
@@ -95,10 +88,10 @@ io: Literal["int8", "uint8"] = "int8"  # type of the shelved files' input and ou
 # The function stays the same. First layer and depthwise kernels hold few weights and stand rounding badly: they keep 8 bits.
 
 # %%
-shelf = open_study(study, stage="40_mixed_precision", needs="02_baseline")
-images, baseline, float32 = dataset.load(shelf), shelf.read("baseline"), shelf.variant("float32")
-preprocess, started = Preprocessing(**baseline["preprocessing"]), time.time()
-model = fold_batch_norms(load_float_model(shelf))
+stage = open_study(study, "40_mixed_precision", needs="02_baseline")
+images, baseline, float32 = stage.data, stage.baseline, stage.float32
+preprocess, started = stage.preprocess, time.time()
+model = fold_batch_norms(load_float_model(stage))
 original = as_dense(convert(model))
 widths = mixed_precision.candidates(original, dense_widths, convolution_widths)
 
@@ -175,14 +168,14 @@ tried = [{"kind": kind, "label": label, "kB": (mixed_precision.total_cost(weigh,
 # %%
 programme = [row for row in tried if row["kind"] == "programme"]
 chosen_widths = {row["label"]: list(row["widths"].values()) for row in reversed(programme)}
-shelf.figure("deserved_bits", plot_bit_allocation(layers, chosen_widths), "The noise that each layer alone adds to the "
+stage.figure("deserved_bits", plot_bit_allocation(layers, chosen_widths), "The noise that each layer alone adds to the "
              "output at each width (above), and the widths that the programme gives it, for budgets of weight bytes (below).")
 
 # %% [markdown]
 # What that buys, and whether noises add up: right, a point on the line was predicted exactly.
 
 # %%
-shelf.figure("mixed_front", plot_mixed_front(tried), f"Mixes for {budgets} budgets on {len(sweep.images):,} validation "
+stage.figure("mixed_front", plot_mixed_front(tried), f"Mixes for {budgets} budgets on {len(sweep.images):,} validation "
              "images, activations in float: the front, and hollow what another mix beats; right, the sum of the layers' own noises "
              "against the noise of the mix.")
 
@@ -222,14 +215,14 @@ for label in [label for label, plan in plans.items() if epochs and mixed_precisi
     simulation = qat.quantize_aware(model, calibration_set, qat_export.kernels_by_layer(model, original, made[label][0]))
     low_bit.fine_tune(
         simulation, model, images, preprocess, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed,
-        limit_train=limit_train, augmentation=baseline["augmentation"], folder=shelf.folder / "training")
+        limit_train=limit_train, augmentation=baseline["augmentation"], folder=stage.folder / "training")
     files[f"{label}, trained"], figures = correct_if_better(
         original, qat_export.export_int8(simulation, calibration_set), seen, probe.compare)
     found[f"{label}, trained"] = {**figures, **sizes(files[f"{label}, trained"])}
 pd.DataFrame(found).T
 
 # %% [markdown]
-# ## 6 · To the shelf, and to the test
+# ## 6 · To the stage, and to the test
 #
 # Those mixes go to the shelf that no file of at most their size beats, by the rule above; and uniform 4 bits, trained if that
 # is better by the same rule.
@@ -245,10 +238,10 @@ names = {"uniform_w4a8": uniformly, **{f"mixed_{place}": label for place, label 
 shelved = []
 for name, label in names.items():
     learned = {"trained": "outputs"} if label.endswith("trained") else {}
-    shelved.append(shelf.shelve(name + "_trained" * len(learned), with_io_type(files[label], io), **facts, **learned,
+    shelved.append(stage.save_variant(name + "_trained" * len(learned), with_io_type(files[label], io), **facts, **learned,
                                 scheme="mixed" if label in mixed else "w4a8", seconds=round(time.time() - started, 1)))
 for variant in shelved:
-    score(shelf, variant, images, preprocess)
+    score(stage, variant, images, preprocess)
 variants_table([float32, *shelved])
 
 # %% [markdown]
@@ -263,7 +256,7 @@ against.round(2)
 # All tables go into the record `mixed_precision`.
 
 # %%
-shelf.write("mixed_precision", {"sweep_images": len(sweep.images), "layers": layers, "tried": tried, "files": found,
+stage.write("mixed_precision", {"sweep_images": len(sweep.images), "layers": layers, "tried": tried, "files": found,
                                 "plans": plans, "front": front, "against": against.to_dict("records")})
 
 # %% [markdown]
@@ -282,4 +275,4 @@ The layer that deserves its bits most is {worth["% a kB"].idxmax()}. The measure
 {error.min():.2f} to {error.max():.2f} times the predicted sum (median {np.median(error):.2f}).""")
 
 # %%
-shelf.finish({"front": front, "agreement": {label: figures["agreement"] for label, figures in found.items()}})
+stage.finish({"front": front, "agreement": {label: figures["agreement"] for label, figures in found.items()}})

@@ -12,20 +12,13 @@
 # *What this notebook is not:* a contest. Peers are trained by others, on data of their own; a peer that does better or worse
 # says nothing about a quantization scheme, and is never recommended.
 
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
-
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell; declaring, checking and measuring peers is done in `edgeq_lib/peers.py`.
-
-# %%
 from typing import Any
 
 import pandas as pd
@@ -34,7 +27,7 @@ from IPython.display import Markdown
 from edgeq_lib.analysis.tables import rows, variants_table
 from edgeq_lib.data import dataset
 from edgeq_lib.measure import peers
-from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.stage import open_study
 from edgeq_lib.plots.pareto import plot_pareto
 from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.progress import progress
@@ -66,9 +59,9 @@ declared if files else Markdown("*This study declares no peers.*")
 # its own; its input size and its number of classes must be those declared and those of the data.
 
 # %%
-shelf = open_study(study, stage="70_peers", needs="02_baseline")
-float32 = shelf.variant("float32")
-made = peers.save_peer(shelf, files)
+stage = open_study(study, "70_peers", needs="02_baseline")
+float32 = stage.float32
+made = peers.save_peer(stage, files)
 
 # %% [markdown]
 # What the files turned out to hold, read from the files themselves:
@@ -86,9 +79,9 @@ pd.DataFrame([{"peer": peer.name, "scheme": peer.facts["scheme"], "engine": peer
 # difference to our float32 is paired, image by image.
 
 # %%
-data = dataset.load(shelf) if made else None
+data = stage.data if made else None
 for peer in progress(made, "peers"):
-    peers.score_peer(shelf, peer, data)
+    peers.score_peer(stage, peer, data)
 
 # %%
 variants_table([float32, *made]) if made else Markdown("*Nothing was measured.*")
@@ -120,4 +113,4 @@ interval: {', '.join(ahead) or 'none'}; less accurate: {', '.join(behind) or 'no
          if made else "This study has no peers, so nothing is known about them; `edgeq add-peer` declares one.")
 
 # %%
-shelf.finish({"peers": [peer.name for peer in made]})
+stage.finish({"peers": [peer.name for peer in made]})

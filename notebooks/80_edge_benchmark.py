@@ -13,20 +13,13 @@
 # *What this notebook is not:* a measurement on your device. It ranks variants; run them there before you promise anything
 # (section 7 says how).
 
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
-
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell; the measuring is done in `edgeq_lib/benchmark.py` and `edgeq_lib/devices.py`.
-
-# %%
 import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
@@ -36,7 +29,7 @@ from edgeq_lib.data import dataset
 from edgeq_lib.measure import peers, remote, standalone, targets
 from edgeq_lib.measure.latency import measure_costs
 from edgeq_lib.models.preprocessing import Preprocessing
-from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.stage import open_study
 from edgeq_lib.plots.variants import plot_latency, plot_sizes
 from edgeq_lib.study import Study
 
@@ -55,10 +48,10 @@ accelerator: str = "ethos-u55-128"  # the Ethos-U that the compiler Vela estimat
 # invocations, so that none eats the budget of the others.
 
 # %%
-shelf = open_study(study, stage="80_edge_benchmark", needs="04_qat")
-variants = {variant.name: variant for variant in shelf.variants() if variant.model()}
-preprocess = Preprocessing(**shelf.read("baseline")["preprocessing"])
-images = peers.first_images(shelf, list(variants.values()), dataset.load(shelf), preprocess)
+stage = open_study(study, "80_edge_benchmark", needs="04_qat")
+variants = {variant.name: variant for variant in stage.variants() if variant.model()}
+preprocess = Preprocessing(**stage.baseline["preprocessing"])
+images = peers.first_images(stage, list(variants.values()), stage.data, preprocess)
 
 # %%
 threads = sorted({1, standalone.cores()})
@@ -180,4 +173,4 @@ Markdown(f"""Peers apart, the fastest variant is **{fastest}** at {measured['rat
 {int(fits['microcontroller'][ours].sum())} of {len(ours)} variants fit the microcontroller class.""")
 
 # %%
-shelf.finish({"variants": list(costs), "fastest": fastest, "smallest": smallest})
+stage.finish({"variants": list(costs), "fastest": fastest, "smallest": smallest})

@@ -12,20 +12,13 @@
 #
 # *What this notebook is not:* a statement on accuracy. Nothing was trained at these sizes, so nothing is predicted.
 
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
-
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell; the files are made in `edgeq_lib/image_size.py`, the timing is that of `80_edge_benchmark`.
-
-# %%
 import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
@@ -33,7 +26,7 @@ from pydantic import PositiveFloat
 from edgeq_lib.compress.quantize import input_size
 from edgeq_lib.files import write_bytes
 from edgeq_lib.measure.latency import measure_latency
-from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.stage import open_study
 from edgeq_lib.plots.variants import plot_ratio_by_size
 from edgeq_lib.progress import progress
 
@@ -52,11 +45,11 @@ budget_seconds: PositiveFloat = 3.0  # what the timing takes at each size
 # are no variants: they belong to no accuracy. A network of your own is known at one size only, and nothing is timed.
 
 # %%
-shelf = open_study(study, stage="81_image_size", needs="02_baseline")
-sizes, paths = input_size.sizes(shelf, scales), {}
+stage = open_study(study, "81_image_size", needs="02_baseline")
+sizes, paths = input_size.sizes(stage, scales), {}
 for size in progress(sizes, "image sizes"):
-    for name, file in input_size.files_at(shelf, size).items():
-        paths[size, name] = shelf.folder / "at_size" / str(size) / f"{name}.tflite"
+    for name, file in input_size.files_at(stage, size).items():
+        paths[size, name] = stage.folder / "at_size" / str(size) / f"{name}.tflite"
         write_bytes(paths[size, name], file)
 
 # %% [markdown]
@@ -96,15 +89,15 @@ table[["float32 ms", "int8 ms"]].div(table.index.to_series() ** 2, axis=0).mul(1
 # %%
 caption = ("Latency of int8 as a ratio to float32 for the same network at other image sizes, one thread, interleaved; the "
            "bar spans the 10th to the 90th percentile of rounds.")
-shelf.figure("image_size", plot_ratio_by_size(table), caption) if sizes else Markdown("*Nothing was timed.*")
+stage.figure("image_size", plot_ratio_by_size(table), caption) if sizes else Markdown("*Nothing was timed.*")
 
 # %% [markdown]
 # ## What we know now
 
 # %%
-shelf.write("image_size", {"sizes": {str(size): each for size, each in spent.items()}})
+stage.write("image_size", {"sizes": {str(size): each for size, each in spent.items()}})
 Markdown("; ".join(f"at **{size}** pixels int8 takes **{row['ratio']:.2f}** × float32's time ({row['low']:.2f} … "
                    f"{row['high']:.2f}), {row['int8 ms']:.2f} ms" for size, row in table.iterrows()) or "nothing was timed")
 
 # %%
-shelf.finish({"ratio": {str(size): row["ratio"] for size, row in table.iterrows()}})
+stage.finish({"ratio": {str(size): row["ratio"] for size, row in table.iterrows()}})

@@ -3,27 +3,20 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/90_analysis.ipynb)
 #
-# Everything before this notebook has put measured variants on the shelf. Here they are judged against the study's criteria.
+# Everything before this notebook has put measured variants on the stage. Here they are judged against the study's criteria.
 # **The choice is made on validation; test is read once, now, to report it.** All comparisons are paired on the same images:
 # McNemar's test in its mid-p form, adjusted over the table (Holm), with intervals beside each figure and a plain word on
 # what these test images could not have seen.
 #
 # **Overall flow:** collect the records → the table → drops and Pareto plots → criteria and decision flow → publish.
 
-# %% [markdown]
-# On Colab, fetch the workbook first; anywhere else this cell does nothing.
-
 # %%
 import sys
 
-if "google.colab" in sys.modules:
-    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")  # noqa: F821
+if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
+    get_ipython().system("git clone -q https://github.com/edgeq/edgeq && pip install -q -e edgeq")
     sys.path.insert(0, "edgeq")
 
-# %% [markdown]
-# One import cell. Nothing here infers anything: predictions lie on the shelf.
-
-# %%
 import os
 from typing import Any, Literal
 
@@ -33,7 +26,7 @@ from pydantic import PositiveFloat
 
 from edgeq_lib.analysis import flow
 from edgeq_lib.analysis.criteria import status
-from edgeq_lib.pipeline.runner import open_study
+from edgeq_lib.stage import open_study
 from edgeq_lib.plots.decision import plot_decision_flow
 from edgeq_lib.plots.pareto import plot_pareto
 from edgeq_lib.plots.variants import plot_drops
@@ -65,7 +58,7 @@ reference: list[dict[str, Any]] = []  # what others published: {what, value, sou
 # ## 1 · Collect the records
 
 # %%
-shelf = open_study(study, stage="90_analysis", needs="80_edge_benchmark")
+stage = open_study(study, "90_analysis", needs="80_edge_benchmark")
 bounds = {"max_drop": max_drop, "min_agreement": min_agreement, "min_ratio": min_ratio,
           "max_latency_ratio": max_latency_ratio, "device": device}
 criteria = [{"name": name, "bound": bound} for name, bound in bounds.items() if bound is not None]
@@ -73,7 +66,7 @@ answers = {"images": images, "retraining": retraining, "kernels": kernels}
 
 # %%
 command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
-results = collect(shelf, command, criteria, answers, question, reference)
+results = collect(stage, command, criteria, answers, question, reference)
 rows = results["variants"]
 
 # %% [markdown]
@@ -176,7 +169,7 @@ Markdown(f"{branch_heading(results)}\n\n" + "\n".join(f"- {line}" for line in br
 # with the figures that other notebooks kept for it in its appendix.
 
 # %%
-names = write_report(results, figures, shelf.folder / "report", extra_figures(shelf))
+names = write_report(results, figures, stage.folder / "report", extra_figures(stage))
 print(", ".join(names))
 
 # %% [markdown]
@@ -184,7 +177,7 @@ print(", ".join(names))
 # ai-edge-litert alone.
 
 # %%
-print(", ".join(deploy.write(shelf, results)) or "nothing to ship yet")
+print(", ".join(deploy.write(stage, results)) or "nothing to ship yet")
 
 # %% [markdown]
 # ## What we know now
@@ -194,5 +187,5 @@ Markdown(f"{recommendation_text(results)} Chosen on {results['data']['n_validati
          f"{results['data']['n_test']:,} test images. Made by `{results['command']}`.")
 
 # %%
-shelf.note_write(shelf.folder / "report" / "results.json")
-shelf.finish({"recommendation": choice["variant"], "met": choice["met"]})
+stage.note_write(stage.folder / "report" / "results.json")
+stage.finish({"recommendation": choice["variant"], "met": choice["met"]})

@@ -36,13 +36,13 @@ def test_numpy_values_become_plain(tmp_path):
 
 
 def test_shelving_the_same_file_again_keeps_its_measurements(study):
-    study.shelve("int8", b"same", **FACTS).write("cost", {"bytes": 4})
-    assert study.shelve("int8", b"same", **FACTS).read("cost") == {"bytes": 4}
-    assert study.shelve("int8", b"other", **FACTS).read("cost") is None
+    study.save_variant("int8", b"same", **FACTS).write("cost", {"bytes": 4})
+    assert study.save_variant("int8", b"same", **FACTS).read("cost") == {"bytes": 4}
+    assert study.save_variant("int8", b"other", **FACTS).read("cost") is None
 
 
 def test_a_file_changed_on_the_shelf_is_refused(study):
-    variant = study.shelve("int8", b"model", **FACTS)
+    variant = study.save_variant("int8", b"model", **FACTS)
     for content in (b"", b"mod", b"xxxxx"):
         variant.path.write_bytes(content)
         with pytest.raises(EdgeqError, match="not the one that was shelved"):
@@ -50,17 +50,17 @@ def test_a_file_changed_on_the_shelf_is_refused(study):
 
 
 def test_a_stage_takes_away_what_it_makes_no_more(study):
-    study.shelve("int8", b"1", **FACTS)
-    study.shelve("w4", b"2", **FACTS)
+    study.save_variant("int8", b"1", **FACTS)
+    study.save_variant("w4", b"2", **FACTS)
     study.finish({})
     again = Study("sample", "03_ptq")
-    again.shelve("int8", b"1", **FACTS)
+    again.save_variant("int8", b"1", **FACTS)
     again.finish({})
     assert [variant.name for variant in Study("sample").variants()] == ["int8"]
 
 
 def test_variants_of_a_broken_off_stage_do_not_count(study):
-    study.shelve("int8", b"1", **FACTS)
+    study.save_variant("int8", b"1", **FACTS)
     assert [variant.name for variant in study.variants()] == ["int8"]
     assert Study("sample", "90_analysis").variants() == []
     study.finish({})
@@ -68,7 +68,7 @@ def test_variants_of_a_broken_off_stage_do_not_count(study):
 
 
 def test_reads_are_noted_and_own_writes_are_not(study):
-    study.shelve("float32", b"0", **FACTS)
+    study.save_variant("float32", b"0", **FACTS)
     study.finish({})
     later = Study("sample", "80_edge_benchmark")
     assert later.variant("float32").read("cost") is None, (
@@ -94,7 +94,7 @@ def test_missing_things_name_the_cure(study):
 
 
 def test_arrays_come_back_as_they_went(study):
-    variant = study.shelve("int8", b"1", **FACTS)
+    variant = study.save_variant("int8", b"1", **FACTS)
     assert variant.arrays() == {}
     variant.write_arrays(test=np.arange(6, dtype=np.int8).reshape(2, 3))
     assert variant.arrays()["test"].dtype == np.int8 and variant.arrays()["test"].tolist() == [
@@ -104,9 +104,9 @@ def test_arrays_come_back_as_they_went(study):
 
 
 def test_repeats_stand_apart_and_still_make_the_reader_stale(study):
-    study.shelve("int8", b"1", **FACTS)
-    study.shelve("int8_seed1", b"2", **FACTS, kind="repeat", repeats="int8")
-    study.shelve("google", b"3", **FACTS, kind="peer")
+    study.save_variant("int8", b"1", **FACTS)
+    study.save_variant("int8_seed1", b"2", **FACTS, kind="repeat", repeats="int8")
+    study.save_variant("google", b"3", **FACTS, kind="peer")
     assert [variant.name for variant in study.variants()] == ["int8", "google"]
     assert [variant.name for variant in study.repeats()] == ["int8_seed1"]
     everything = [shelf_state(study.on_shelf(), made) for made in ([], ["int8_seed1"])]

@@ -189,7 +189,7 @@ def save_peer(study: Study, files: Sequence[Mapping[str, Any]]) -> list[Variant]
             .strip(" .\0")
         )
         made.append(
-            study.shelve(
+            study.save_variant(
                 name,
                 model,
                 kind="peer",

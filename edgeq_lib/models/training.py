@@ -1,9 +1,10 @@
-"""Training that survives interruption: a checkpoint an epoch, keyed by what decides the outcome."""
+"""Training that survives interruption: one checkpoint per epoch, keyed by its causes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edgeq_lib.progress import progress
 from edgeq_lib.records import best_epoch
 
 Arrays = tuple[np.ndarray, np.ndarray]
+Preprocess = Callable[[np.ndarray], np.ndarray]
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
@@ -22,30 +24,75 @@ OPTIMIZERS = {
 }
 
 
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Attributes:
+        epochs: Passes over the training images; 0 for none.
+        learning_rate: Of the optimizer, at the start.
+        batch: Images per step.
+        seed: Decides the order of images, dropout and augmentation.
+        optimizer: A key of `OPTIMIZERS`.
+        schedule: Of the learning rate: constant, or cosine (arXiv 1608.03983).
+        patience: Epochs without improvement on validation after which training stops.
+        label_smoothing: Share of the target that is spread over all classes (arXiv 1512.00567).
+        weight_decay: Decoupled from the gradient (arXiv 1711.05101).
+        cutmix: Share of steps in which a box of each image, and of its target, comes from another
+            image (arXiv 1905.04899).
+        augmentation: Arguments of `augmentation`: flip, rotation, zoom, shift.
+    """
+
+    epochs: int
+    learning_rate: float
+    batch: int
+    seed: int = 0
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    patience: int | None = None
+    label_smoothing: float = 0.0
+    weight_decay: float = 0.0
+    cutmix: float = 0.0
+    augmentation: Mapping[str, Any] = field(default_factory=dict)
+
+
 def ends_in_softmax(model: keras.Model) -> bool:
-    """Whether the model's outputs are probabilities, not logits."""
+    """Tell whether the model's outputs are probabilities, not logits."""
     last = model.layers[-1]
-    return (
-        isinstance(last, keras.layers.Softmax) or last.get_config().get("activation") == "softmax"
-    )
+    is_softmax_layer = isinstance(last, keras.layers.Softmax)
+    return is_softmax_layer or last.get_config().get("activation") == "softmax"
 
 
 def choose_trainable(model: keras.Model, *, head_only: bool, norms: bool = True) -> None:
-    """Free every layer that has weights, but for the body when `head_only` (the head is the last of them), and but for batch
-    norms without `norms`: those then keep their statistics, which few images would only spoil."""
+    """Free the layers that have weights.
+
+    Args:
+        model: The network, changed in place; its head is the last layer with weights.
+        head_only: Freeze the body.
+        norms: Train batch norms too; frozen ones keep their statistics, which few images would only
+            spoil.
+    """
     *body, head = [layer for layer in model.layers if layer.weights]
     for layer in body:
-        layer.trainable = not head_only and (
-            norms or not isinstance(layer, keras.layers.BatchNormalization)
-        )
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = not head_only and (norms or not is_norm)
     head.trainable = True
 
 
 def augmentation(
-    flip: bool, rotation: float, zoom: float, shift: float = 0.0
+    flip: bool = False, rotation: float = 0.0, zoom: float = 0.0, shift: float = 0.0
 ) -> keras.Sequential | None:
-    """Random horizontal flip, shift (± share, mirrored at the border), rotation (± turns) and zoom (± share), as layers on
-    uint8 or float images; None for none."""
+    """Make random changes of images as layers, on uint8 or float images.
+
+    Args:
+        flip: Mirror left to right.
+        rotation: ± turns.
+        zoom: ± share.
+        shift: ± share, up and sideways, mirrored at the border.
+
+    Returns:
+        The layers, or None when nothing is changed.
+    """
     steps = [keras.layers.RandomFlip("horizontal")] if flip else []
     steps += [keras.layers.RandomTranslation(shift, shift, fill_mode="reflect")] if shift else []
     steps += [keras.layers.RandomRotation(rotation, fill_mode="nearest")] if rotation else []
@@ -56,17 +103,26 @@ def augmentation(
 def batches(
     images: np.ndarray,
     labels: np.ndarray,
-    preprocess: Callable[[np.ndarray], np.ndarray],
+    preprocess: Preprocess,
     batch: int,
     order: np.ndarray | None = None,
 ) -> Any:
-    """A tf.data set of (float32 images, labels); memory-mapped images are read a batch at a time, in `order`."""
+    """Make a tf.data set of batches; memory-mapped images are read one batch at a time.
+
+    Args:
+        images: uint8 (n, H, W, C).
+        labels: int64 (n,).
+        preprocess: uint8 images → float32 images.
+        batch: Images per step.
+        order: Indices (n,); as they stand by default.
+
+    Returns:
+        A data set of (float32 images, int64 labels).
+    """
     order = np.arange(len(labels)) if order is None else order
 
     def read(indices: np.ndarray) -> Arrays:
-        inside = np.sort(
-            indices
-        )  # a memory map wants ascending reads; the order within a batch does not matter
+        inside = np.sort(indices)  # a memory map wants ascending reads
         return preprocess(np.asarray(images[inside])), labels[inside].astype(np.int64)
 
     data = tf.data.Dataset.from_tensor_slices(order).batch(batch)
@@ -80,40 +136,111 @@ def batches(
     )
 
 
+def fit_phases(
+    model: keras.Model,
+    train: Arrays,
+    validation: Arrays,
+    preprocess: Preprocess,
+    phases: Mapping[str, TrainingConfig],
+    *,
+    folder: Path,
+    key: Mapping[str, Any],
+    norms: bool = True,
+) -> list[dict[str, float]]:
+    """Train in phases, each from where the one before ended; a phase of 0 epochs is skipped.
+
+    Args:
+        model: The network, trained in place.
+        train: uint8 images (n, H, W, C) and int64 labels (n,).
+        validation: Likewise; chooses the epoch.
+        preprocess: uint8 images → float32 images.
+        phases: Name → how it is trained; `head` trains the last layer alone.
+        folder: Where checkpoints go.
+        key: What else decides the outcome: the data's fingerprint, the model and its weights.
+        norms: Train batch norms too.
+
+    Returns:
+        The records of all epochs (see `fit`), epoch 0 of later phases left out.
+
+    Raises:
+        EdgeqError: When the loss stops being a number.
+    """
+    history: list[dict[str, float]] = []
+    first = next(iter(phases.values()))
+    parts = ("flip", "rotation", "zoom", "shift")
+    cutmix = max(config.cutmix for config in phases.values())
+    frozen = [] if norms else ["frozen norms"]
+    decided = {
+        **key,
+        "batch": first.batch,
+        "optimizer": first.optimizer,
+        "seed": first.seed,
+        "augment": [first.augmentation.get(part, 0) for part in parts],
+        "regularize": [first.weight_decay, first.label_smoothing, cutmix, *frozen],
+    }
+    for name, config in phases.items():
+        decided |= {name: [config.epochs, config.learning_rate, config.schedule, config.patience]}
+        choose_trainable(model, head_only=name == "head", norms=norms)
+        past = fit(model, train, validation, preprocess, config, folder=folder, key=decided)
+        history += [epoch for epoch in past if epoch["epoch"] or not history]
+    return history
+
+
+def phases_of(
+    config: TrainingConfig, head_epochs: int, head_learning_rate: float, plain_epochs: int
+) -> dict[str, TrainingConfig]:
+    """Plan the phases of a fine-tuning: the head alone, all layers, at the end unmixed images.
+
+    Args:
+        config: How all layers are trained.
+        head_epochs: Of the head alone, in which pretrained features cannot be spoilt.
+        head_learning_rate: Of that phase.
+        plain_epochs: At the end, at a tenth of the learning rate and without CutMix.
+    """
+    return {
+        "head": replace(config, epochs=head_epochs, learning_rate=head_learning_rate),
+        "all": config,
+        "plain": replace(
+            config, epochs=plain_epochs, learning_rate=config.learning_rate / 10, cutmix=0.0
+        ),
+    }
+
+
 def fit(
     model: keras.Model,
     train: Arrays,
     validation: Arrays,
-    preprocess: Callable[[np.ndarray], np.ndarray],
+    preprocess: Preprocess,
+    config: TrainingConfig,
     *,
-    epochs: int,
-    learning_rate: float,
-    optimizer: str,
-    batch: int,
-    seed: int,
     folder: Path,
     key: Any,
-    schedule: str = "constant",
-    patience: int | None = None,
-    augment: keras.Sequential | None = None,
     teacher: keras.Model | None = None,
-    label_smoothing: float = 0.0,
-    weight_decay: float = 0.0,
-    cutmix: float = 0.0,
 ) -> list[dict[str, float]]:
-    """Train in place, resuming where an earlier run of the same `key` stopped; the model ends at its best epoch, or as it
-    came if no epoch was better.
+    """Train in place, resuming where an earlier run of the same `key` stopped.
 
-    Images are uint8 (n, H, W, C), labels int64 (n,). `schedule` is constant or cosine (arXiv 1608.03983). With a
-    `teacher`, its outputs are the target and labels only score: the squared distance of logits (Ba and Caruana, arXiv
-    1312.6184), which sees the small ones too, or the divergence of probabilities (Hinton et al., arXiv 1503.02531). With
-    `label_smoothing` (arXiv 1512.00567) that share of the target is spread over all classes; `weight_decay` is
-    decoupled from the gradient (arXiv 1711.05101); `cutmix` (arXiv 1905.04899) is the share of steps in which a box of
-    each image and its share of the target come from another. The best epoch is chosen on validation (see `best_epoch`),
-    never by test. Returns a record an epoch: loss, accuracy, val_loss (against the labels), val_accuracy, val_agreement
-    (with a teacher) and seconds; the first, epoch 0, is the model as it came, without loss and accuracy.
+    The model ends at its best epoch, chosen on validation (see `records.best_epoch`), or as it came
+    if no epoch was better.
 
-    Raises EdgeqError when the loss stops being a number.
+    Args:
+        model: The network.
+        train: uint8 images (n, H, W, C) and int64 labels (n,).
+        validation: Likewise.
+        preprocess: uint8 images → float32 images.
+        config: How it is trained.
+        folder: Where checkpoints go, in a folder named by `key`.
+        key: What decides the outcome, as JSON can hold it.
+        teacher: A network whose outputs are the target in the place of labels: by the squared
+            distance of logits, which sees the small ones too (Ba and Caruana, arXiv 1312.6184), or
+            the divergence of probabilities (Hinton et al., arXiv 1503.02531).
+
+    Returns:
+        A record per epoch: loss, accuracy, val_loss (against the labels), val_accuracy,
+        val_agreement (with a teacher) and seconds. The first, epoch 0, is the model as it came,
+        without loss and accuracy. [] when nothing was to be trained.
+
+    Raises:
+        EdgeqError: When the loss stops being a number.
     """
     folder = folder / digest(key)[:16]
     log = folder / "history.json"
@@ -121,108 +248,142 @@ def fit(
     if history and (folder / "finished").exists():
         model.load_weights(folder / "best")
         return history
-
-    keras.utils.set_random_seed(seed)
-    steps = -(-len(train[1]) // batch)
-    rate = (
-        keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
-        if schedule == "cosine"
-        else learning_rate
-    )
-    opt = OPTIMIZERS[optimizer](learning_rate=rate, weight_decay=weight_decay or None)
-    opt.build(model.trainable_variables)
-    state = tf.train.Checkpoint(model=model, optimizer=opt)
+    if not config.epochs:
+        return history
+    step, state = _prepared(model, config, len(train[1]), teacher)
     if history:
-        state.read(str(folder / f"epoch{history[-1]['epoch']}")).assert_existing_objects_matched()
+        last = folder / f"epoch{history[-1]['epoch']}"
+        state.read(str(last)).assert_existing_objects_matched()
+    score = _validator(model, validation, preprocess, teacher)
+    for epoch in range(len(history), config.epochs + 1):
+        started = time.time()
+        record: dict[str, float] = {"epoch": epoch}
+        if epoch:
+            record |= _one_epoch(model, step, train, preprocess, config, epoch)
+        record |= score(epoch)
+        history.append({**record, "seconds": round(time.time() - started, 1)})
+        _keep(model, state, history, folder, log)
+        best = best_epoch(history)
+        if config.patience is not None and best is not None and epoch - best >= config.patience:
+            break
+    model.load_weights(folder / "best").expect_partial()
+    (folder / "finished").touch()
+    for checkpoint in folder.glob("epoch*"):
+        checkpoint.unlink()
+    return history
 
-    step = _training_step(model, opt, augment, teacher, label_smoothing, cutmix)
+
+def _prepared(
+    model: keras.Model, config: TrainingConfig, n: int, teacher: keras.Model | None
+) -> tuple[Callable[..., Any], tf.train.Checkpoint]:
+    """The compiled step of a fresh optimizer, and the state that a checkpoint holds."""
+    keras.utils.set_random_seed(config.seed)
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        steps = config.epochs * -(-n // config.batch)
+        rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
+    optimizer = OPTIMIZERS[config.optimizer](
+        learning_rate=rate, weight_decay=config.weight_decay or None
+    )
+    optimizer.build(model.trainable_variables)
+    state = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    return _training_step(model, optimizer, config, teacher), state
+
+
+def _one_epoch(
+    model: keras.Model,
+    step: Callable[..., Any],
+    train: Arrays,
+    preprocess: Preprocess,
+    config: TrainingConfig,
+    epoch: int,
+) -> dict[str, float]:
+    """Train for one epoch in an order of its own; returns the mean loss and accuracy."""
+    order = np.random.default_rng([config.seed, epoch]).permutation(len(train[1]))
+    label = f"{model.name}: epoch {epoch} of {config.epochs}"
+    steps = -(-len(order) // config.batch)
+    losses = []
+    for x, y in progress(batches(*train, preprocess, config.batch, order), label, steps):
+        losses.append([float(value) for value in step(x, y)])
+        _check_loss(model, losses[-1][0], epoch)
+    loss, accuracy = np.mean(losses, axis=0)
+    return {"loss": float(loss), "accuracy": float(accuracy)}
+
+
+def _validator(
+    model: keras.Model,
+    validation: Arrays,
+    preprocess: Preprocess,
+    teacher: keras.Model | None,
+) -> Callable[[int], dict[str, float]]:
+    """A function from an epoch's number to its figures on validation."""
     crossentropy = keras.losses.SparseCategoricalCrossentropy(
         from_logits=not ends_in_softmax(model)
     )
-    taught = (
-        predict_keras(teacher, validation[0], preprocess).argmax(-1)
-        if teacher is not None
-        else None
-    )
-    for epoch in range(len(history), epochs + 1 if epochs else 0):
-        started = time.time()
-        record = {"epoch": epoch}
-        if epoch:
-            order = np.random.default_rng([seed, epoch]).permutation(len(train[1]))
-            losses = []
-            for x, y in progress(
-                batches(*train, preprocess, batch, order),
-                f"{model.name}: epoch {epoch} of {epochs}",
-                steps,
-            ):
-                losses.append([float(value) for value in step(x, y)])
-                _check_loss(model, losses[-1][0], epoch)
-            record |= dict(
-                zip(("loss", "accuracy"), map(float, np.mean(losses, axis=0)), strict=True)
-            )
-        outputs = predict_keras(model, validation[0], preprocess)
+    images, labels = validation
+    taught = None if teacher is None else predict_keras(teacher, images, preprocess).argmax(-1)
+
+    def score(epoch: int) -> dict[str, float]:
+        outputs = predict_keras(model, images, preprocess)
         _check_loss(model, outputs.sum(), epoch)
-        record |= {
-            "val_accuracy": float(np.mean(outputs.argmax(-1) == validation[1])),
-            "val_loss": float(crossentropy(validation[1], outputs)),
+        record = {
+            "val_accuracy": float(np.mean(outputs.argmax(-1) == labels)),
+            "val_loss": float(crossentropy(labels, outputs)),
         }
-        if teacher is not None:
+        if taught is not None:
             record["val_agreement"] = float(np.mean(outputs.argmax(-1) == taught))
-        history.append({**record, "seconds": round(time.time() - started, 1)})
-        best = best_epoch(history)
-        folder.mkdir(parents=True, exist_ok=True)
-        state.write(str(folder / f"epoch{epoch}"))
-        if best == epoch:
-            model.save_weights(folder / "best", save_format="tf")
-        write_json(log, history)  # last: an epoch counts once all that belongs to it is on disk
-        for old in folder.glob(f"epoch{epoch - 1}.*"):
-            old.unlink()
-        if patience is not None and epoch - best >= patience:
-            break
-    if history:
-        model.load_weights(folder / "best").expect_partial()
-        (folder / "finished").touch()
-        for old in folder.glob("epoch*"):
-            old.unlink()
-    return history
+        return record
+
+    return score
+
+
+def _keep(
+    model: keras.Model,
+    state: tf.train.Checkpoint,
+    history: list[dict[str, float]],
+    folder: Path,
+    log: Path,
+) -> None:
+    """Write the epoch's checkpoint, the best weights, and last the log: only then it counts."""
+    epoch = history[-1]["epoch"]
+    folder.mkdir(parents=True, exist_ok=True)
+    state.write(str(folder / f"epoch{epoch}"))
+    if best_epoch(history) == epoch:
+        model.save_weights(folder / "best", save_format="tf")
+    write_json(log, history)
+    for checkpoint in folder.glob(f"epoch{epoch - 1}.*"):
+        checkpoint.unlink()
 
 
 def _training_step(
     model: keras.Model,
-    opt: keras.optimizers.Optimizer,
-    augment: keras.Sequential | None,
+    optimizer: keras.optimizers.Optimizer,
+    config: TrainingConfig,
     teacher: keras.Model | None,
-    label_smoothing: float,
-    cutmix: float,
 ) -> Callable[..., Any]:
-    """One compiled step of the optimizer: images and labels of a batch → its loss and accuracy (see `fit`)."""
+    """One compiled step of the optimizer: images and labels of a batch → its loss and accuracy."""
     logits = not ends_in_softmax(model)
+    augment = augmentation(**config.augmentation)
     crossentropy = keras.losses.CategoricalCrossentropy(
-        from_logits=logits, label_smoothing=label_smoothing
+        from_logits=logits, label_smoothing=config.label_smoothing
     )
-    repeated = _logit_distance if logits else keras.losses.KLDivergence()
+    distance = _logit_distance if logits else keras.losses.KLDivergence()
 
     @tf.function
     def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = augment(x, training=True) if augment is not None else x
-        x, kept = cut_and_mix(x, cutmix) if cutmix else (x, 1.0)
+        x, kept = cut_and_mix(x, config.cutmix) if config.cutmix else (x, 1.0)
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
             if teacher is not None:
-                loss = repeated(teacher(x, training=False), outputs)
+                loss = distance(teacher(x, training=False), outputs)
             else:
                 target = tf.one_hot(y, outputs.shape[-1])
-                loss = crossentropy(
-                    kept * target + (1 - kept) * target[::-1] if cutmix else target, outputs
-                )
+                mixed = kept * target + (1 - kept) * target[::-1] if config.cutmix else target
+                loss = crossentropy(mixed, outputs)
             total = loss + (tf.add_n(model.losses) if model.losses else 0.0)
-        opt.apply_gradients(
-            zip(
-                tape.gradient(total, model.trainable_variables),
-                model.trainable_variables,
-                strict=True,
-            )
-        )
+        gradients = tape.gradient(total, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss, tf.reduce_mean(tf.cast(tf.argmax(outputs, -1) == y, tf.float32))
 
     return step
@@ -231,47 +392,59 @@ def _training_step(
 def _check_loss(model: keras.Model, value: float, epoch: int) -> None:
     if not np.isfinite(value):
         raise EdgeqError(
-            f"The loss of {model.name} became {value} in epoch {epoch}; lower learning_rate, and look for NaN in "
-            "images and weights."
+            f"The loss of {model.name} became {value} in epoch {epoch}; lower learning_rate, and "
+            "look for NaN in images and weights."
         )
 
 
 def cut_and_mix(x: tf.Tensor, share: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """CutMix: in a `share` of calls, one random box of the images (n, H, W, C) comes from the batch in reverse order.
+    """Apply CutMix (Yun et al., arXiv 1905.04899): a box of each image comes from another image.
 
-    The box's area is uniform before it is cut off at the border. Returns the images and the share of pixels kept.
+    The box's area is uniform before it is cut off at the border; the other images are those of the
+    batch in reverse order.
+
+    Args:
+        x: Images (n, H, W, C).
+        share: Share of calls that do so.
+
+    Returns:
+        The images, and the share of pixels kept.
     """
     height, width = x.shape[1:3]
     side = tf.sqrt(tf.random.uniform(())) * tf.cast(tf.random.uniform(()) < share, tf.float32)
     inside = tf.ones((1, 1, 1, 1))
     for axis, length in ((1, height), (2, width)):
-        away = tf.abs(tf.range(length, dtype=tf.float32) + 0.5 - tf.random.uniform((), 0, length))
-        inside *= tf.reshape(
-            tf.cast(away < side * length / 2, tf.float32),
-            [-1 if at == axis else 1 for at in range(4)],
-        )
+        positions = tf.range(length, dtype=tf.float32) + 0.5
+        distance = tf.abs(positions - tf.random.uniform((), 0, length))
+        shape = [-1 if at == axis else 1 for at in range(4)]
+        inside *= tf.reshape(tf.cast(distance < side * length / 2, tf.float32), shape)
     return tf.where(inside > 0, x[::-1], x), 1 - tf.reduce_mean(inside)
 
 
 def _logit_distance(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of logits (n, classes); what is added to all classes alike changes no probability."""
+    """Mean squared difference of logits (n, classes); what all classes share changes nothing."""
     difference = outputs - target
-    return tf.reduce_mean(
-        tf.square(difference - tf.reduce_mean(difference, axis=-1, keepdims=True))
-    )
+    centred = difference - tf.reduce_mean(difference, axis=-1, keepdims=True)
+    return tf.reduce_mean(tf.square(centred))
 
 
 def predict_keras(
-    model: keras.Model,
-    images: np.ndarray,
-    preprocess: Callable[[np.ndarray], np.ndarray],
-    batch: int = 64,
+    model: keras.Model, images: np.ndarray, preprocess: Preprocess, batch: int = 64
 ) -> np.ndarray:
-    """Outputs (n, classes), float32, of a Keras model on uint8 images."""
+    """Predict with a Keras model.
+
+    Args:
+        model: The network.
+        images: uint8 (n, H, W, C).
+        preprocess: uint8 images → float32 images.
+        batch: Images at a time.
+
+    Returns:
+        float32 outputs (n, classes).
+    """
     forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-    return np.concatenate(
-        [
-            forward(preprocess(np.asarray(images[start : start + batch]))).numpy()
-            for start in range(0, len(images), batch)
-        ]
-    )
+    parts = [
+        forward(preprocess(np.asarray(images[start : start + batch]))).numpy()
+        for start in range(0, len(images), batch)
+    ]
+    return np.concatenate(parts)

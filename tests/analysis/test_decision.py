@@ -94,7 +94,10 @@ def test_recovery_before_training():
     )
     assert recommend(*rows)["variant"] == "recovered"
     assert recommend(rows[0], rows[2])["variant"] == "qat"
-    assert recommend(rows[0], rows[2])["path"][-2:] == [["recovery_enough", "no"], ["training", None]]
+    assert recommend(rows[0], rows[2])["path"][-2:] == [
+        ["recovery_enough", "no"],
+        ["training", None],
+    ]
 
 
 def test_a_technique_of_the_future_counts_as_training():
@@ -251,10 +254,17 @@ def test_passing_max_drop_does_not_make_a_small_file_better_than_an_accurate_one
 
 
 def test_a_costlier_technique_is_taken_only_when_validation_can_tell_that_it_is_better():
-    rows = row("int8", 0.9, half=0.4), row("int8_recovered", 0.1, technique="ptq_recovery", half=0.3)
+    rows = (
+        row("int8", 0.9, half=0.4),
+        row("int8_recovered", 0.1, technique="ptq_recovery", half=0.3),
+    )
     found = recommend(*rows, row("qat_int8", 0.0, technique="qat", half=0.3))
     assert found["variant"] == "int8_recovered" and found["met"]
-    assert found["path"][-3:] == [["ptq_enough", "no"], ["recovery_enough", "yes"], ["recovery", None]]
+    assert found["path"][-3:] == [
+        ["ptq_enough", "no"],
+        ["recovery_enough", "yes"],
+        ["recovery", None],
+    ]
     assert any(
         "validation can tell that a costlier technique is more accurate" in reason
         for reason in found["reasons"]

@@ -71,9 +71,9 @@ def test_parity_of_an_integer_file_tells_how_far_its_two_sets_of_kernels_are_apa
 
 
 def test_scoring_is_paired_stored_and_not_repeated(study, small_net, int8, pictures, monkeypatch):
-    base = study.shelve("float32", small_net[1], **FACTS)
+    base = study.save_variant("float32", small_net[1], **FACTS)
     score(study, base, data(pictures), SIGNED)
-    variant = study.shelve("int8", int8, **{**FACTS, "technique": "ptq", "scheme": "int8"})
+    variant = study.save_variant("int8", int8, **{**FACTS, "technique": "ptq", "scheme": "int8"})
     quality = score(study, variant, data(pictures), SIGNED)
     assert quality["validation"]["n"] == 100 and quality["test"]["n"] == 200
     assert variant.arrays()["test"].dtype == np.int8 and variant.read("quality") == quality
@@ -95,10 +95,10 @@ def test_a_garbled_model_is_an_error_not_a_crash(study, small_net, pictures, con
     content = {"truncated": whole[: len(whole) // 2], "garbled": whole[:40] + whole[:40:-1]}.get(
         content, content
     )
-    shelved_so = study.shelve("peer", content, **FACTS)
+    shelved_so = study.save_variant("peer", content, **FACTS)
     with pytest.raises(EdgeqError, match="peer"):
         score(study, shelved_so, data(pictures), SIGNED)
-    changed_later = study.shelve("int8", whole, **FACTS)
+    changed_later = study.save_variant("int8", whole, **FACTS)
     changed_later.path.write_bytes(content)
     with pytest.raises(EdgeqError, match="not the one that was shelved"):
         score(study, changed_later, data(pictures), SIGNED)

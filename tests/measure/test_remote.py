@@ -255,7 +255,7 @@ def test_an_import_is_noticed_by_what_reads_it(shelf, file):
 
 def test_what_was_measured_on_a_file_that_changed_is_left_out(shelf, file, models):
     remote.import_results("sample", file)
-    shelf.shelve(
+    shelf.save_variant(
         "int8", models["int8"] + b"\0", technique="ptq", scheme="int8", engine="x", seconds=0
     )
     (found,) = remote.read_boards(Study("sample"))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.models.tf import keras, tf
 from edgeq_lib.records import best_epoch
 
-BASE = {"learning_rate": 3e-3, "optimizer": "adam", "batch": 32, "seed": 1}
+BASE = training.TrainingConfig(epochs=3, learning_rate=3e-3, batch=32, seed=1)
 
 
 def split(pictures):
@@ -15,10 +17,11 @@ def split(pictures):
     return (images[:384], labels[:384]), (images[384:], labels[384:])
 
 
-def train(pictures, folder, epochs=3, net=None, key="k", **options):
+def train(pictures, folder, epochs=3, net=None, key="k", teacher=None, **options):
     net = net or fresh()
+    config = replace(BASE, epochs=epochs, **options)
     history = training.fit(
-        net, *split(pictures), SIGNED, epochs=epochs, folder=folder, key=key, **BASE, **options
+        net, *split(pictures), SIGNED, config, folder=folder, key=key, teacher=teacher
     )
     return net, history
 
@@ -143,11 +146,10 @@ def test_distillation_learns_from_the_teacher_not_the_labels(pictures, tmp_path)
         (images, np.zeros_like(labels)),
         validation,
         SIGNED,
-        epochs=6,
+        replace(BASE, epochs=6),
         folder=tmp_path / "student",
         key="s",
         teacher=teacher,
-        **BASE,
     )
     agree = training.predict_keras(student, validation[0], SIGNED).argmax(
         -1

@@ -61,7 +61,7 @@ def test_a_line_per_calibration_set():
 def step(name, technique, drop, agreement, chosen=False):
     bounds = {"drop": drop, "drop_low": drop - 1, "drop_high": drop + 1}
     return {
-        "rung": name,
+        "step": name,
         "technique": technique,
         **bounds,
         "agreement": agreement,

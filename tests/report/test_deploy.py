@@ -48,7 +48,9 @@ def study_of(model, channels, aspect, preprocess):
         "data", {"classes": CLASSES, "image_size": [8, 8], "channels": channels, "aspect": aspect}
     )
     study.write("baseline", {"preprocessing": preprocess.record()})
-    variant = study.shelve("chosen", model, technique="ptq", scheme="int8", engine="x", seconds=1)
+    variant = study.save_variant(
+        "chosen", model, technique="ptq", scheme="int8", engine="x", seconds=1
+    )
     row = {
         "name": "chosen",
         "technique": "ptq",

@@ -103,7 +103,7 @@ def study(tmp_path, monkeypatch):
         ("w4", "ptq", 600, 0.6, 40, 44),
         ("qat|1", "qat", 1010, 0.5, 4, 4),
     ):
-        variant = study.shelve(
+        variant = study.save_variant(
             name, name.encode(), technique=technique, scheme="int8", engine="x", seconds=1
         )
         against = None if name == "float32" else base
@@ -143,7 +143,9 @@ def test_results_hold_the_schema(results):
         "n_classes": 6,
         "image_size": [8, 8],
     }
-    assert results["versions"] == {"ai-edge-litert": "2.3.0"} and results["machines"][0]["cores"] == 2
+    assert (
+        results["versions"] == {"ai-edge-litert": "2.3.0"} and results["machines"][0]["cores"] == 2
+    )
 
 
 def test_every_null_has_its_reason_and_nothing_else_has(results):
@@ -179,7 +181,9 @@ def test_the_recommendation_never_reads_test(study, results):
 
 
 def test_variants_without_records_are_null_with_reasons(study):
-    study.shelve("new", b"new", technique="ptq", scheme="w2", engine="litert-quantizer", seconds=1)
+    study.save_variant(
+        "new", b"new", technique="ptq", scheme="w2", engine="litert-quantizer", seconds=1
+    )
     found = collect(study, "x", CRITERIA)
     row = next(row for row in found["variants"] if row["name"] == "new")
     assert row["value"] is None and row["why"]["value"] == "not evaluated"
@@ -190,7 +194,7 @@ def test_variants_without_records_are_null_with_reasons(study):
 
 def test_a_shelf_without_a_baseline_is_an_error(study):
     results_of = Study("tiny", "03_ptq")
-    results_of.shelve(
+    results_of.save_variant(
         "int8", b"int8", technique="ptq", scheme="int8", engine="litert-quantizer", seconds=1
     )
     results_of.finish({})
@@ -332,7 +336,7 @@ def test_the_other_ends_of_the_flow_are_in_results_and_report(results):
 
 
 def test_what_training_learned_from_is_in_the_table(study):
-    study.shelve(
+    study.save_variant(
         "taught",
         b"taught",
         technique="low_bit",
@@ -427,7 +431,7 @@ def rich(study):
         ("int8_seed2", "repeat", {"technique": "ptq", "repeats": "int8", "seed": 2}),
     ):
         lost = {"google": 2, "int8_seed1": 4, "int8_seed2": 7}[name]
-        variant = study.shelve(
+        variant = study.save_variant(
             name, name.encode(), kind=kind, scheme="int8", engine="x", seconds=600, **facts
         )
         variant.write(

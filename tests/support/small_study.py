@@ -27,7 +27,7 @@ def make_study(folder, pictures, float32: bytes, int8: bytes, n: int = 160) -> S
     second.write("baseline", {"preprocessing": SIGNED.record()})
     data = dataset.load(second)
     for name, model in (("float32", float32), ("int8", int8)):
-        variant = second.shelve(
+        variant = second.save_variant(
             name, model, technique="baseline", scheme=name, engine="converter", seconds=0
         )
         score(second, variant, data, SIGNED)

@@ -258,7 +258,7 @@ def int8_per_tensor(
             exact, quantized_weights.with_quantized_weights(model, grids), norms, input_range
         )
     return quantizer.quantize(
-        model, quantizer.scheme("int8_per_tensor"), ranges, cure_dead=False
+        model, quantizer.scheme("int8_per_tensor"), ranges, fix_dead=False
     )  # its steps are coarse enough
 
 

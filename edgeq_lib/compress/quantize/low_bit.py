@@ -1,74 +1,89 @@
-"""From grids to low-bit files: the classifier's width on its own, biases corrected where that helps, training on the grid."""
+"""Fine-tuning on the grid: weights and scales learn to give the float network's outputs again.
+
+1. The simulation computes with rounded weights and activations (`qat.quantize_aware`).
+2. It learns float32's outputs on training images, labels unused (Hinton et al., arXiv 1503.02531).
+3. Scales are learned with the weights (LSQ: Esser et al., arXiv 1902.08153).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq_lib.data.dataset import Split
+from edgeq_lib.data.dataset import Data, Split
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.files import digest
+
+if TYPE_CHECKING:
+    from edgeq_lib.models.training import Preprocess, TrainingConfig
 
 
 def fine_tune(
     simulation: Any,
     model: Any,
-    images: Any,
-    preprocess: Callable[[np.ndarray], np.ndarray],
+    data: Data,
+    preprocess: Preprocess,
+    config: TrainingConfig,
     *,
-    epochs: int,
-    learning_rate: float,
-    batch: int,
-    limit_train: int | None,
-    seed: int,
-    augmentation: Mapping[str, Any],
     folder: Path,
+    limit_train: int | None = None,
     key: Any = None,
 ) -> list[dict[str, float]]:
-    """Train weights and steps of `simulation` (see `qat.quantize_aware`) in place towards the outputs of the float Keras
-    `model` on training images; labels are not used (Esser et al., arXiv 1902.08153; Hinton et al., arXiv 1503.02531).
+    """Train a simulation in place towards the outputs of the float network.
 
-    `images` is what `datasets.load` gives; of its training images `limit_train`, class-balanced, or all. What stands in
-    `folder` is resumed if the weights of both networks, the calibration images and `key` are the same, which names all else
-    that tells one simulation from another (see `training.fit`, whose history of epochs is returned).
+    What stands in `folder` is resumed if the weights of both networks, the calibration images and
+    `key` are the same.
+
+    Args:
+        simulation: The rounded network (see `qat.quantize_aware`).
+        model: The float Keras network, the teacher.
+        data: The study's images.
+        preprocess: uint8 images → float32 images.
+        config: How it is trained.
+        folder: Where checkpoints go.
+        limit_train: Use only so many training images, class-balanced.
+        key: All else that tells one simulation from another.
+
+    Returns:
+        The records of the epochs (see `training.fit`).
+
+    Raises:
+        EdgeqError: When the loss stops being a number.
     """
-    from edgeq_lib.models import training  # the rest of this module does without TensorFlow
+    from edgeq_lib.models import training  # importing this module must not load TensorFlow
 
-    train = images.train
-    if limit_train:
-        drawn = draw_calibration(train.labels, limit_train, seed)
-        train = Split(np.asarray(train.images[drawn]), train.labels[drawn])
     settings = [
-        epochs,
-        learning_rate,
-        batch,
+        config.epochs,
+        config.learning_rate,
+        config.batch,
         limit_train,
-        seed,
-        dict(augmentation),
-        images.calibration.tolist(),
+        config.seed,
+        dict(config.augmentation),
+        data.calibration.tolist(),
         key,
     ]
-    start = digest(
-        b"".join(
-            values.tobytes() for network in (simulation, model) for values in network.get_weights()
-        )
-    )
+    networks = [array.tobytes() for each in (simulation, model) for array in each.get_weights()]
     return training.fit(
         simulation,
-        train,
-        images.validation,
+        limited(data.train, limit_train, config.seed),
+        data.validation,
         preprocess,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        optimizer="adam",
-        batch=batch,
-        schedule="cosine",
-        seed=seed,
-        teacher=model,
-        key={"data": images.manifest["fingerprint"], "settings": settings, "start": start},
-        augment=training.augmentation(**augmentation),
+        config,
         folder=folder,
+        key={
+            "data": data.manifest["fingerprint"],
+            "settings": settings,
+            "start": digest(b"".join(networks)),
+        },
+        teacher=model,
     )
+
+
+def limited(train: Split, limit: int | None, seed: int) -> Split:
+    """Draw a class-balanced part of the training images; all of them without a limit."""
+    if limit is None:
+        return train
+    drawn = draw_calibration(train.labels, limit, seed)
+    return Split(np.asarray(train.images[drawn]), train.labels[drawn])

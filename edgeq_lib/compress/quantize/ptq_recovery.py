@@ -39,7 +39,7 @@ def ablation_row(
     signal-to-noise ratio; `base` is float32's outputs (n, classes)."""
     detail = make_interpreter(model).get_output_details()[0]
     return {
-        "rung": name,
+        "step": name,
         "technique": technique,
         **quality_record(outputs, labels, classes, base),
         "snr": fidelity(dequantize_array(outputs, detail), base)["snr"],

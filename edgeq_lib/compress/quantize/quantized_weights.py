@@ -146,5 +146,5 @@ def to_file(
         quantizer.scheme(io),
         named,
         bits=bits,
-        cure_dead=False,
+        fix_dead=False,
     )

@@ -103,18 +103,18 @@ def quantize(
     weight_ranges: str = "min_max",
     left_float: Collection[str] = (),
     per_tensor: Collection[str] = (),
-    cure_dead: bool = True,
+    fix_dead: bool = True,
     bits: Mapping[str, int] | None = None,
 ) -> bytes:
     """Quantize a float flatbuffer by `litert-quantizer`; static schemes need `ranges` from `calibrate`.
 
     For static schemes: `weight_ranges` is a row of `WEIGHT_RANGES` (a kernel that `ranges` names has the range given there,
     unless OCTAV or MSE choose it); `left_float` names the outputs of ops that stay
-    float32; `per_tensor` names kinds of ops whose weights have one scale; `cure_dead` is `with_fitting_biases`; `bits` gives
+    float32; `per_tensor` names kinds of ops whose weights have one scale; `fix_dead` is `with_fitting_biases`; `bits` gives
     the weights of single ops, by the names of their outputs, a width of their own. The result
     is loaded and invoked once: some combinations convert and then fail to run.
     """
-    if spec.calibrated and cure_dead:
+    if spec.calibrated and fix_dead:
         model = prevent_bias_overflow(model, ranges)
     work = quantizer.Quantizer(bytearray(model))
     granularity = (

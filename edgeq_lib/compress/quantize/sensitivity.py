@@ -125,7 +125,7 @@ class Int8Recipe:
 
     activations: str = "moving_average"  # a row of ranges.SUMMARIES
     weights: str = "min_max"  # a row of ptq.WEIGHT_RANGES
-    cure_dead: bool = False  # see ptq.with_fitting_biases
+    fix_dead: bool = False  # see ptq.with_fitting_biases
     per_tensor: tuple[str, ...] = ()  # kinds of ops whose weights have one scale
     left_float: tuple[str, ...] = ()  # outputs of ops that stay float32
     io: str = "int8"  # a row of ptq.SCHEMES: int8, or int8_float_io
@@ -156,7 +156,7 @@ class EvaluationContext:
             weight_ranges=recipe.weights,
             left_float=recipe.left_float,
             per_tensor=recipe.per_tensor,
-            cure_dead=recipe.cure_dead,
+            fix_dead=recipe.fix_dead,
         )
 
     def compare(self, model: bytes) -> dict[str, float]:

@@ -243,5 +243,5 @@ def test_a_row_of_the_ablation_holds_the_quality_of_the_file(case):
         "a", "ptq", case.model, outputs, case.labels, classes, case.reference
     )
     expected = quality_record(outputs, case.labels, classes, case.reference)
-    assert (row["rung"], row["technique"]) == ("a", "ptq")
+    assert (row["step"], row["technique"]) == ("a", "ptq")
     assert row["drop"] == expected["drop"] and row["agreement"] == expected["agreement"]

@@ -154,7 +154,7 @@ def test_a_dead_channel_keeps_its_bias(with_dead_channel):
     clipped, cured = (
         np.abs(
             outputs(
-                quantizer.quantize(flat, quantizer.scheme("int8"), ranges, cure_dead=cure), images
+                quantizer.quantize(flat, quantizer.scheme("int8"), ranges, fix_dead=cure), images
             )
             - exact
         ).max()
