@@ -40,22 +40,9 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib.analysis import pareto
 from edgeq_lib.analysis.tables import compare_table, variants_table
-from edgeq_lib.compress.quantize import (
-    calibration,
-    layerwise_rounding,
-    low_bit,
-    mixed_precision,
-    qat,
-    qat_export,
-    quantized_weights,
-)
+from edgeq_lib.compress.quantize import calibration, layerwise_rounding, low_bit, mixed_precision, qat, qat_export, quantized_weights
 from edgeq_lib.compress.quantize.bias_correction import correct_if_better
-from edgeq_lib.compress.quantize.sensitivity import (
-    Probe,
-    display_name,
-    most_faithful,
-    noise_by_width,
-)
+from edgeq_lib.compress.quantize.sensitivity import Probe, display_name, most_faithful, noise_by_width
 from edgeq_lib.data import dataset
 from edgeq_lib.measure.accuracy import score
 from edgeq_lib.models.convert import convert
@@ -183,7 +170,7 @@ shelf.figure("deserved_bits", plot_bit_allocation(layers, chosen_widths), "The n
 
 # %%
 shelf.figure("mixed_front", plot_mixed_front(tried), f"Mixes for {budgets} budgets on {len(sweep.images):,} validation "
-             "images, activations in float: the front, and hollow what another mix beats; right, the sum of the layers' own noises "
+             "images, activations in float: the front, dominated mixes hollow; right, the sum of the layers' own noises "
              "against the noise of the mix.")
 
 # %%
@@ -235,7 +222,8 @@ pd.DataFrame(found).T
 # is better by the same rule.
 
 # %%
-front = pareto.front({label: (figures[size], (-figures["agreement"], -figures["snr"])) for label, figures in found.items()})
+costs = {label: (file[size], (-file["agreement"], -file["snr"])) for label, file in found.items()}
+front = pareto.front(costs)
 mixed = [label for label in front if label.startswith("mix")]
 uniformly = most_faithful({label: figures for label, figures in found.items() if not label.startswith("mix")})
 

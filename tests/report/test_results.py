@@ -261,7 +261,7 @@ def test_markdown_tables_keep_their_columns(published):
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
-    assert "qat\\|1" in text and "![" in text and "](accuracy.png)" in text
+    assert "qat\\|1" in text and "![" in text and "](drop.png)" in text
 
 
 def test_sentences_are_computed(results):
