@@ -12,11 +12,17 @@ from matplotlib.patheffects import withStroke
 from edgeq_lib.plots.style import MUTED, TEXT
 
 Points = Sequence[tuple[float, float]]
+MARKER = 4.0  # radius of a marker, pixels
 FARTHEST = 0.35  # from a label to its point, as a share of the axes
 
 
 def place_labels(
-    axes: Axes, points: Points, texts: Sequence[str], obstacles: Points, line: Points
+    axes: Axes,
+    points: Points,
+    texts: Sequence[str],
+    obstacles: Points,
+    line: Points,
+    radii: Sequence[float] | None = None,
 ) -> None:
     """Write a label for each point where it covers nothing, with a thin leader to its point.
 
@@ -28,6 +34,7 @@ def place_labels(
         texts: The labels.
         obstacles: All points, labelled or not, in data coordinates.
         line: A polyline in data coordinates that labels keep off.
+        radii: Of each obstacle, pixels; a small marker's where it is not given.
     """
     if not texts:
         return
@@ -41,6 +48,7 @@ def place_labels(
         list(texts),
         x_scatter=blocked[0],
         y_scatter=blocked[1],
+        scatter_sizes=list(radii or [MARKER] * len(obstacles)),
         x_lines=[corners[0]] if line else [],
         y_lines=[corners[1]] if line else [],
         textsize=8,

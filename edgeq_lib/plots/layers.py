@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from edgeq_lib.plots.labels import place_labels
 from edgeq_lib.plots.style import (
@@ -108,7 +108,7 @@ def plot_signal_to_noise(
         at = np.flatnonzero(np.array(kinds) == kind)
         label = kind.lower().replace("_", " ")
         handles += axes.plot(at, decibels[at], dot, color=shade, markersize=4, label=label)
-    axes.margins(y=0.14)
+    axes.set_ylim(decibels.min() - 0.3 * (np.ptp(decibels) or 1.0))  # room for names below
     axes.set(
         xlabel="Tensor, in the order of the graph",
         ylabel="Signal to noise, dB",
@@ -192,6 +192,8 @@ def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
         title=f"Ablation, n = {rows[0]['n']:,}",
     )
     _agreement_rows(right, rows)
+    left.xaxis.set_major_locator(MaxNLocator(6))
+    right.xaxis.set_major_locator(MaxNLocator(4))
     legend_below(figure, technique_handles(rows), 6)
     return figure
 

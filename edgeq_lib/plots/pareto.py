@@ -20,7 +20,7 @@ from matplotlib.ticker import (
 
 from edgeq_lib.analysis import pareto
 from edgeq_lib.analysis.rows import Row
-from edgeq_lib.plots.labels import place_labels
+from edgeq_lib.plots.labels import MARKER, place_labels
 from edgeq_lib.plots.style import (
     BOUND,
     MUTED,
@@ -45,6 +45,7 @@ RING: dict[str, Any] = {
     "clip_on": False,
     "zorder": 5,
 }
+RING_RADIUS = 10.0  # pixels
 NEIGHBOURS = 0.03  # of the width of the axes, up to which collapsed files share a label
 BAND: dict[str, Any] = {"color": "#333333", "alpha": 0.08, "linewidth": 0}
 AXES = {
@@ -92,6 +93,7 @@ def plot_pareto(rows: Sequence[Row], x: str = "bytes", recommended: str | None =
         [text for *_, text in labels],
         [(row[x], max(row["value"], bottom)) for row in rows],
         line,
+        [RING_RADIUS if row["name"] == recommended else MARKER for row in rows],
     )
     return figure
 
