@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import textalloc
@@ -41,6 +42,7 @@ def place_labels(
     labelled, blocked, corners = (
         np.reshape(values, (-1, 2)).T for values in (points, obstacles, line)
     )
+    sizes: Any = list(radii or [MARKER] * len(obstacles))  # annotated wrongly there
     textalloc.allocate(
         axes,
         labelled[0],
@@ -48,7 +50,7 @@ def place_labels(
         list(texts),
         x_scatter=blocked[0],
         y_scatter=blocked[1],
-        scatter_sizes=list(radii or [MARKER] * len(obstacles)),
+        scatter_sizes=sizes,
         x_lines=[corners[0]] if line else [],
         y_lines=[corners[1]] if line else [],
         textsize=8,
