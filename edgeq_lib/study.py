@@ -135,7 +135,7 @@ class Study:
     def figure(self, name: str, figure: Any, caption: str) -> Any:
         """Keep a matplotlib figure of this stage for the report, and return it to be shown."""
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+        figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
         for suffix, content in (
             (".png", buffer.getvalue()),
             (".json", json.dumps({"caption": caption, "stage": self.stage}).encode()),

@@ -296,6 +296,18 @@ def _check_device(rows: Sequence[Row], criteria: Criteria) -> None:
             )
 
 
+def _restrictions(answers: Mapping[str, Any], left: int, total: int) -> list[str]:
+    reasons = []
+    if answers["kernels"] != "any":
+        kernels = flow.KERNELS[answers["kernels"]]
+        reasons.append(f"The target runs {kernels}: {left} of {total} files are left.")
+    if answers["images"] == "none":
+        reasons.append(
+            "There are no images of the task, so only techniques that need none are left."
+        )
+    return reasons
+
+
 def _reject(
     usable: Sequence[Row], meeting: Sequence[Row], criteria: Criteria
 ) -> tuple[list[Row], dict[str, str]]:
@@ -358,17 +370,9 @@ def recommend(
     """
     check_question(criteria, answers)
     _check_device(rows, criteria)
-    answers, reasons = complete_answers(answers), []
+    answers = complete_answers(answers)
     usable, rejected = _sort_out(rows, answers)
-    if answers["kernels"] != "any":
-        reasons.append(
-            f"The target runs {flow.KERNELS[answers['kernels']]}: {len(usable)} of {len(rows)} "
-            "files are left."
-        )
-    if answers["images"] == "none":
-        reasons.append(
-            "There are no images of the task, so only techniques that need none are left."
-        )
+    reasons = _restrictions(answers, len(usable), len(rows))
     meeting = [row for row in usable if all(passed(row, criteria).values())]
     compressed, why = _reject(usable, meeting, criteria)
     rejected |= why

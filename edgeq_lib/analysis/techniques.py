@@ -29,7 +29,7 @@ RECOVERED = "post-training quantization, recovered"
 NET = "nothing but the network"
 IMAGES = "images without labels and some minutes"
 TRAIN = "training images and a network that can be trained again"
-TEACHER = "training images and a teacher network"
+PAIR = "training images and a teacher network"
 MANY = "training images and the time to train many networks"
 
 TABLE = (
@@ -43,7 +43,7 @@ TABLE = (
     Technique("peer", "published peer", "published peer", "#888888", "*", None, "nothing"),
     Technique("pruning", "pruning", "pruning", "#882255", "h", "training", TRAIN),
     Technique(
-        "distillation", "distilled", "knowledge distillation", "#44AA99", "<", "training", TEACHER
+        "distillation", "distilled", "knowledge distillation", "#44AA99", "<", "training", PAIR
     ),
     Technique("low_rank", "low rank", "low-rank factorization", "#117733", ">", "training", TRAIN),
     Technique("search", "search", "architecture search", "#AA4499", "d", "training", MANY),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from edgeq_lib.plots.labels import place_labels
 from edgeq_lib.plots.style import (
@@ -108,7 +108,7 @@ def plot_signal_to_noise(
         at = np.flatnonzero(np.array(kinds) == kind)
         label = kind.lower().replace("_", " ")
         handles += axes.plot(at, decibels[at], dot, color=shade, markersize=4, label=label)
-    axes.margins(y=0.14)
+    axes.set_ylim(decibels.min() - 0.3 * (np.ptp(decibels) or 1.0))  # room for names below
     axes.set(
         xlabel="Tensor, in the order of the graph",
         ylabel="Signal to noise, dB",
@@ -178,7 +178,7 @@ def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
         steps: The rows, the first at the top: rung (its name), technique, drop, drop_low,
             drop_high, agreement (%), n (images) and chosen.
     """
-    rows = [{**row, "name": f"{row["step"]} ←" if row["chosen"] else row["step"]} for row in steps]
+    rows = [{**row, "name": f"{row['step']} ←" if row["chosen"] else row["step"]} for row in steps]
     figure = Picture(figsize=(WIDTH, 1.25 + 0.26 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     figure.set_layout_engine("constrained", wspace=0.07)
@@ -192,6 +192,8 @@ def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
         title=f"Ablation, n = {rows[0]['n']:,}",
     )
     _agreement_rows(right, rows)
+    left.xaxis.set_major_locator(MaxNLocator(6))
+    right.xaxis.set_major_locator(MaxNLocator(4))
     legend_below(figure, technique_handles(rows), 6)
     return figure
 

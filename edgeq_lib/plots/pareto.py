@@ -20,7 +20,7 @@ from matplotlib.ticker import (
 
 from edgeq_lib.analysis import pareto
 from edgeq_lib.analysis.rows import Row
-from edgeq_lib.plots.labels import place_labels
+from edgeq_lib.plots.labels import MARKER, place_labels
 from edgeq_lib.plots.style import (
     BOUND,
     MUTED,
@@ -45,6 +45,8 @@ RING: dict[str, Any] = {
     "clip_on": False,
     "zorder": 5,
 }
+RING_RADIUS = 10.0  # pixels
+NEIGHBOURS = 0.03  # of the width of the axes, up to which collapsed files share a label
 BAND: dict[str, Any] = {"color": "#333333", "alpha": 0.08, "linewidth": 0}
 AXES = {
     "bytes": ("Accuracy vs. file size", "File size"),
@@ -82,32 +84,42 @@ def plot_pareto(rows: Sequence[Row], x: str = "bytes", recommended: str | None =
     by_name = {row["name"]: row for row in ours}
     line = _front_line(axes, [by_name[name] for name in front], x, bottom)
     _add_legend(figure, rows, ours, front, recommended)  # before the labels: it moves the axes
-    named = [row for row in rows if _is_named(row, front, recommended, bottom, ours)]
+    named = [row for row in rows if _is_named(row, front, recommended, ours)]
+    labels = [(row[x], row["value"], row["name"]) for row in named if row["value"] >= bottom]
+    labels += _collapsed_labels(axes, [row for row in ours if row["value"] < bottom], x, bottom)
     place_labels(
         axes,
-        [(row[x], max(row["value"], bottom)) for row in named],
-        [
-            row["name"] + (f" ↓ {row['value']:.1f} %" if row["value"] < bottom else "")
-            for row in named
-        ],
+        [(across, up) for across, up, _ in labels],
+        [text for *_, text in labels],
         [(row[x], max(row["value"], bottom)) for row in rows],
         line,
+        [RING_RADIUS if row["name"] == recommended else MARKER for row in rows],
     )
     return figure
 
 
-def _is_named(
-    row: Row, front: Sequence[str], recommended: str | None, bottom: float, ours: Sequence[Row]
-) -> bool:
-    alone = all(other["technique"] == "baseline" for other in ours)
+def _is_named(row: Row, front: Sequence[str], recommended: str | None, ours: Sequence[Row]) -> bool:
     if row.get("kind") == "peer":
-        return alone
-    return (
-        row["name"] in front
-        or row["name"] == recommended
-        or row["technique"] == "baseline"
-        or row["value"] < bottom
-    )
+        return all(other["technique"] == "baseline" for other in ours)
+    return row["name"] in (*front, recommended) or row["technique"] == "baseline"
+
+
+def _collapsed_labels(
+    axes: Axes, rows: Sequence[Row], x: str, bottom: float
+) -> list[tuple[float, float, str]]:
+    """Position and text of the labels at the foot; neighbours share one, a line for each."""
+    labels: list[tuple[float, float, str]] = []
+    shares: list[float] = []  # of the axes' width
+    for row in sorted(rows, key=lambda row: row[x]):
+        share = axes.transAxes.inverted().transform(axes.transData.transform((row[x], bottom)))[0]
+        text = f"{row['name']} ↓ {row['value']:.1f} %"
+        if labels and share - shares[-1] < NEIGHBOURS:
+            across, up, before = labels[-1]
+            labels[-1] = (across, up, f"{before}\n{text}")
+        else:
+            labels.append((row[x], bottom, text))
+            shares.append(share)
+    return labels
 
 
 def _set_accuracy_axis(axes: Axes, rows: Sequence[Row], ours: Sequence[Row]) -> float:

@@ -217,25 +217,29 @@ def interval_rows(axes: Axes, rows: Sequence[Row], fields: tuple[str, str, str])
     axes.margins(x=0.06)
     axes.autoscale_view()
     left, right = axes.get_xlim()
-    collapsed = [
-        (index, row) for index, row in enumerate(rows) if row in drawn and row[value] > limit
-    ]
+    collapsed = {
+        index: row for index, row in enumerate(rows) if row in drawn and row[value] > limit
+    }
     if collapsed:  # room for the arrows and their figures
         right += 0.16 * (right - left)
     axes.set_xlim(left, right)
-    for index, row in collapsed:
-        _mark(axes, right, index, row["technique"])
-        axes.annotate(
-            f"{row[value]:.1f} →",
-            (right, index),
-            xytext=(-8, 0),
-            textcoords="offset points",
-            va="center",
-            ha="right",
-            fontsize=8,
-            gid="collapsed",
-        )
+    for index, row in collapsed.items():
+        _mark_collapsed(axes, right, index, row["technique"], row[value])
     return drawn
+
+
+def _mark_collapsed(axes: Axes, edge: float, y: float, technique: str, value: float) -> None:
+    _mark(axes, edge, y, technique)
+    axes.annotate(
+        f"{value:.1f} →",
+        (edge, y),
+        xytext=(-8, 0),
+        textcoords="offset points",
+        va="center",
+        ha="right",
+        fontsize=8,
+        gid="collapsed",
+    )
 
 
 def _mark(axes: Axes, x: float, y: float, technique: str) -> None:

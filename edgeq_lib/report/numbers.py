@@ -7,8 +7,8 @@ from typing import Any
 
 from edgeq_lib.analysis import flow
 from edgeq_lib.analysis.criteria import status
+from edgeq_lib.analysis.rows import Row
 
-Row = Mapping[str, Any]
 # Criteria, where room is scarce.
 SHORT = {
     "max_drop": "drop",

@@ -4,64 +4,11 @@ import copy
 import itertools
 
 import pytest
+from decision_rows import CRITERIA, FLOAT, row
 
-from edgeq_lib.analysis import alternatives, decision, flow
-from edgeq_lib.analysis.criteria import dominated, passed, status
+from edgeq_lib.analysis import decision
+from edgeq_lib.analysis.criteria import status
 from edgeq_lib.files import EdgeqError
-from edgeq_lib.report.text import ALTERNATIVES_HEAD, alternatives_table, branch_notes
-
-CRITERIA = [{"name": "max_drop", "bound": 1.0}, {"name": "min_ratio", "bound": 3.0}]
-
-
-def row(
-    name,
-    drop=0.0,
-    kilobytes=100,
-    latency=0.4,
-    technique="ptq",
-    scheme="int8",
-    half=0.5,
-    integer=True,
-    bits=8,
-    **more,
-):
-    baseline = technique == "baseline"
-    return {
-        "name": name,
-        "kind": "variant",
-        "technique": technique,
-        "scheme": scheme,
-        "value": 90 - drop,
-        "n": 500,
-        "drop": None if baseline else drop,
-        "drop_low": None if baseline else drop - half,
-        "drop_high": None if baseline else drop + half,
-        "agreement": None if baseline else 95.0,
-        "bytes": kilobytes * 1000,
-        "ratio": 400 / kilobytes,
-        "latency_ratio": latency,
-        "latency_ratio_low": latency * 0.9,
-        "latency_ratio_high": latency * 1.1,
-        "integer_only": integer,
-        "activation_bits": 8 if integer else 32,
-        "weight_bits_share": {str(bits): 1.0},
-        "weight_bits": bits,
-        "trained": None,
-        "stage": "03_ptq",
-        "fits": {"microcontroller": kilobytes < 150, "phone": True},
-        **more,
-    }
-
-
-FLOAT = row(
-    "float32",
-    kilobytes=400,
-    latency=1.0,
-    technique="baseline",
-    scheme="float32",
-    integer=False,
-    bits=32,
-)
 
 
 def recommend(*rows, criteria=CRITERIA, **answers):
@@ -165,31 +112,6 @@ def test_what_was_trained_asks_for_training_whatever_its_technique():
     assert recommend(*rows, retraining=False)["variant"] == "low"
 
 
-def test_kernels_of_the_target_are_respected():
-    criteria = [{"name": "max_drop", "bound": 0.05}]
-    rows = {
-        "any": row("dynamic", 0.0, scheme="dynamic_int8", integer=False),
-        "integer": row("int16x8", 0.0, scheme="int16x8", activation_bits=16),
-        "int4": row("w4a8", 0.0, bits=4),
-        "int8": row("int8", 0.0),
-        "low": row("w2", 0.0, bits=2),
-    }
-    runs = {
-        kernels: {each["name"] for each in rows.values() if flow.runs(each, kernels)}
-        for kernels in flow.KERNELS
-    }
-    assert runs == {
-        "any": {"dynamic", "int16x8", "w4a8", "int8", "w2"},
-        "integer": {"int16x8", "w4a8", "int8", "w2"},
-        "int4": {"w4a8", "int8"},
-        "int8": {"int8"},
-    }
-    found = recommend(rows["int4"], rows["any"], criteria=criteria, kernels="int4")
-    assert found["variant"] == "w4a8" and found["rejected"]["dynamic"].startswith(
-        "the target runs 8-bit integers and 4-bit"
-    )
-
-
 def test_fewer_than_8_bits_only_where_8_do_not_meet_the_criteria():
     rows = row("int8", 0.3), row("w4a8", 0.0, 60, bits=4), row("qat", 0.0, technique="qat")
     found = recommend(*rows, kernels="int4")
@@ -273,7 +195,7 @@ def test_a_costlier_technique_is_taken_only_when_validation_can_tell_that_it_is_
 
 
 def test_a_shelf_like_efficientnetv2b0():
-    """Plain int8 collapses, float activations are too slow or too large, QAT and recovery come back."""
+    """Plain int8 collapses, float activations cost too much, QAT and recovery come back."""
     criteria = [
         {"name": "max_drop", "bound": 0.5},
         {"name": "min_ratio", "bound": 3.25},
@@ -347,20 +269,6 @@ def test_every_row_but_the_chosen_has_a_reason_and_order_does_not_matter():
     assert rows == before
 
 
-@pytest.mark.parametrize(
-    "drop, half, expected",
-    [
-        (0.2, 0.5, "met"),
-        (0.5, 0.5, "met within noise"),
-        (1.0, 0.5, "met within noise"),
-        (1.1, 0.5, "missed"),
-    ],
-)
-def test_the_point_estimate_decides_and_the_interval_reserves(drop, half, expected):
-    assert status(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected}
-    assert passed(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected != "missed"}
-
-
 def test_device_class():
     criteria = [{"name": "device", "bound": "microcontroller"}]
     assert (
@@ -383,112 +291,6 @@ def test_device_class():
 def test_unknown_criteria_and_answers_are_refused(criteria, answers, word):
     with pytest.raises(EdgeqError, match=word):
         decision.recommend([FLOAT], criteria, answers)
-
-
-def test_dominated():
-    rows = [FLOAT, row("a", 0.0), row("b", 0.1, 110), row("c", 1.0, 50, 0.5), row("twin", 0.0)]
-    assert dominated(rows) == {"float32": "a", "b": "a"}
-    assert dominated(rows, (2,)) == {"float32": "a", "c": "a"}
-
-
-def test_the_flow_is_whole_and_every_path_is_in_it():
-    for node in flow.FLOW.values():
-        assert all(target in flow.FLOW for target in node.get("next", {}).values())
-    shelves = [
-        [row("x", 0.0)],
-        [row("x", 5.0)],
-        [row("x", technique="low_bit", bits=4)],
-        [row("x", technique="qat")],
-        [row("x", technique="data_free")],
-        [],
-    ]
-    ends = set()
-    for shelf, *given in itertools.product(shelves, *flow.ANSWERS.values()):
-        path = recommend(*shelf, **dict(zip(flow.ANSWERS, given, strict=True)))["path"]
-        for (node, answer), (following, _) in itertools.pairwise(path):
-            assert flow.FLOW[node]["next"][answer] == following
-        ends.add(path[-1][0])
-    assert (
-        ends
-        == {name for name, node in flow.FLOW.items() if "next" not in node}
-        == {*alternatives.LEAVES, "nearest"}
-    )
-
-
-SHELF = [
-    FLOAT,
-    row("int8", 0.2),
-    row("w4a8", 0.9, 55, bits=4),
-    row("mixed", 0.2, 60, technique="mixed_precision", bits=4),
-    row("squant", 0.4, 95, technique="data_free"),
-    row("squant_w4", 4.0, 55, technique="data_free", bits=4),
-    row("qat", 0.0, technique="qat", trained="labels"),
-    row("peer", -2.0, 10, technique="peer", kind="peer"),
-]
-
-
-def test_what_if_names_the_file_of_every_situation_and_merges_like_ones():
-    found = alternatives.what_if(SHELF, CRITERIA, {"kernels": "int8"})
-    by_name = {entry["variant"]: entry["if"] for entry in found}
-    assert (
-        found[0]["variant"]
-        == decision.recommend(SHELF, CRITERIA, {"kernels": "int8"})["variant"]
-        == "int8"
-    )
-    assert by_name["int8"][:3] == ["as answered", "images without labels", "training not possible"]
-    assert by_name["squant"] == ["no image at all"] and list(by_name) == [
-        "int8",
-        "squant",
-        "mixed",
-        "squant_w4",
-    ]
-    assert by_name["mixed"][0].startswith(
-        "fewer than 8 bits wanted, on a target that runs 8-bit integers and 4-bit weights"
-    )
-    assert (
-        found[-1]["status"] == {"max_drop": "missed", "min_ratio": "met"}
-        and found[-1]["drop"] == 4.0
-    )
-    shipped = [cells[1] for cells in alternatives_table({"what_if": found})]
-    assert shipped == ["`int8`", "`squant`", "`mixed`", "nothing; nearest `squant_w4`"]
-
-
-def test_what_if_follows_the_answers_given():
-    for given in itertools.product(*flow.ANSWERS.values()):
-        answers = dict(zip(flow.ANSWERS, given, strict=True))
-        found = alternatives.what_if(SHELF, CRITERIA, answers)
-        said = [text for entry in found for text in entry["if"]]
-        assert said[0] == "as answered" and len(said) == len(set(said)) <= 8
-        assert found[0]["variant"] == decision.recommend(SHELF, CRITERIA, answers)["variant"]
-        assert not {flow.ANSWERS[name][answer] for name, answer in answers.items()} & set(said)
-
-
-def test_a_situation_that_leaves_no_file_says_so():
-    found = alternatives.what_if([FLOAT, row("int8")], CRITERIA, {"kernels": "int8"})
-    assert [entry["variant"] for entry in found] == ["int8", None]
-    results = {"what_if": found, "validation": {"int8": {"n": 500}}, "answers": {}}
-    assert alternatives_table(results)[1][1] == "nothing yet"
-    assert {len(cells) for cells in alternatives_table(results)} == {len(ALTERNATIVES_HEAD)}
-
-
-def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
-    branches = alternatives.branches(SHELF, CRITERIA, {"kernels": "int8"})
-    found = {(entry["leaf"], entry["bits"]): entry["variant"] for entry in branches}
-    assert found == {
-        ("data_free", "8 or more"): "squant",
-        ("data_free", "fewer"): "squant_w4",
-        ("ptq", "8 or more"): "int8",
-        ("ptq", "fewer"): "w4a8",
-        ("recovery", "8 or more"): "squant",
-        ("recovery", "fewer"): "mixed",
-        ("training", "8 or more"): "qat",
-        ("training", "fewer"): None,
-    }
-    results = {"branches": branches, "validation": {"int8": {"n": 500}}}
-    notes = branch_notes(results)
-    assert notes["data_free"].splitlines()[-2] == "< 8 bits: squant_w4"
-    assert "drop 4.00, 7.27 × smaller, missed: drop" in notes["data_free"]
-    assert notes["training"].startswith("≥ 8 bits: qat") and "<" not in notes["training"]
 
 
 def test_agreement_can_be_asked_for_where_accuracy_on_few_images_says_little():

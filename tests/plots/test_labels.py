@@ -1,4 +1,4 @@
-"""Labels of scatter plots: one per point, at the same place every time, off points and each other."""
+"""Labels of scatter plots: one per point, the same place every time, off points and each other."""
 
 import numpy as np
 from plot_rows import check_texts, texts_of

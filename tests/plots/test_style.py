@@ -54,6 +54,7 @@ def test_figures_need_neither_tensorflow_nor_pyplot_windows():
         "        importlib.import_module(module.name)\n"
         "names = {name for name in sys.modules if name.startswith(('tensorflow', 'tf_keras'))}\n"
         "rooms = {f'edgeq_lib.{room}' for room in ('data', 'models', 'compress')}\n"
-        "sys.exit(f'{names}, {rooms & set(sys.modules)}' if names or rooms & set(sys.modules) else 0)"
+        "names |= rooms & set(sys.modules)\n"
+        "sys.exit(str(names) if names else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,76 @@
+"""What other answers would ship, and the best file of each branch."""
+
+import itertools
+
+from decision_rows import CRITERIA, FLOAT, SHELF, row
+
+from edgeq_lib.analysis import alternatives, decision, flow
+from edgeq_lib.report.text import (
+    ALTERNATIVES_HEAD,
+    alternatives_table,
+    branch_notes,
+)
+
+
+def test_what_if_names_the_file_of_every_situation_and_merges_like_ones():
+    found = alternatives.what_if(SHELF, CRITERIA, {"kernels": "int8"})
+    by_name = {entry["variant"]: entry["if"] for entry in found}
+    assert (
+        found[0]["variant"]
+        == decision.recommend(SHELF, CRITERIA, {"kernels": "int8"})["variant"]
+        == "int8"
+    )
+    assert by_name["int8"][:3] == ["as answered", "images without labels", "training not possible"]
+    assert by_name["squant"] == ["no image at all"] and list(by_name) == [
+        "int8",
+        "squant",
+        "mixed",
+        "squant_w4",
+    ]
+    assert by_name["mixed"][0].startswith(
+        "fewer than 8 bits wanted, on a target that runs 8-bit integers and 4-bit weights"
+    )
+    assert (
+        found[-1]["status"] == {"max_drop": "missed", "min_ratio": "met"}
+        and found[-1]["drop"] == 4.0
+    )
+    shipped = [cells[1] for cells in alternatives_table({"what_if": found})]
+    assert shipped == ["`int8`", "`squant`", "`mixed`", "nothing; nearest `squant_w4`"]
+
+
+def test_what_if_follows_the_answers_given():
+    for given in itertools.product(*flow.ANSWERS.values()):
+        answers = dict(zip(flow.ANSWERS, given, strict=True))
+        found = alternatives.what_if(SHELF, CRITERIA, answers)
+        said = [text for entry in found for text in entry["if"]]
+        assert said[0] == "as answered" and len(said) == len(set(said)) <= 8
+        assert found[0]["variant"] == decision.recommend(SHELF, CRITERIA, answers)["variant"]
+        assert not {flow.ANSWERS[name][answer] for name, answer in answers.items()} & set(said)
+
+
+def test_a_situation_that_leaves_no_file_says_so():
+    found = alternatives.what_if([FLOAT, row("int8")], CRITERIA, {"kernels": "int8"})
+    assert [entry["variant"] for entry in found] == ["int8", None]
+    results = {"what_if": found, "validation": {"int8": {"n": 500}}, "answers": {}}
+    assert alternatives_table(results)[1][1] == "nothing yet"
+    assert {len(cells) for cells in alternatives_table(results)} == {len(ALTERNATIVES_HEAD)}
+
+
+def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
+    branches = alternatives.branches(SHELF, CRITERIA, {"kernels": "int8"})
+    found = {(entry["leaf"], entry["bits"]): entry["variant"] for entry in branches}
+    assert found == {
+        ("data_free", "8 or more"): "squant",
+        ("data_free", "fewer"): "squant_w4",
+        ("ptq", "8 or more"): "int8",
+        ("ptq", "fewer"): "w4a8",
+        ("recovery", "8 or more"): "squant",
+        ("recovery", "fewer"): "mixed",
+        ("training", "8 or more"): "qat",
+        ("training", "fewer"): None,
+    }
+    results = {"branches": branches, "validation": {"int8": {"n": 500}}}
+    notes = branch_notes(results)
+    assert notes["data_free"].splitlines()[-2] == "< 8 bits: squant_w4"
+    assert "drop 4.00, 7.27 × smaller, missed: drop" in notes["data_free"]
+    assert notes["training"].startswith("≥ 8 bits: qat") and "<" not in notes["training"]

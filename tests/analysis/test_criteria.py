@@ -1,0 +1,26 @@
+"""How a variant stands to the criteria of a study."""
+
+import pytest
+from decision_rows import CRITERIA, FLOAT, row
+
+from edgeq_lib.analysis.criteria import dominated, passed, status
+
+
+@pytest.mark.parametrize(
+    "drop, half, expected",
+    [
+        (0.2, 0.5, "met"),
+        (0.5, 0.5, "met within noise"),
+        (1.0, 0.5, "met within noise"),
+        (1.1, 0.5, "missed"),
+    ],
+)
+def test_the_point_estimate_decides_and_the_interval_reserves(drop, half, expected):
+    assert status(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected}
+    assert passed(row("x", drop, half=half), CRITERIA[:1]) == {"max_drop": expected != "missed"}
+
+
+def test_dominated():
+    rows = [FLOAT, row("a", 0.0), row("b", 0.1, 110), row("c", 1.0, 50, 0.5), row("twin", 0.0)]
+    assert dominated(rows) == {"float32": "a", "b": "a"}
+    assert dominated(rows, (2,)) == {"float32": "a", "c": "a"}
