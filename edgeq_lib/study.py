@@ -206,6 +206,30 @@ class Study:
             os.replace(staging, folder)
         return Variant(self, folder)
 
+    def boards(self) -> list[dict[str, Any]]:
+        """List what other machines measured, as `edgeq import-bench` took it in.
+
+        Noted as read, so that a stage that shows it is not current after an import.
+
+        Returns:
+            machine, versions and variants (by name, as `measure.standalone` writes them) of each, in
+            the order of their names. What was measured on a file that has changed is left out.
+        """
+        listing, boards = self.folder / "boards.json", []
+        self.note_read(listing)
+        current = {variant.name: variant.facts["sha256"] for variant in self.variants()}
+        for machine in read_json(listing) if listing.exists() else []:
+            path = self.folder / "boards" / f"{machine}.json"
+            self.note_read(path)
+            board = read_json(path) if path.exists() else {"variants": {}}
+            measured = {
+                name: cost
+                for name, cost in board["variants"].items()
+                if current.get(name) == cost["sha256"]
+            }
+            boards += [board | {"variants": measured}] if measured else []
+        return boards
+
     def finish(self, summary: dict) -> None:
         """Close the stage: take from the shelf what it no longer makes, and write its record.
 

@@ -1,17 +1,17 @@
 # %% [markdown]
-# # 80 · How large, how fast and how hungry is each variant, and where does it fit?
+# # 80 · What do the variants take in size, latency and memory, and where do they fit?
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/80_edge_benchmark.ipynb)
 #
-# Absolute times belong to one machine; **ratios travel**. So all variants are timed in one process, turn about, in many
-# rounds, and each is compared with float32 of the same round. Memory and loading are measured in a fresh process for each
-# file, and what a file really contains is read from the file.
+# Absolute times belong to one machine; a **ratio** travels to machines of the same instruction set. So all variants are timed interleaved in one process, in many rounds $r$, and each is compared with float32 of the same round,
 #
-# **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → device classes →
-# what an NPU compiler says.
+# $$\text{ratio} = \operatorname{median}_r \frac{\operatorname{median}\, t_r(\text{variant})}{\operatorname{median}\, t_r(\text{float32})}.$$
 #
-# *What this notebook is not:* a measurement on your device. It ranks variants; run them there before you promise anything
-# (section 7 says how).
+# Memory and loading are measured in a fresh process for each file, and what a file really contains is read from the file.
+#
+# **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → device classes → what an NPU compiler says → other image sizes.
+#
+# *What this notebook is not:* a measurement on your device. It ranks variants; run them there before you promise anything (section 7 says how).
 
 # %%
 import sys
@@ -25,12 +25,13 @@ from IPython.display import Markdown
 from pydantic import PositiveFloat
 
 from edgeq_lib.analysis.tables import rows
-from edgeq_lib.data import dataset
+from edgeq_lib.compress.quantize import input_size
+from edgeq_lib.files import write_bytes
 from edgeq_lib.measure import peers, remote, standalone, targets
-from edgeq_lib.measure.latency import measure_costs
-from edgeq_lib.models.preprocessing import Preprocessing
+from edgeq_lib.measure.latency import measure_costs, measure_latency
+from edgeq_lib.plots.variants import plot_latency, plot_ratio_by_size, plot_sizes
+from edgeq_lib.progress import progress
 from edgeq_lib.stage import open_study
-from edgeq_lib.plots.variants import plot_latency, plot_sizes
 from edgeq_lib.study import Study
 
 # %% [markdown]
@@ -38,30 +39,28 @@ from edgeq_lib.study import Study
 
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to read and measure: runs/<study>
-budget_seconds: PositiveFloat = 20.0  # what all latency measurements take together; more rounds, narrower spread
+budget_seconds: PositiveFloat = 12.0  # of all latency measurements; more rounds, less spread
 accelerator: str = "ethos-u55-128"  # the Ethos-U that the compiler Vela estimates for
+image_scales: list[float] = []  # time float32 and int8 at these multiples of the image size too
+scale_seconds: PositiveFloat = 3.0  # what that timing takes at each size
 
 # %% [markdown]
 # ## 1 · Measure everything on the shelf
 #
-# A real image is the input, for each file as it wants its pixels. Latency at one thread and at all threads; variants whose kernels are very slow get fewer
-# invocations, so that none eats the budget of the others.
+# A real image is the input, for each file as it wants its pixels. Latency at one thread and at all threads; variants whose kernels are very slow get fewer invocations, so that none eats the budget of the others.
 
 # %%
 stage = open_study(study, "80_edge_benchmark", needs="04_qat")
 variants = {variant.name: variant for variant in stage.variants() if variant.model()}
-preprocess = Preprocessing(**stage.baseline["preprocessing"])
-images = peers.first_images(stage, list(variants.values()), stage.data, preprocess)
-
-# %%
+inputs = peers.first_images(stage, list(variants.values()), stage.data, stage.preprocess)
 threads = sorted({1, standalone.cores()})
-costs = measure_costs({name: variant.path for name, variant in variants.items()}, threads, budget_seconds,
-                          images=images, accelerator=accelerator)
+costs = measure_costs({name: variant.path for name, variant in variants.items()}, threads,
+                      budget_seconds, images=inputs, accelerator=accelerator)
 for name, cost in costs.items():
     variants[name].write("cost", cost)
 
 # %% [markdown]
-# The machine and the runtime that these figures belong to:
+# The machine and the runtime that these figures belong to. `isa` names the instruction sets that bear on speed:
 
 # %%
 first = costs["float32"]
@@ -70,14 +69,13 @@ pd.Series({**first["machine"], **first["runtime"]}, name="measured on").to_frame
 # %% [markdown]
 # ## 2 · Latency
 #
-# Median, 90th and 99th percentile in milliseconds at one thread, and the ratio to float32 of the same round with its spread.
-# A ratio above 1 is slower than float32. LiteRT has no fast kernels for 16-bit activations and for 4-bit convolutions: `int16x8`,
-# `w4` and `w4a8` show the speed of its reference kernels, not of the arithmetic.
+# Median, 90th and 99th percentile in milliseconds at one thread, and the ratio to float32 of the same round; `low` and `high` are its 10th and 90th percentile over rounds. A ratio above 1 is slower than float32. LiteRT has no fast kernels for 16-bit activations and for 4-bit convolutions: `int16x8`, `w4` and `w4a8` show the speed of its reference kernels, not of the arithmetic.
 
 # %%
-latency = pd.DataFrame({name: {**(cost["latency_ms"] or {}).get("1", {}), "ratio": cost["latency_ratio"],
-                               "low": cost["latency_ratio_low"], "high": cost["latency_ratio_high"]}
-                        for name, cost in costs.items()}).T
+latency = pd.DataFrame({name: {
+    **(cost["latency_ms"] or {}).get("1", {}), "ratio": cost["latency_ratio"],
+    "low": cost["latency_ratio_low"], "high": cost["latency_ratio_high"]}
+    for name, cost in costs.items()}).T
 latency.astype(float).round(3)
 
 # %%
@@ -86,13 +84,14 @@ plot_latency(rows(list(variants.values()), measured=True))
 # %% [markdown]
 # ## 3 · Bytes and memory
 #
-# `gzip kB` is what a download costs, `arena kB` the planned activations, `peak kB` what a fresh process really grew by, which
-# includes the runtime's own packed copy of the weights.
+# `gzip kB` is what a download costs, `arena kB` the planned activations, `peak kB` what a fresh process really grew by, which includes the runtime's own packed copy of the weights.
 
 # %%
-pd.DataFrame([{"variant": name, "kB": cost["bytes"] / 1e3, "gzip kB": cost["gzip_bytes"] / 1e3, "arena kB":
-               cost["arena_bytes"] / 1e3, "peak kB": (cost["peak_memory_bytes"] or float("nan")) / 1e3,
-               "load ms": cost["load_ms"]} for name, cost in costs.items()]).set_index("variant").round(1)
+pd.DataFrame([
+    {"variant": name, "kB": cost["bytes"] / 1e3, "gzip kB": cost["gzip_bytes"] / 1e3,
+     "arena kB": cost["arena_bytes"] / 1e3,
+     "peak kB": (cost["peak_memory_bytes"] or float("nan")) / 1e3, "load ms": cost["load_ms"]}
+    for name, cost in costs.items()]).set_index("variant").round(1)
 
 # %%
 plot_sizes(rows(list(variants.values()), measured=True))
@@ -100,19 +99,20 @@ plot_sizes(rows(list(variants.values()), measured=True))
 # %% [markdown]
 # ## 4 · What is inside the files?
 #
-# Read by walking each flatbuffer. A file called "full int8" that still holds float operations or float input runs on no
-# integer-only accelerator, whatever its name says.
+# Read by parsing each flatbuffer. A file called "full int8" that still holds float operations or float input runs on no integer-only accelerator, whatever its name says.
 
 # %% tags=["nbval-check-output"]
-inside = pd.DataFrame({name: {key: cost["report"][key] for key in ("compute", "integer_only", "input_dtype", "output_dtype")}
-                       | {"float ops": ", ".join(cost["report"]["float_ops"]) or "none"} for name, cost in costs.items()}).T
-inside
+columns = ("compute", "integer_only", "input_dtype", "output_dtype")
+pd.DataFrame({name: {**{key: cost["report"][key] for key in columns},
+                     "float ops": ", ".join(cost["report"]["float_ops"]) or "none"}
+              for name, cost in costs.items()}).T
 
 # %% [markdown]
 # Integer schemes that are not integer-only (float input and output asked for counts as such):
 
 # %%
-impure = [name for name, variant in variants.items() if variant.facts["scheme"] in ("int8", "w4a8", "int16x8")
+impure = [name for name, variant in variants.items()
+          if variant.facts["scheme"] in ("int8", "w4a8", "int16x8")
           and not costs[name]["report"]["integer_only"]]
 print("integer schemes with float inside or at the ends:", ", ".join(impure) or "none")
 
@@ -122,8 +122,9 @@ print("integer schemes with float inside or at the ends:", ", ".join(impure) or 
 # Arena and file bytes against RAM and flash of typical boards of each class, half of which is left to everything else.
 
 # %%
-pd.DataFrame({name: {"board": device.board, "RAM kB": device.ram / 1e3, "flash kB": device.flash / 1e3,
-                     "from": device.source} for name, device in targets.DEVICES.items()}).T
+pd.DataFrame({name: {"board": device.board, "RAM kB": device.ram / 1e3,
+                     "flash kB": device.flash / 1e3, "from": device.source}
+              for name, device in targets.DEVICES.items()}).T
 
 # %% tags=["nbval-check-output"]
 fits = pd.DataFrame({name: cost["fits"] for name, cost in costs.items()}).T
@@ -132,33 +133,56 @@ fits.replace({True: "fits", False: "too big"})
 # %% [markdown]
 # ## 6 · On an NPU (estimate)
 #
-# Arm's compiler Vela plans integer-only files for an Ethos-U and predicts time and memory. **An estimate by the compiler's
-# model, not a measurement**; the part that stays on the CPU is not in its time.
+# Arm's compiler Vela plans integer-only files for an Ethos-U and predicts time and memory. **An estimate by the compiler's model, not a measurement**; the part that stays on the CPU is not in its time.
 
 # %%
 estimates = {name: cost["vela"] for name, cost in costs.items() if cost["vela"]}
-columns = ["npu_ops_share", "npu_macs_share", "sram_bytes", "dram_bytes", "flash_bytes", "ms", "accelerator"]
+columns = ["npu_ops_share", "npu_macs_share", "sram_bytes", "dram_bytes", "flash_bytes", "ms",
+           "accelerator"]
 pd.DataFrame(estimates).T.reindex(columns=columns)
 
 # %% [markdown]
 # Why the others have no estimate:
 
 # %%
-pd.Series({name: cost["why"]["vela"] for name, cost in costs.items() if "vela" in cost["why"]}, name="no estimate because",
-          dtype=object).to_frame()
+reasons = {name: cost["why"]["vela"] for name, cost in costs.items() if "vela" in cost["why"]}
+pd.Series(reasons, name="no estimate because", dtype=object).to_frame()
 
 # %% [markdown]
 # ## 7 · On other machines
 #
-# `edgeq export-bench STUDY DIR` writes a folder that measures these files in the same way on a Raspberry Pi or any board with
-# Python, numpy and ai-edge-litert; `edgeq import-bench STUDY FILE` takes the result back. Shown are the ratio to float32 on the
-# same machine and the median in milliseconds, one thread. An import does not measure this machine anew: what came in after
-# this notebook ran is in the report alone.
+# `edgeq export-bench STUDY DIR` writes a folder that measures these files in the same way on a Raspberry Pi or any board with Python, numpy and ai-edge-litert; `edgeq import-bench STUDY FILE` takes the result back. Shown are the ratio to float32 on the same machine and the median in milliseconds, one thread. An import does not measure this machine anew: what came in after this notebook ran is in the report alone.
 
 # %%
-elsewhere = remote.read_boards(Study(study))  # not through `shelf`, which would note it as an input of this stage
-side_by_side = pd.DataFrame(remote.side_by_side(elsewhere, costs, list(variants.values()))).set_index("variant")
-side_by_side if elsewhere else Markdown("*None yet: `edgeq export-bench`, then `edgeq import-bench`.*")
+elsewhere = Study(study).boards()  # not through `stage`, which would note it as an input
+beside = remote.side_by_side(elsewhere, costs, list(variants.values()))
+pd.DataFrame(beside).set_index("variant") if elsewhere else Markdown(
+    "*None yet: `edgeq export-bench`, then `edgeq import-bench`.*")
+
+# %% [markdown]
+# ## 8 · At other image sizes
+#
+# With `image_scales`: the same network costs more on larger images, and not in proportion. On small feature maps much of the time goes into loading weights and calling kernels, on large ones into arithmetic and moving activations. The network is built at each size with the same weights; nothing was trained at these sizes, so nothing is predicted. A network of your own is known at one size only, and nothing is timed.
+
+# %%
+sizes, spent = input_size.sizes(stage, image_scales), {}
+for pixels in progress(sizes, "image sizes"):
+    paths = {}
+    for name, file in input_size.files_at(stage, pixels).items():
+        paths[name] = stage.folder / "at_size" / str(pixels) / f"{name}.tflite"
+        write_bytes(paths[name], file)
+    spent[pixels] = measure_latency(paths, 1, scale_seconds)
+by_size = pd.DataFrame(
+    [[pixels, each["float32"]["p50"], each["int8"]["p50"], each["int8"]["ratio"],
+      each["int8"]["ratio_low"], each["int8"]["ratio_high"]] for pixels, each in spent.items()],
+    columns=["pixels", "float32 ms", "int8 ms", "ratio", "low", "high"]).set_index("pixels")
+by_size.round(3)
+
+# %%
+stage.figure("image_size", plot_ratio_by_size(by_size), "Latency of int8 as a ratio to float32 "
+             "for the same network at other image sizes, one thread, interleaved; the bar spans the "
+             "10th to the 90th percentile of rounds."
+             ) if sizes else Markdown("*No other sizes were asked for.*")
 
 # %% [markdown]
 # ## What we know now
@@ -166,11 +190,19 @@ side_by_side if elsewhere else Markdown("*None yet: `edgeq export-bench`, then `
 # %%
 ours = [name for name, variant in variants.items() if variant.facts["kind"] == "variant"]
 measured = latency.loc[ours].dropna(subset="ratio")
-fastest, smallest = measured["ratio"].astype(float).idxmin(), min(ours, key=lambda name: costs[name]["bytes"])
-Markdown(f"""Peers apart, the fastest variant is **{fastest}** at {measured['ratio'][fastest]:.2f} × float32's latency
-({measured['low'][fastest]:.2f} … {measured['high'][fastest]:.2f}); the smallest is **{smallest}** with
-{costs[smallest]['bytes'] / 1000:,.1f} kB, {costs['float32']['bytes'] / costs[smallest]['bytes']:.2f} × smaller than float32.
-{int(fits['microcontroller'][ours].sum())} of {len(ours)} variants fit the microcontroller class.""")
+fastest = measured["ratio"].astype(float).idxmin()
+smallest = min(ours, key=lambda name: costs[name]["bytes"])
+ratio = costs["float32"]["bytes"] / costs[smallest]["bytes"]
+Markdown(f"""Peers apart, the fastest variant is **{fastest}** at {measured['ratio'][fastest]:.2f} ×
+float32's latency ({measured['low'][fastest]:.2f} … {measured['high'][fastest]:.2f}) with
+{', '.join(first['machine'].get('isa') or first['machine']['flags'])}; the smallest is
+**{smallest}** with {costs[smallest]['bytes'] / 1000:,.1f} kB, {ratio:.2f} × smaller than float32.
+{int(fits['microcontroller'][ours].sum())} of {len(ours)} variants fit the microcontroller class by
+their size.""")
+
+# %% [markdown]
+# **Papers:** Banbury et al., *MLPerf Tiny benchmark*, [arXiv 2106.07597](https://arxiv.org/abs/2106.07597) (what to measure on small devices).
 
 # %%
+stage.write("image_size", {"sizes": {str(pixels): each for pixels, each in spent.items()}})
 stage.finish({"variants": list(costs), "fastest": fastest, "smallest": smallest})

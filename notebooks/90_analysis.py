@@ -3,10 +3,11 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/90_analysis.ipynb)
 #
-# Everything before this notebook has put measured variants on the stage. Here they are judged against the study's criteria.
-# **The choice is made on validation; test is read once, now, to report it.** All comparisons are paired on the same images:
-# McNemar's test in its mid-p form, adjusted over the table (Holm), with intervals beside each figure and a plain word on
-# what these test images could not have seen.
+# Everything before this notebook has put measured variants on the shelf. Here they are judged against the study's criteria. **The choice is made on validation; test is read once, now, to report it.** All comparisons are paired on the same images: with $b$ images that only float32 gets right and $c$ that only the variant does, McNemar's test asks whether $b$ of $b + c$ could be a fair coin, in its mid-p form,
+#
+# $$p = 2\,\Pr[X < \min(b, c)] + \Pr[X = \min(b, c)], \qquad X \sim \mathrm{Bin}(b + c, \tfrac12),$$
+#
+# adjusted over the table (Holm), with intervals beside each figure and a plain word on what these test images could not have seen.
 #
 # **Overall flow:** collect the records → the table → drops and Pareto plots → criteria and decision flow → publish.
 
@@ -26,33 +27,33 @@ from pydantic import PositiveFloat
 
 from edgeq_lib.analysis import flow
 from edgeq_lib.analysis.criteria import status
-from edgeq_lib.stage import open_study
 from edgeq_lib.plots.decision import plot_decision_flow
 from edgeq_lib.plots.pareto import plot_pareto
 from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.report import deploy
 from edgeq_lib.report.export import extra_figures, write_report
 from edgeq_lib.report.results import collect
-from edgeq_lib.report.text import ALTERNATIVES_HEAD, alternatives_table, branch_heading, branch_lines, branch_notes, claims, limits, recommendation_text
+from edgeq_lib.report.text import (
+    ALTERNATIVES_HEAD, alternatives_table, branch_notes, claims, limits, recommendation_text)
+from edgeq_lib.stage import open_study
 
 # %% [markdown]
 # ## Parameters
 #
-# The acceptance criteria, and what the decision flow must know about your situation. Changing these runs this notebook
-# again and nothing else.
+# The acceptance criteria, and what the decision flow must know about your situation. Changing these runs this notebook again and nothing else.
 
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to judge: runs/<study>
-max_drop: float | None = 1.0  # points of top-1 that may be lost against float32
-min_agreement: PositiveFloat | None = None  # percent of images on which float32's class, right or wrong, must be named
-min_ratio: PositiveFloat | None = 3.0  # times smaller than float32
-max_latency_ratio: PositiveFloat | None = 1.0  # latency as a ratio to float32, one thread
-device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "microcontroller"  # a class it must fit
-images: Literal["labelled", "unlabelled", "none"] = "labelled"  # training images of the task that are at hand
+max_drop: float | None = 2.0  # points of top-1 that may be lost against float32
+min_agreement: PositiveFloat | None = None  # % of images on which float32's class must be named
+min_ratio: PositiveFloat | None = 5.0  # times smaller than float32
+max_latency_ratio: PositiveFloat | None = None  # latency as a ratio to float32, one thread
+device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "microcontroller"  # it fits
+images: Literal["labelled", "unlabelled", "none"] = "labelled"  # images of the task at hand
 retraining: bool = True  # the network can be trained again
-kernels: Literal["any", "integer", "int4", "int8"] = "int8"  # what the target runs; int4: 8-bit integers and 4-bit weights
+kernels: Literal["any", "integer", "int4", "int8"] = "int4"  # what the target runs
 question: str = ""  # what this study asks beyond which file to ship; opens the report
-reference: list[dict[str, Any]] = []  # what others published: {what, value, source}, shown apart from our figures
+reference: list[dict[str, Any]] = []  # what others published: {what, value, source}
 
 # %% [markdown]
 # ## 1 · Collect the records
@@ -67,19 +68,20 @@ answers = {"images": images, "retraining": retraining, "kernels": kernels}
 # %%
 command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
 results = collect(stage, command, criteria, answers, question, reference)
-rows = results["variants"]
+rows, choice = results["variants"], results["recommendation"]
 
 # %% [markdown]
 # ## 2 · The table
 #
-# On **test**. `p` is adjusted over the table; "agrees" is the share of images on which the variant names the class that
-# float32 names, right or wrong. Ties for the top class count as the expected value of drawing lots among the tied.
+# On **test**. `p` is adjusted over the table; "agrees" is the share of images on which the variant names the class that float32 names, right or wrong. Ties for the top class count as the expected value of drawing lots among the tied.
 
 # %%
-columns = {"name": "variant", "value": "top-1 %", "low": "from", "high": "to", "drop": "drop", "drop_low": "drop from",
-           "drop_high": "drop to", "p_value": "p", "agreement": "agrees %", "ties": "ties", "ratio": "× smaller",
+columns = {"name": "variant", "value": "top-1 %", "low": "from", "high": "to", "drop": "drop",
+           "drop_low": "drop from", "drop_high": "drop to", "p_value": "p",
+           "agreement": "agrees %", "ties": "ties", "ratio": "× smaller",
            "latency_ratio": "× latency", "integer_only": "integer only"}
-pd.DataFrame(rows)[list(columns)].rename(columns=columns).set_index("variant").round(3)
+table = pd.DataFrame(rows)[list(columns)].rename(columns=columns)
+table.set_index("variant").round(3)
 
 # %% [markdown]
 # What that means:
@@ -91,8 +93,9 @@ Markdown("\n".join(f"- {sentence}" for sentence in claims(results)))
 # Differences between variants should exceed the spread between seeds, where any technique was repeated with others:
 
 # %%
-pd.DataFrame([{"variant": each["name"], "seed": run["seed"], "drop": run["drop"], "agrees %": run["agreement"]}
-              for each in results["seeds"] for run in each["runs"]]).round(3)
+pd.DataFrame([{"variant": entry["name"], "seed": run["seed"], "drop": run["drop"],
+               "agrees %": run["agreement"]}
+              for entry in results["seeds"] for run in entry["runs"]]).round(3)
 
 # %% [markdown]
 # And what we do not know:
@@ -103,8 +106,7 @@ Markdown("\n".join(f"- {sentence}" for sentence in limits(results)))
 # %% [markdown]
 # ## 3 · Accuracy
 #
-# What each variant loses against float32, with its 95 % interval. Both saw the same images, so the paired drop says more than
-# two separate intervals would.
+# What each variant loses against float32, with its 95 % interval. Both saw the same images, so the paired drop says more than two separate intervals would.
 
 # %%
 figures = {"drop": plot_drops(rows, max_drop)}
@@ -113,22 +115,20 @@ figures["drop"]
 # %% [markdown]
 # ## 4 · What is bought for it
 #
-# Up and to the left is better. A hollow variant is dominated: another one is at least as accurate and smaller (faster).
-# The ring is around the recommended file, which validation chose (section 6).
+# Up and to the left is better. A hollow variant is dominated: another one is at least as accurate and smaller (faster). The ring is around the recommended file, which validation chose (section 6).
 
 # %%
-figures["pareto_bytes"] = plot_pareto(rows, "bytes", results["recommendation"]["variant"])
+figures["pareto_bytes"] = plot_pareto(rows, "bytes", choice["variant"])
 figures["pareto_bytes"]
 
 # %%
-figures["pareto_latency"] = plot_pareto(rows, "latency_ratio", results["recommendation"]["variant"])
+figures["pareto_latency"] = plot_pareto(rows, "latency_ratio", choice["variant"])
 figures["pareto_latency"]
 
 # %% [markdown]
 # ## 5 · The criteria
 #
-# "Met" without reserve is said only when the whole interval lies within the bound; "met within noise" when the point
-# estimate does.
+# "Met" without reserve is said only when the whole interval lies within the bound; "met within noise" when the point estimate does.
 
 # %%
 pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
@@ -136,45 +136,33 @@ pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
 # %% [markdown]
 # ## 6 · The decision
 #
-# The flow asks three things of you: what the target runs, which images there are, whether the network can be trained again.
-# The files left answer the rest, **on validation**. Bits first: fewer than 8 only where no file with 8 or more meets every
-# criterion. Then the simplest technique that meets them, unless validation can tell that a costlier one is more accurate. The
-# path taken is highlighted; beside each end stand the best files that this study has for it.
+# The flow asks three things of you: what the target runs, which images there are, whether the network can be trained again. The files left answer the rest, **on validation**. Bits first: fewer than 8 only where no file with 8 or more meets every criterion. Then the simplest technique that meets them, unless validation can tell that a costlier one is more accurate. The path taken is highlighted; beside each end stand the best files that this study has for it.
 
 # %%
-choice = results["recommendation"]
 figures["decision"] = plot_decision_flow(flow.FLOW, choice["path"], branch_notes(results))
 figures["decision"]
 
 # %%
-Markdown(f"**{recommendation_text(results)}**\n\n" + "\n".join(f"- {reason}" for reason in choice["reasons"]))
+reasons = "\n".join(f"- {reason}" for reason in choice["reasons"])
+Markdown(f"**{recommendation_text(results)}**\n\n{reasons}")
 
 # %% [markdown]
-# And if you had no images, could not train, or had another target? The same rule on the same files; the first row is the
-# recommendation, `Notebook` says where a file is made and its tables stand.
+# And if you had no images, could not train, or had another target? The same rule on the same files; the first row is the recommendation, `Notebook` says where a file is made and its tables stand.
 
 # %%
 pd.DataFrame(alternatives_table(results), columns=ALTERNATIVES_HEAD).set_index("Situation")
 
 # %% [markdown]
-# Branch by branch, what this study has to show:
-
-# %%
-Markdown(f"{branch_heading(results)}\n\n" + "\n".join(f"- {line}" for line in branch_lines(results)))
-
-# %% [markdown]
 # ## 7 · Publish
 #
-# `results.json` and `.csv` for programs, `report.md`, `.html` (one self-contained file) and `.pdf` for people: a short paper,
-# with the figures that other notebooks kept for it in its appendix.
+# `results.json` and `.csv` for programs, `report.md`, `.html` (one self-contained file, to explore) and `.pdf` for people: a short paper, with the figures that other notebooks kept for it in its appendix.
 
 # %%
 names = write_report(results, figures, stage.folder / "report", extra_figures(stage))
 print(", ".join(names))
 
 # %% [markdown]
-# To take away: the recommended file with its labels, its preprocessing and a `predict.py` that needs numpy, Pillow and
-# ai-edge-litert alone.
+# To take away: the recommended file with its labels, its preprocessing and a `predict.py` that needs numpy, Pillow and ai-edge-litert alone.
 
 # %%
 print(", ".join(deploy.write(stage, results)) or "nothing to ship yet")
@@ -183,8 +171,11 @@ print(", ".join(deploy.write(stage, results)) or "nothing to ship yet")
 # ## What we know now
 
 # %%
-Markdown(f"{recommendation_text(results)} Chosen on {results['data']['n_validation']:,} validation images, reported on "
-         f"{results['data']['n_test']:,} test images. Made by `{results['command']}`.")
+Markdown(f"""{recommendation_text(results)} Chosen on {results['data']['n_validation']:,} validation
+images, reported on {results['data']['n_test']:,} test images. Made by `{results['command']}`.""")
+
+# %% [markdown]
+# **Papers:** McNemar, [doi 10.1007/BF02295996](https://doi.org/10.1007/BF02295996). Fagerland, Lydersen and Laake, *The McNemar test for binary matched-pairs data: mid-p and asymptotic are better than exact conditional*, [doi 10.1186/1471-2288-13-91](https://doi.org/10.1186/1471-2288-13-91). Holm, *A simple sequentially rejective multiple test procedure* (1979). Breiman et al., *Classification and Regression Trees* (1984), for the one-standard-error rule.
 
 # %%
 stage.note_write(stage.folder / "report" / "results.json")

@@ -154,28 +154,6 @@ def import_results(name: str, file: Path) -> str:
     return found.machine.name
 
 
-def read_boards(study: Study) -> list[dict]:
-    """What other machines measured, a dict each: machine, versions, variants (by name, as `board.benchmark` has them); in
-    the order of the machines' names. Noted as read, so that a stage that shows it is not current after an import. What was
-    measured on a file that has changed since is left out.
-    """
-    listing, found = study.folder / "boards.json", []
-    study.note_read(listing)
-    shelved = {variant.name: variant.facts["sha256"] for variant in study.variants()}
-    for machine in read_json(listing) if listing.exists() else []:
-        path = study.folder / "boards" / f"{machine}.json"
-        study.note_read(path)
-        if path.exists():
-            board = read_json(path)
-            same = {
-                name: cost
-                for name, cost in board["variants"].items()
-                if shelved.get(name) == cost["sha256"]
-            }
-            found += [board | {"variants": same}] if same else []
-    return found
-
-
 def side_by_side(
     found: Sequence[Mapping[str, Any]],
     here: Mapping[str, Mapping[str, Any]],

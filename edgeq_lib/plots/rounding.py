@@ -32,7 +32,7 @@ from edgeq_lib.plots.style import (
 BITS = {8: "#0072B2", 6: "#44AA99", 4: "#56B4E9", 3: "#F0E442", 2: "#E69F00"}
 DECADES = 4  # of noise that are drawn below the decade of the largest, at most
 KINDS = {  # of mixes: colour, marker, words
-    "programme": (colour_of("mixed_precision"), "P", "integer linear program"),
+    "program": (colour_of("mixed_precision"), "P", "integer linear program"),
     "greedy": ("#666666", "s", "greedy"),
     "uniform": (colour_of("low_bit"), "D", "same width everywhere"),
 }
@@ -232,7 +232,7 @@ def plot_mixed_front(rows: Sequence[Mapping[str, Any]]) -> Figure:
     against the noise measured; a point on the line was predicted exactly.
 
     Args:
-        rows: Of kind (programme, greedy or uniform), label, kB, snr (dB), noise and predicted
+        rows: Of kind (program, greedy or uniform), label, kB, snr (dB), noise and predicted
             (shares of the output's energy). Later rows are drawn over earlier ones.
     """
     figure = Picture(figsize=(WIDTH, 3.7), layout="constrained")

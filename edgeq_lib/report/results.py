@@ -76,7 +76,7 @@ def collect(
     variants.sort(key=lambda variant: variant.facts.get("kind") == "peer")
     on_test, on_validation = _rows(study, variants, baseline, criteria)
     costs = [cost for variant in variants if (cost := variant.read("cost"))]
-    boards = _boards(study)
+    boards = study.boards()
     return {
         "study": study.name,
         "question": question,
@@ -243,13 +243,6 @@ def _run_on_test(variant: Variant) -> dict[str, Any] | None:
         "value": quality.get("top1"),
         **{field: quality.get(field) for field in fields},
     }
-
-
-def _boards(study: Study) -> list[dict[str, Any]]:
-    """What other machines measured, as `edgeq import-bench` took it in."""
-    from edgeq_lib.measure import remote
-
-    return remote.read_boards(study)
 
 
 def _minutes(study: Study, variants: Sequence[Variant]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ def variants(tmp_path, monkeypatch):
     study, made = Study("sample", "03_ptq"), []
     for name, technique, lost in (("float32", "baseline", 4), ("int8", "ptq", 8)):
         facts = {"technique": technique, "scheme": name, "engine": "x", "seconds": 1.25}
-        variant = study.shelve(name, tiny_files()[name], **facts)
+        variant = study.save_variant(name, tiny_files()[name], **facts)
         top1 = 100 - 2.5 * lost
         variant.write("quality", {"validation": {"top1": top1, "low": top1 - 1, "high": top1 + 1}})
         variant.write_arrays(validation=outputs(lost))

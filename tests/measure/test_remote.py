@@ -120,7 +120,7 @@ def test_there_and_back(shelf, folder, monkeypatch, capsys):
     assert "cost.r-spberry-pi-4-b.json" in said and "int8 " in said
     written = folder / "cost.r-spberry-pi-4-b.json"
     assert cli.main(["import-bench", "sample", str(written)]) == 0
-    (found,) = remote.read_boards(Study("sample"))
+    (found,) = Study("sample").boards()
     assert found["machine"]["name"] == "Räspberry Pi 4 / B" and set(found["versions"]) == {
         "ai-edge-litert",
         "numpy",
@@ -183,7 +183,7 @@ def test_taken_in_twice_replaces(shelf, file, models):
         )
     )
     remote.import_results("sample", file)
-    found = remote.read_boards(Study("sample"))
+    found = Study("sample").boards()
     assert [
         (each["machine"]["name"], each["variants"]["int8"]["latency_ratio"]) for each in found
     ] == [("A board", 0.2), ("Pi 4", 0.7)]
@@ -228,7 +228,7 @@ def test_damaged_and_foreign_files_get_one_sentence(shelf, file, models, capsys,
     assert cli.main(["import-bench", "sample", str(file)]) == 1
     said = capsys.readouterr().err
     assert says in said and len(said.splitlines()) == 1
-    assert not (shelf.folder / "boards").exists() and remote.read_boards(Study("sample")) == []
+    assert not (shelf.folder / "boards").exists() and Study("sample").boards() == []
 
 
 def test_a_missing_file(shelf, tmp_path):
@@ -241,13 +241,13 @@ def test_an_import_is_noticed_by_what_reads_it(shelf, file):
     from edgeq_lib.pipeline.runner import is_current
 
     reader = Study("sample", "90_analysis")
-    remote.read_boards(reader)
+    reader.boards()
     reader.finish({})
     assert is_current(Study("sample"), "90_analysis", None)
     remote.import_results("sample", file)
     assert not is_current(Study("sample"), "90_analysis", None)
     reader = Study("sample", "90_analysis")
-    remote.read_boards(reader)
+    reader.boards()
     reader.finish({})
     remote.import_results("sample", file)
     assert is_current(Study("sample"), "90_analysis", None), "the same file again changes nothing"
@@ -258,13 +258,13 @@ def test_what_was_measured_on_a_file_that_changed_is_left_out(shelf, file, model
     shelf.save_variant(
         "int8", models["int8"] + b"\0", technique="ptq", scheme="int8", engine="x", seconds=0
     )
-    (found,) = remote.read_boards(Study("sample"))
+    (found,) = Study("sample").boards()
     assert list(found["variants"]) == ["float32"]
 
 
 def test_machines_stand_side_by_side(shelf, file, models):
     remote.import_results("sample", file)
-    found, variants = remote.read_boards(Study("sample")), Study("sample").variants()
+    found, variants = Study("sample").boards(), Study("sample").variants()
     here = {
         "float32": {"latency_ms": {"1": {"p50": 1.2345}}, "latency_ratio": 1.0, "why": {}},
         "int8": {

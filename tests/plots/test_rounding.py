@@ -70,7 +70,7 @@ def test_bit_allocation_names_the_noisiest_and_has_plain_ticks():
 def test_the_front_of_mixes():
     rows = [
         {"kind": kind, "label": kind, "kB": size, "snr": snr, "noise": 0.01 * snr, "predicted": 0.2}
-        for kind, size, snr in (("uniform", 9, 20), ("greedy", 6, 9), ("programme", 5, 10))
+        for kind, size, snr in (("uniform", 9, 20), ("greedy", 6, 9), ("program", 5, 10))
     ]
     figure = plot_mixed_front(rows)
     check_texts(figure)

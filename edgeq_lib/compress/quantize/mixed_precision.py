@@ -1,4 +1,4 @@
-"""Which layers deserve their bits: a width for each kernel under a budget, as an integer programme.
+"""Which layers deserve their bits: a width for each kernel under a budget, as an integer program.
 
 Each kernel is tried at each width with all others at 8 bits, and the noise at the network's output is kept. Rounding errors
 of different kernels are nearly independent of each other, so their noise energies nearly add up; under that assumption the
