@@ -178,7 +178,7 @@ def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
         steps: The rows, the first at the top: rung (its name), technique, drop, drop_low,
             drop_high, agreement (%), n (images) and chosen.
     """
-    rows = [{**row, "name": f"{row['step']} ←" if row["chosen"] else row['step']} for row in steps]
+    rows = [{**row, "name": f"{row['step']} ←" if row["chosen"] else row["step"]} for row in steps]
     figure = Picture(figsize=(WIDTH, 1.25 + 0.26 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     figure.set_layout_engine("constrained", wspace=0.07)

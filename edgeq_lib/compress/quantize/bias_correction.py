@@ -1,8 +1,13 @@
 """Bias correction: give each channel of an int8 file the mean that it has in float.
 
-Rounded weights and activations shift the mean of a channel over images, and that shift is most of what costs accuracy in
-small depthwise networks (Nagel et al., arXiv 1906.04721, section 4.2). Statistics come from calibration images, and each
-layer's are taken with all earlier layers corrected, which NNCF calls accurate. The int32 biases are written in place.
+Rounded weights and activations shift the mean of a channel over images, and that shift is most of
+what costs accuracy in small depthwise networks (Nagel et al., arXiv 1906.04721, section 4.2).
+
+1. Take the mean input of each layer over calibration images, in float.
+2. In the order of the graph, take the mean input of the int8 layer, all earlier ones corrected
+   (which NNCF calls accurate).
+3. The op is linear before its activation, so its mean output is that of its mean input. Take the
+   difference off the int32 bias, in place.
 """
 
 from __future__ import annotations
@@ -27,11 +32,16 @@ from edgeq_lib.tflite.runtime import dequantize_array
 def correct_biases(
     float_model: bytes, model: bytes, images: np.ndarray, executor: Executor | None = None
 ) -> bytes:
-    """`model` (int8, made from `float_model`) with the biases that give each channel the mean it has in float.
+    """Correct the biases of an int8 file.
 
-    Rounded weights and activations shift the mean of a channel over images; the shift is measured where the op adds its
-    bias, before any activation, with all earlier layers corrected, and taken off the int32 bias in place. What adds the
-    bias is linear, so the mean of its output is that of the mean image. `images`: preprocessed float32 (n, H, W, C).
+    Args:
+        float_model: The float flatbuffer.
+        model: The int8 file made from it.
+        images: Preprocessed float32 (n, H, W, C), unlabelled.
+        executor: Runs the images; threads of its own by default.
+
+    Returns:
+        The int8 file with corrected biases: same size, same speed.
     """
     mended = bytearray(model)
     graphs, constants = (
@@ -109,7 +119,17 @@ def _dequantized_kernel(op: str, kernel: np.ndarray, step: np.ndarray) -> np.nda
 
 
 def mean_output(op: str, kernel: np.ndarray, place: Window, mean: np.ndarray) -> np.ndarray:
-    """Mean over positions, (channels,), of what an op computes from an image (H, W, C) before it adds its bias."""
+    """Compute an op's mean output over positions, before its bias.
+
+    Args:
+        op: The kind of op.
+        kernel: As stored in the flatbuffer, float.
+        place: How it moves over the image (`conv_geometry.window`); None for dense layers.
+        mean: The mean input (H, W, C).
+
+    Returns:
+        (channels,).
+    """
     if place is None:
         return kernel @ mean.reshape(-1, kernel.shape[1]).mean(axis=0)
     patch = mean_patch(mean, **place)
@@ -136,8 +156,16 @@ Figures = dict[str, float]
 def correct_if_better(
     model: bytes, file: bytes, images: np.ndarray, compare: Callable[[bytes], Figures]
 ) -> tuple[bytes, Figures]:
-    """A file made from the float flatbuffer `model`, or the same with corrected biases (see `bias_correction`) if `compare`
-    finds that nearer to float32, and what it found; `corrected` there says which. `images`: preprocessed float32 (n, H, W, C).
+    """Correct the biases of a file where that brings it nearer to float32.
+
+    Args:
+        model: The float flatbuffer.
+        file: The file made from it.
+        images: Preprocessed float32 (n, H, W, C).
+        compare: File → agreement (%) and snr (dB).
+
+    Returns:
+        The better file and its figures; `corrected` there says which it is.
     """
     files = {"plain": file, "corrected": correct_biases(model, file, images)}
     found = {name: compare(each) for name, each in files.items()}

@@ -1,4 +1,8 @@
-"""Dead channels: biases that would not fit into int32."""
+"""Dead channels: biases that would not fit into int32.
+
+A dead channel, and MobileNets have them, is all bias and no weights. The scale that suits its
+weights is too fine for its bias, which the quantizer then clips silently.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,14 @@ from edgeq_lib.tflite.reader import read_graph
 
 
 def least_scales(model: bytes, ranges: calibration.Ranges) -> dict[str, np.ndarray]:
-    """Output of each kernel's op → the smallest steps (channels,) with which its bias fits into int32.
+    """Find the smallest weight scales with which each bias fits into int32.
 
-    A dead channel, and MobileNets have them, is all bias and no weights; the steps that suit its weights clip its bias.
+    Args:
+        model: The float flatbuffer.
+        ranges: Activation ranges (`calibration.calibrate`).
+
+    Returns:
+        Output of each kernel's op → scales (channels,).
     """
     tensors = read_graph(model).tensors
     return {
@@ -26,10 +35,16 @@ def least_scales(model: bytes, ranges: calibration.Ranges) -> dict[str, np.ndarr
 
 
 def prevent_bias_overflow(model: bytes, ranges: Ranges) -> bytes:
-    """The float flatbuffer with one weight raised in each channel whose bias would not fit into int32.
+    """Raise one weight in each channel whose bias would not fit into int32.
 
-    A dead channel, and MobileNets have them, is all bias and no weights, so its steps are too fine for its bias, which
-    the quantizer clips without a word. The weight's effect on any input in the range stays below 1/30,000 of the bias.
+    The weight's effect on any input in the range stays below 1/30,000 of the bias.
+
+    Args:
+        model: The float flatbuffer.
+        ranges: Activation ranges (`calibration.calibrate`).
+
+    Returns:
+        The float flatbuffer, changed in these weights.
     """
     mended = bytearray(model)
     graph, constants = read_graph(model), writable_buffers(mended)
@@ -48,13 +63,26 @@ def prevent_bias_overflow(model: bytes, ranges: Ranges) -> bytes:
 
 
 def least_scales_for_bias(bias: np.ndarray, span: float) -> np.ndarray:
-    """The smallest weight steps (channels,) with which `bias` (channels,) fits into int32 when the input spans `span`."""
+    """Find the smallest weight scales (channels,) with which `bias` (channels,) fits into int32.
+
+    Args:
+        bias: In float.
+        span: The width of the input's range.
+    """
     return np.abs(bias) * 255 / (max(span, 1e-9) * 2**30)
 
 
 def fix_dead_channels(kernel: np.ndarray, bias: np.ndarray, span: float) -> np.ndarray:
-    """Raise, in place, one weight of each channel of `kernel` (weights, channels) just enough that `bias` (channels,)
-    fits into int32 when the input spans `span`; returns which channels needed it."""
+    """Raise, in place, one weight of each dead channel just enough that its bias fits into int32.
+
+    Args:
+        kernel: Float (weights, channels), changed.
+        bias: Float (channels,).
+        span: The width of the input's range.
+
+    Returns:
+        Which channels needed it, bool (channels,).
+    """
     least = 127 * least_scales_for_bias(bias, span)
     dead = np.abs(kernel).max(axis=0) < least
     kernel[0, dead] = least[dead]
@@ -62,7 +90,7 @@ def fix_dead_channels(kernel: np.ndarray, bias: np.ndarray, span: float) -> np.n
 
 
 def count_dead_channels(model: bytes, found: calibration.Ranges) -> int:
-    """How many channels of a float flatbuffer have a bias that would not fit into int32 (see `ptq.with_fitting_biases`)."""
+    """Count the channels of a float flatbuffer whose bias would not fit into int32."""
     before, after = (
         writable_buffers(bytearray(each)) for each in (model, prevent_bias_overflow(model, found))
     )

@@ -1,8 +1,11 @@
-"""Activation ranges: one pass over the calibration images, then any summary of what was seen.
+"""Calibration: activation ranges from one pass over the calibration images.
 
-The pass keeps each image's minimum and maximum a tensor, and one histogram a tensor over some of them. A summary turns these
-into one range a tensor. Clipping the rare large values and coarsening the steps for all others are the two errors to
-weigh (Krishnamoorthi, arXiv 1806.08342; Sakr et al., arXiv 2206.06501).
+1. `observe` runs the float network and keeps each image's minimum and maximum per tensor, and one
+   histogram per tensor over some of the images.
+2. A summary, a row of `SUMMARIES`, turns these into one range per tensor. Clipping rare large
+   values and coarsening the scale for all others are the two errors to weigh (Krishnamoorthi, arXiv
+   1806.08342; Sakr et al., arXiv 2206.06501).
+3. `summarize` writes the ranges as litert-quantizer takes them. `calibrate` does all three.
 """
 
 from __future__ import annotations
@@ -35,8 +38,10 @@ _CHUNK = 8
 
 @dataclass(frozen=True)
 class ActivationStatistics:
-    """What a float network's tensors held: extremes float32 (images, tensors), counts int64 (tensors, bins) over
-    up to 64 of the images."""
+    """What a float network's tensors held on the calibration images.
+
+    Extremes are float32 (images, tensors); counts are int64 (tensors, bins) over up to 64 images.
+    """
 
     names: list[str]
     ranks: list[int]  # of the tensors
@@ -45,7 +50,7 @@ class ActivationStatistics:
     counts: np.ndarray
 
     def spread(self, n: int) -> ActivationStatistics:
-        """The same, of `n` of the images evenly spread over all; the histogram stays as it is."""
+        """Take `n` of the images, evenly spread over all; the histogram stays as it is."""
         rows = np.linspace(0, len(self.low) - 1, n).astype(int)
         return replace(self, low=self.low[rows], high=self.high[rows])
 
@@ -53,10 +58,20 @@ class ActivationStatistics:
 def observe(
     model: bytes, images: np.ndarray, executor: Executor | None = None, histogram: bool = True
 ) -> ActivationStatistics:
-    """Run a float flatbuffer on preprocessed float32 images (n, H, W, C) and keep what its tensors held.
+    """Run a float flatbuffer on images and keep what its tensors held.
 
-    `executor` runs the images (threads of its own by default: the runtime frees Python's lock). Without `histogram` the
-    pass is faster, and the summaries that need none are possible. Raises EdgeqError for an empty set and for NaN images.
+    Args:
+        model: The float flatbuffer.
+        images: Preprocessed float32 (n, H, W, C).
+        executor: Runs the images; threads of its own by default (the runtime frees Python's lock).
+        histogram: Count values too; without, the pass is faster and some summaries are not
+            possible.
+
+    Returns:
+        The statistics, the input first.
+
+    Raises:
+        EdgeqError: For an empty set and for NaN images.
     """
     if not len(images):
         raise EdgeqError(
@@ -113,13 +128,15 @@ def observe(
 
 
 def min_max(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
-    """The true extremes of all images, (tensors,) each: nothing seen is clipped."""
+    """Take the true extremes of all images, (tensors,) each: nothing seen is clipped."""
     return observed.low.min(axis=0), observed.high.max(axis=0)
 
 
 def moving_average(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
-    """litert-quantizer's default: an average of the images' extremes in which each further image counts for 5 %. It
-    depends on the order of the images and clips rare large values."""
+    """Average the extremes as litert-quantizer does by default: each further image counts for 5 %.
+
+    It depends on the order of the images and clips rare large values.
+    """
     low, high = observed.low[0], observed.high[0]
     for new_low, new_high in zip(observed.low[1:], observed.high[1:], strict=True):
         low, high = (
@@ -132,13 +149,12 @@ def moving_average(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarr
 def covering(
     observed: ActivationStatistics, share: float = COVERED
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wide enough for this share of the images in full: each has one vote, so that one freak image does not coarsen a
-    tensor's steps for all others."""
+    """Cover a share of the images in full: one vote each, so that no outlier sets a range."""
     return np.quantile(observed.low, 1 - share, axis=0), np.quantile(observed.high, share, axis=0)
 
 
 def percentile(observed: ActivationStatistics, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Wide enough for this share of the values, on either side."""
+    """Cover a share of the values, on either side."""
     values, counts = _sorted(observed)
     below = np.cumsum(counts, axis=1)
     ends = [
@@ -150,8 +166,11 @@ def percentile(observed: ActivationStatistics, share: float) -> tuple[np.ndarray
 
 
 def mse(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest expected squared error: what is clipped, and a twelfth of a squared step for all else but zeros,
-    which are exact (as Sakr et al., arXiv 2206.06501, do for weights). Either end is searched down to a tenth."""
+    """Minimize the expected squared error, either end searched down to a tenth.
+
+    The error is that of what is clipped, and a twelfth of a squared scale for all else but zeros,
+    which are exact (as Sakr et al., arXiv 2206.06501, do for weights).
+    """
     values, counts = _sorted(observed)
     shares = np.concatenate([[1.0], 0.97 ** np.arange(1, 76)])
     ends = []
@@ -171,11 +190,18 @@ def mse(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
 
 
 def drop_outlier_images(observed: ActivationStatistics, n: int) -> np.ndarray:
-    """Indices (sorted) of `n` images, evenly spread over those that no tensor shows to be freaks: means are as sensitive
-    to them as extremes are.
+    """Choose images evenly among those that are no outliers in any tensor.
 
-    An image's excess is how far it goes beyond the covering range, in widths of that, in the tensor where it does so most;
-    the images of largest excess are left out, the share that `covering` leaves out of a range.
+    Means are as sensitive to outliers as extremes are. An image's excess is how far it goes beyond
+    the covering range, in widths of that, in the tensor where it does so most. The images of
+    largest excess are left out, the share that `covering` leaves out of a range.
+
+    Args:
+        observed: What the images did.
+        n: How many to choose.
+
+    Returns:
+        Sorted indices, int64, at most `n`.
     """
     low, high = covering(observed)
     width = np.maximum(high - low, 1e-12)
@@ -185,7 +211,7 @@ def drop_outlier_images(observed: ActivationStatistics, n: int) -> np.ndarray:
 
 
 def deviations(observed: ActivationStatistics) -> np.ndarray:
-    """The standard deviation of each tensor's values, (tensors,), from the histogram."""
+    """Estimate each tensor's standard deviation, (tensors,), from the histogram."""
     values, counts = _sorted(observed)
     total = counts.sum(axis=1)
     mean, square = counts @ values / total, counts @ np.square(values.astype(np.float64)) / total
@@ -193,7 +219,7 @@ def deviations(observed: ActivationStatistics) -> np.ndarray:
 
 
 def _sorted(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
-    """The histogram by ascending value: the middles of the bins (bins,), and counts (tensors, bins)."""
+    """The histogram by ascending value: middles of the bins (bins,), and counts (tensors, bins)."""
     middle = ((np.arange(_BINS, dtype=np.uint32) << _SHIFT) + 2 ** (_SHIFT - 1)).view(np.float32)
     zero = np.flatnonzero(np.abs(middle) < np.finfo(np.float32).tiny)
     middle = middle.copy()
@@ -224,9 +250,15 @@ BY_VALUES = (
 def summarize(
     observed: ActivationStatistics, summary: str, input_range: tuple[float, float]
 ) -> Ranges:
-    """Ranges {tensor: {"min", "max"}} as litert-quantizer takes them, by a row of `SUMMARIES`.
+    """Turn statistics into ranges as litert-quantizer takes them.
 
-    The input's range is known (`input_range`), not estimated: the input is the first tensor.
+    Args:
+        observed: What the images did.
+        summary: A row of `SUMMARIES`.
+        input_range: The range of the network's input, which is known and not estimated.
+
+    Returns:
+        Tensor → {"min", "max"}.
     """
     low, high = (np.array(end, np.float32) for end in SUMMARIES[summary](observed))
     low[0], high[0] = range_with_integral_zero(*input_range)
@@ -237,15 +269,15 @@ def summarize(
 
 
 def range_width(ends: Mapping[str, np.ndarray]) -> float:
-    """The width of a tensor's range {"min", "max"}, which always holds 0."""
+    """Measure a tensor's range {"min", "max"}, which always holds 0."""
     return max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
 
 
 def range_with_integral_zero(low: float, high: float) -> tuple[float, float]:
-    """The range widened until 0 lies on a step of its own accord.
+    """Widen a range until 0 lies on a code of its own accord.
 
-    Pixels lie on a grid: with -1…1 each of the 256 levels falls half way between two steps, and training and LiteRT,
-    which round halves differently, would see different images.
+    Pixels lie on a grid: with -1 … 1 each of the 256 levels falls half way between two codes, and
+    training and LiteRT, which round halves differently, would see different images.
     """
     if not low < 0 < high:
         return low, high
@@ -257,9 +289,18 @@ def range_with_integral_zero(low: float, high: float) -> tuple[float, float]:
 def calibrate(
     model: bytes, images: np.ndarray, input_range: tuple[float, float], summary: str = "covering"
 ) -> Ranges:
-    """Activation ranges {tensor: {"min", "max"}} of a float flatbuffer over preprocessed float32 images (n, H, W, C).
+    """Calibrate a float flatbuffer; one set of ranges serves every scheme.
 
-    `summary` is a row of `ranges.SUMMARIES`. The input's range is known (`input_range`), not estimated. One set of ranges
-    serves every scheme. Raises EdgeqError for an empty set and for NaN images.
+    Args:
+        model: The float flatbuffer.
+        images: Preprocessed float32 (n, H, W, C), the representative data set.
+        input_range: The range of the network's input, which is known and not estimated.
+        summary: A row of `SUMMARIES`.
+
+    Returns:
+        Tensor → {"min", "max"}.
+
+    Raises:
+        EdgeqError: For an empty set and for NaN images.
     """
     return summarize(observe(model, images, histogram=summary in BY_VALUES), summary, input_range)

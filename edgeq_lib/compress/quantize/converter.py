@@ -1,4 +1,7 @@
-"""Post-training quantization by TensorFlow's converter, the engine of published recipes."""
+"""Post-training quantization by TensorFlow's converter, the engine of published recipes.
+
+See LiteRT's documentation, "Post-training quantization".
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,18 @@ from edgeq_lib.models.convert import convert
 
 
 def quantize_with_converter(model: Any, spec: Scheme, images: np.ndarray) -> bytes:
-    """Quantize a Keras model by TensorFlow's converter; `images` are preprocessed, float32 (n, H, W, C).
+    """Quantize a Keras model by TensorFlow's converter.
 
-    Raises EdgeqError for a scheme that the converter cannot make.
+    Args:
+        model: The float Keras network.
+        spec: The scheme, a row of `quantizer.SCHEMES`.
+        images: Preprocessed float32 (n, H, W, C), the representative data set.
+
+    Returns:
+        The quantized flatbuffer, loaded and invoked once.
+
+    Raises:
+        EdgeqError: For a scheme that the converter cannot make.
     """
     from edgeq_lib.models.tf import tf
 

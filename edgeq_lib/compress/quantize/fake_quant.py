@@ -90,8 +90,8 @@ class LearnedScales(Rounding):
     start stay powers of two."""
 
     def __init__(self, grid: QuantizedWeights):
-        self.bits, self.start, self.variable = grid.bits, grid.steps, None
-        self.shifts = bool((np.frexp(grid.steps)[0] == 0.5).all())
+        self.bits, self.start, self.variable = grid.bits, grid.scales, None
+        self.shifts = bool((np.frexp(grid.scales)[0] == 0.5).all())
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
         """The steps, one a channel, saved and trained with the model's weights."""

@@ -1,8 +1,16 @@
-"""Rounding that looks at what a layer computes: where on the grid a weight goes, given the second moments of the inputs.
+"""GPTQ and coordinate descent: rounding that looks at what a layer computes.
 
-The error of a layer's output is a quadratic form in the error of its weights: with S the mean of x xᵀ over the inputs x, a
-channel whose weights are off by e is off by eᵀ S e on average. So the calibration images enter once, as S, and every method
-below works on S alone. Weights are float64 (weights, channels) as in `grid`, S is float64 (weights, weights).
+The error of a layer's output is a quadratic form in the error of its weights: with S the mean of
+x xᵀ over the inputs x, a channel whose weights are off by e is off by eᵀ S e on average. So the
+calibration images enter once, as S, and every method below works on S alone.
+
+1. `target`: the float weights that are right for the inputs that really come.
+2. `scales_by_output_error`: scales by the output error of rounding to nearest.
+3. `gptq`: one weight after the other, the rest making up for the error (arXiv 2210.17323).
+4. `coordinate_descent`: single codes move while the output error falls (the objective of AdaRound,
+   arXiv 2004.10568).
+
+Weights are float64 (weights, channels), S is float64 (weights, weights).
 """
 
 from __future__ import annotations
@@ -19,27 +27,32 @@ from edgeq_lib.compress.quantize.quantized_weights import (
 _DAMPING = (
     0.01  # share of the mean diagonal that is added to S: directions that calibration hardly saw
 )
-_SHRINK = np.linspace(1.0, 0.4, 25)  # steps tried, as shares of those that clip nothing
+_SHRINK = np.linspace(1.0, 0.4, 25)  # scales tried, as shares of those that clip nothing
 _SWEEPS = 8
 
 
 def output_error(weights: np.ndarray, grid: QuantizedWeights, second: np.ndarray) -> np.ndarray:
-    """Mean squared error of each channel's output, (channels,)."""
+    """Return the mean squared error of each channel's output, (channels,)."""
     error = weights - grid.values
     return np.einsum("ic,ic->c", error, second @ error)
 
 
 def damped(second: np.ndarray) -> np.ndarray:
-    """S with a little on its diagonal, so that it can be inverted. All zeros (a dead input) becomes the identity."""
+    """Add a little to the diagonal of S, so that it can be inverted; all zeros become the identity."""
     mean = np.trace(second) / len(second)
     return second + np.eye(len(second)) * (_DAMPING * mean if mean > 0 else 1.0)
 
 
 def target(weights: np.ndarray, second: np.ndarray, cross: np.ndarray) -> np.ndarray:
-    """The float weights that give the layer's true output from the inputs that it really gets.
+    """Find the float weights that give the layer's true output from the inputs that it really gets.
 
-    Those differ from the float network's, because earlier layers are rounded: `cross` is the mean of x̃ xᵀ, `second` that
-    of x̃ x̃ᵀ, x̃ being the rounded network's inputs. Directions that were hardly seen stay as they are.
+    Those differ from the float network's, because earlier layers are rounded. Directions that were
+    hardly seen stay as they are.
+
+    Args:
+        weights: Float (weights, channels).
+        second: The mean of x̃ x̃ᵀ, x̃ being the rounded network's inputs.
+        cross: The mean of x̃ xᵀ, x being the float network's.
     """
     share = damped(second) - second
     return np.linalg.solve(second + share, cross @ weights + share @ weights)
@@ -48,19 +61,27 @@ def target(weights: np.ndarray, second: np.ndarray, cross: np.ndarray) -> np.nda
 def scales_by_output_error(
     weights: np.ndarray, second: np.ndarray, bits: int, least: np.ndarray
 ) -> np.ndarray:
-    """Of some step sizes a channel, none below `least` (channels,), the ones with the smallest output error when rounded to
-    nearest (see `grid.best_steps`)."""
+    """Choose scales by the output error of rounding to nearest.
+
+    Args:
+        weights: Float (weights, channels).
+        second: S, (weights, weights).
+        bits: Of the codes.
+        least: No scale goes below, (channels,).
+    """
     return best_scales(
         weights, bits, _SHRINK, lambda grid: output_error(weights, grid, second), least
     )
 
 
 def powers_of_two(
-    weights: np.ndarray, steps: np.ndarray, bits: int, second: np.ndarray
+    weights: np.ndarray, scales: np.ndarray, bits: int, second: np.ndarray
 ) -> np.ndarray:
-    """Of the two powers of two beside each channel's step, the one with the smaller output error when rounded to nearest;
-    of equals the larger, since the step of a dead channel must not shrink."""
-    upper = 2.0 ** np.ceil(np.log2(steps))
+    """Take the better power of two beside each scale, by output error; of equals the larger.
+
+    The larger, since the scale of a dead channel must not shrink.
+    """
+    upper = 2.0 ** np.ceil(np.log2(scales))
     errors = [
         output_error(weights, round_to_nearest(weights, each, bits), second)
         for each in (upper / 2, upper)
@@ -68,22 +89,31 @@ def powers_of_two(
     return np.where(errors[0] < errors[1], upper / 2, upper)
 
 
-def gptq(weights: np.ndarray, steps: np.ndarray, bits: int, second: np.ndarray) -> QuantizedWeights:
-    """One weight after the other, those still open making up for the error (Frantar et al., arXiv 2210.17323).
+def gptq(
+    weights: np.ndarray, scales: np.ndarray, bits: int, second: np.ndarray
+) -> QuantizedWeights:
+    """Round one weight after the other, those still open making up for the error.
 
-    The order is that of falling second moments. A weight may end further from where it was than its two neighbours.
+    Frantar et al., arXiv 2210.17323. The order is that of falling second moments. A weight may end
+    further from where it was than its two neighbours.
+
+    Args:
+        weights: Float (weights, channels).
+        scales: (channels,).
+        bits: Of the codes.
+        second: S, (weights, weights).
     """
     order, most = np.argsort(-np.diag(second), kind="stable"), qmax(bits)
     moments = damped(second)[np.ix_(order, order)]
     upper = np.linalg.cholesky(np.linalg.inv(moments)).T
     open_, codes = weights[order].astype(np.float64), np.empty(weights.shape)
     for place in range(len(open_)):
-        codes[place] = np.clip(np.rint(open_[place] / steps), -most, most)
-        error = (open_[place] - codes[place] * steps) / upper[place, place]
+        codes[place] = np.clip(np.rint(open_[place] / scales), -most, most)
+        error = (open_[place] - codes[place] * scales) / upper[place, place]
         open_[place + 1 :] -= np.outer(upper[place, place + 1 :], error)
     back = np.empty_like(codes)
     back[order] = codes
-    return QuantizedWeights(back.astype(np.int8), np.asarray(steps, np.float64), bits)
+    return QuantizedWeights(back.astype(np.int8), np.asarray(scales, np.float64), bits)
 
 
 def coordinate_descent(
@@ -91,24 +121,29 @@ def coordinate_descent(
 ) -> QuantizedWeights:
     """Move single codes by one as long as that lowers the output error; it never rises.
 
-    Coordinate descent on the objective of AdaRound (Nagel et al., arXiv 2004.10568), for all channels at once.
+    On the objective of AdaRound (Nagel et al., arXiv 2004.10568), for all channels at once.
+
+    Args:
+        weights: Float (weights, channels), the target.
+        grid: Where it starts.
+        second: S, (weights, weights).
     """
-    codes, steps, most = grid.codes.astype(np.float64), grid.steps, qmax(grid.bits)
+    codes, scales, most = grid.codes.astype(np.float64), grid.scales, qmax(grid.bits)
     gradient = second @ (weights - grid.values)
     for _ in range(_SWEEPS):
         moved = False
         for place, curvature in enumerate(np.diag(second)):
             way = np.sign(gradient[place])
             wins = (
-                2 * steps * np.abs(gradient[place]) - steps**2 * curvature
-                > 1e-9 * steps**2 * curvature
+                2 * scales * np.abs(gradient[place]) - scales**2 * curvature
+                > 1e-9 * scales**2 * curvature
             )
             wins &= np.abs(codes[place] + way) <= most
             if wins.any():
                 change = np.where(wins, way, 0.0)
                 codes[place] += change
-                gradient -= np.outer(second[place], change * steps)
+                gradient -= np.outer(second[place], change * scales)
                 moved = True
         if not moved:
             break
-    return QuantizedWeights(codes.astype(np.int8), steps, grid.bits)
+    return QuantizedWeights(codes.astype(np.int8), scales, grid.bits)

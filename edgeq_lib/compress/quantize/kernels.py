@@ -1,4 +1,4 @@
-"""The kernels of a float flatbuffer: the weights of its convolutions and dense layers, by output channel."""
+"""The kernels of a float flatbuffer: weights of convolutions and dense layers, by output channel."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Kernel(NamedTuple):
 
 
 def float_kernels(model: bytes) -> list[Kernel]:
-    """The kernels of a float flatbuffer, in the order of the graph.
+    """List the kernels of a float flatbuffer, in the order of the graph.
 
-    Weights that several ops read, such as the converter makes where it computes a layer with and without its bias, are one
-    kernel under the name of the first op, with the larger of the biases.
+    Weights that several ops read, such as the converter makes where it computes a layer with and
+    without its bias, are one kernel under the name of the first op, with the larger of the biases.
     """
     graph, constants = read_graph(model), writable_buffers(bytearray(model))
     found: dict[int, Kernel] = {}
@@ -53,14 +53,14 @@ def float_kernels(model: bytes) -> list[Kernel]:
 
 
 def is_kernel_of(kernel: Kernel, weights: np.ndarray) -> bool:
-    """Whether a kernel of the flatbuffer is this Keras layer's, by its values: the converter keeps no reliable names."""
+    """Tell by its values whether a kernel is a Keras layer's: names are not reliable."""
     return kernel.weights.size == weights.size and nearly_equal(
         kernel.weights, weights.reshape(kernel.weights.shape)
     )
 
 
 def nearly_equal(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays are the same but for what a converter's rounding does."""
+    """Tell whether two arrays are the same but for a converter's rounding."""
     return np.allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max(initial=1e-30))
 
 
@@ -68,7 +68,12 @@ KERNEL_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def by_channel(op: str, kernel: np.ndarray) -> np.ndarray:
-    """A view (weights, channels) of a flatbuffer's kernel: a depthwise one has its channels last, others first."""
+    """View a flatbuffer's kernel as (weights, channels).
+
+    Args:
+        op: The kind of op: a depthwise kernel has its channels last, others first.
+        kernel: The kernel as it is stored.
+    """
     return (
         kernel.reshape(-1, kernel.shape[-1])
         if op == "DEPTHWISE_CONV_2D"

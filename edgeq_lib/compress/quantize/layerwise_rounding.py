@@ -1,8 +1,9 @@
-"""Fewer than eight bits a weight from a handful of unlabelled images, layer by layer.
+"""Output-aware rounding: few bits from a handful of unlabelled images, layer by layer.
 
-Each layer is rounded so that its output stays what it was in float, given the inputs that the layers before it, already
-rounded, really send (see `rounding`). The result is a grid a kernel; `grid.to_file` makes the file, and
-`bias_correction.correct_biases` gives its channels their means back.
+1. In the order of the graph, take the inputs that the rounded layers before a layer really send.
+2. Round the layer so that its output stays what it was in float, by a row of `METHODS` (`gptq`).
+3. `quantized_weights.to_file` makes the file; `bias_correction.correct_biases` gives channels their
+   means back.
 """
 
 from __future__ import annotations
@@ -51,11 +52,18 @@ METHODS: dict[str, Method] = {
 
 
 def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[str, int]:
-    """Output of each kernel's op → its width: `bits` for dense layers (1 × 1 convolutions, see `pointwise.as_dense`),
-    `classifier` for the last of them, and 8 for the first layer and for depthwise kernels, which hold few weights and stand
-    rounding badly. Other convolutions have 8 as well, since LiteRT has no fast kernel for fewer; but where dense layers
-    hold less than half of the weights, there is nothing to win without them. The smallest layers, of a twentieth of the
-    weights together, keep 8: they are the early ones, which compute most, and unpacking four bits takes time."""
+    """Give each kernel a width.
+
+    Dense layers (1 × 1 convolutions, see `rewrite.as_dense`) have `bits`, the last of them
+    `classifier`. First layer and depthwise kernels keep 8: they hold few weights and are sensitive.
+    Other convolutions keep 8 as well, since LiteRT has no fast kernel for fewer; but where dense
+    layers hold less than half of the weights, there is nothing to win without them. The smallest
+    layers, of a twentieth of the weights together, keep 8: they are early ones, which compute most,
+    and unpacking 4 bits takes time.
+
+    Returns:
+        Output of each kernel's op → bits.
+    """
     found = float_kernels(model)
     every = sum(kernel.weights.size for kernel in found)
     dense = sum(kernel.weights.size for kernel in found if kernel.kind == "FULLY_CONNECTED")
@@ -86,12 +94,22 @@ def round_layers(
     method: str = "gptq_descent",
     executor: Executor | None = None,
 ) -> dict[str, quantized_weights.QuantizedWeights]:
-    """A grid for each kernel of a float flatbuffer, of the width in `bits` (8 where it has none), in the order of the graph.
+    """Round all kernels of a float flatbuffer, in the order of the graph.
 
-    `images`: preprocessed float32 (n, H, W, C), unlabelled. `ranges` (see `ptq.calibrate`) tell how coarse the int8 inputs
-    of each layer are, which counts as noise on them, and how small steps may be. `method` is a row of `METHODS`; depthwise
-    kernels are rounded to nearest. Kernels of 8 bits are rounded by the method too: their errors are small, and what they
-    make up for are those of the layers before them.
+    Kernels of 8 bits are rounded by the method too: their errors are small, and what they make up
+    for are those of the layers before them. Depthwise kernels are rounded to nearest.
+
+    Args:
+        model: The float flatbuffer.
+        images: Preprocessed float32 (n, H, W, C), unlabelled.
+        ranges: Activation ranges: how coarse each layer's int8 inputs are, which counts as noise on
+            them, and how small scales may be.
+        bits: Output of an op → its width; 8 where it has none.
+        method: A row of `METHODS`.
+        executor: Runs the images; threads of its own by default.
+
+    Returns:
+        Output of each kernel's op → its quantized weights.
     """
     tried = round_each(
         model, images, ranges, {name: [width] for name, width in bits.items()}, method, executor
@@ -107,10 +125,18 @@ def round_each(
     method: str = "gptq_descent",
     executor: Executor | None = None,
 ) -> dict[str, dict[int, quantized_weights.QuantizedWeights]]:
-    """Output of each kernel's op → width → its grid, given the kernels before it at the widest of their widths.
+    """Round each kernel at several widths, given the kernels before it at their widest.
 
-    `widths` says what to try for each kernel (8 bits alone for those that it does not name); the rest is as for
-    `round_layers`.
+    Args:
+        model: The float flatbuffer.
+        images: Preprocessed float32 (n, H, W, C), unlabelled.
+        ranges: Activation ranges.
+        widths: Output of an op → what to try; 8 alone for those that it does not name.
+        method: A row of `METHODS`.
+        executor: Runs the images; threads of its own by default.
+
+    Returns:
+        Output of each kernel's op → width → its quantized weights.
     """
     graph, least, grids = read_graph(model), least_scales(model, ranges), {}
     work = bytearray(model)
@@ -156,7 +182,7 @@ def round_each(
 def _moments(
     parts: list[bytes], place: Window, images: np.ndarray, pool: Executor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Means over positions and images of x̃ x̃ᵀ and of x̃ xᵀ, where x is what the first of `parts` gives out, x̃ the second."""
+    """Means of x̃ x̃ᵀ and x̃ xᵀ: x from the first of `parts`, x̃ from the second."""
 
     def measure(*interpreters: Any) -> np.ndarray:
         x, rounded = (
@@ -184,8 +210,19 @@ def round_by_classifier_width(
     classifier_bits: Collection[int],
     method: str,
 ) -> dict[int, dict[str, quantized_weights.QuantizedWeights]]:
-    """Width of the classifier → grids of all kernels, the others as `low_bit.widths` has them for `bits`; one pass over the
-    network for all. The arguments are those of `low_bit.round_layers`."""
+    """Round the network once and its classifier at several widths.
+
+    Args:
+        model: The float flatbuffer.
+        images: Preprocessed float32 (n, H, W, C), unlabelled.
+        ranges: Activation ranges.
+        bits: Of the other layers (see `default_widths`).
+        classifier_bits: Tried.
+        method: A row of `METHODS`.
+
+    Returns:
+        Width of the classifier → quantized weights of all kernels.
+    """
     last = float_kernels(model)[-1].name
     widths: dict[str, Collection[int]] = {
         name: [each] for name, each in default_widths(model, bits=bits).items()

@@ -1,9 +1,12 @@
-"""Which layers deserve their bits: a width for each kernel under a budget, as an integer program.
+"""Mixed precision: a width for each kernel under a budget, by an integer program.
 
-Each kernel is tried at each width with all others at 8 bits, and the noise at the network's output is kept. Rounding errors
-of different kernels are nearly independent of each other, so their noise energies nearly add up; under that assumption the
-best mix for a budget is a multiple-choice knapsack, which a solver ends in milliseconds (as in HAWQ-V3, Yao et al., arXiv
-2011.10680, where a Hessian stands for the measured noise).
+1. Each kernel is tried at each width with all others at 8 bits; the noise at the network's output
+   is kept (`sensitivity.noise_by_width`).
+2. Rounding errors of different kernels are nearly independent, so their noise energies nearly add
+   up, and the best mix for a budget is a multiple-choice knapsack (`choose`), which a solver ends
+   in milliseconds (as in HAWQ-V3, Yao et al., arXiv 2011.10680, where a Hessian stands for the
+   noise).
+3. `build` rounds the layers in order at these widths and makes the file.
 """
 
 from __future__ import annotations
@@ -28,8 +31,16 @@ Table = Mapping[str, Mapping[int, float]]  # output of each kernel's op → bits
 def candidates(
     model: bytes, dense: Collection[int], convolutions: Collection[int]
 ) -> dict[str, list[int]]:
-    """Output of each kernel's op → the widths that it may have, widest first: `dense` for dense layers, `convolutions` for
-    convolutions; the first layer and depthwise kernels keep 8 bits. All may have 8."""
+    """List the widths that each kernel may have, widest first; all may have 8.
+
+    Args:
+        model: The float flatbuffer.
+        dense: Widths of dense layers.
+        convolutions: Widths of convolutions; the first layer and depthwise kernels keep 8 bits.
+
+    Returns:
+        Output of each kernel's op → widths.
+    """
     found = float_kernels(model)
     kinds = {"FULLY_CONNECTED": dense, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": ()}
     chosen = {kernel.name: sorted({8, *kinds[kernel.kind]}, reverse=True) for kernel in found}
@@ -37,7 +48,7 @@ def candidates(
 
 
 def weight_bytes(model: bytes, widths: Mapping[str, Collection[int]]) -> dict[str, dict[int, int]]:
-    """Output of each kernel's op → width → bytes that its weights take in a file."""
+    """Count the bytes of each kernel's weights in a file: output of its op → width → bytes."""
     return {
         kernel.name: {
             bits: -(-kernel.weights.size * quantized_weights.storage_bits(bits, kernel.kind) // 8)
@@ -50,8 +61,10 @@ def weight_bytes(model: bytes, widths: Mapping[str, Collection[int]]) -> dict[st
 def gzip_bytes(
     model: bytes, alone: Mapping[str, Mapping[int, quantized_weights.QuantizedWeights]]
 ) -> dict[str, dict[int, int]]:
-    """Output of each kernel's op → width → bytes that its weights take in a file as a package ships it, compressed: there
-    codes of 3, 5, 6 or 7 bits, which LiteRT stores as wider ones, pay as well."""
+    """Count the bytes of each kernel's weights in a compressed file, by output and width.
+
+    There codes of 3, 5, 6 or 7 bits, which LiteRT stores as wider ones, pay as well.
+    """
 
     def packed(codes: np.ndarray, bits: int) -> bytes:
         each = 8 // bits
@@ -85,14 +98,23 @@ SIZES: dict[str, Callable[..., dict[str, dict[int, int]]]] = {
 
 
 def total_cost(table: Table, widths: Mapping[str, int]) -> float:
-    """What a choice of widths costs."""
+    """Add up what a choice of widths costs."""
     return sum(table[name][bits] for name, bits in widths.items())
 
 
 def choose(minimised: Table, limited: Table, limit: float) -> Widths:
-    """The widths with the least `minimised` cost in all among those whose `limited` cost does not exceed `limit`.
+    """Solve the integer program: the least cost within a limit.
 
-    Both tables name the same kernels and widths. Raises EdgeqError when no choice is within the limit.
+    Args:
+        minimised: Kernel → width → cost to be minimized.
+        limited: Kernel → width → cost to be limited; the same kernels and widths.
+        limit: Of the sum of the latter.
+
+    Returns:
+        Kernel → width.
+
+    Raises:
+        EdgeqError: When no choice is within the limit.
     """
     smallest = {name: min(each, key=each.get) for name, each in limited.items()}
     if total_cost(limited, smallest) > limit:
@@ -119,8 +141,19 @@ def choose(minimised: Table, limited: Table, limit: float) -> Widths:
 
 
 def greedy(minimised: Table, limited: Table, limit: float) -> Widths:
-    """The yardstick: from 8 bits everywhere, again and again the change that costs least for what it frees, until the limit
-    holds. Raises EdgeqError when no choice is within it."""
+    """Solve greedily, the baseline: again and again the change that costs least for what it frees.
+
+    Args:
+        minimised: Kernel → width → cost to be minimized.
+        limited: Kernel → width → cost to be limited.
+        limit: Of the sum of the latter.
+
+    Returns:
+        Kernel → width, from 8 bits everywhere down to the limit.
+
+    Raises:
+        EdgeqError: When no choice is within the limit.
+    """
     widths = {name: max(each) for name, each in minimised.items()}
     while total_cost(limited, widths) > limit:
         changes = [
@@ -147,10 +180,18 @@ def build(
     probe: Probe,
     io: str = "int8",
 ) -> tuple[dict[str, quantized_weights.QuantizedWeights], bytes, dict[str, float]]:
-    """Grids with these widths, layers rounded in order, the file that holds them, and how that compares with float32 on
-    `probe`; its biases are corrected where that brings it nearer to float32 there.
+    """Make the file of a mix, layers rounded in order, biases corrected where that helps.
 
-    `images`: preprocessed float32 (n, H, W, C), for rounding and for the means; the rest is as for `grid.to_file`.
+    Args:
+        model: The float flatbuffer.
+        widths: Output of each kernel's op → width.
+        images: Preprocessed float32 (n, H, W, C), for rounding and for the means.
+        ranges: Activation ranges.
+        probe: Images to compare with float32 on.
+        io: A row of `quantizer.SCHEMES`: the type of input and output.
+
+    Returns:
+        The quantized weights, the file, and how it compares with float32.
     """
     grids = layerwise_rounding.round_layers(model, images, ranges, widths)
     return grids, *correct_if_better(
@@ -159,8 +200,12 @@ def build(
 
 
 def mix_verdict(found: Mapping[str, Mapping[str, float]], size: str = "bytes") -> str:
-    """Two sentences on what mixes buy against uniform 4 bits: `found` holds the figures of files (agreement, snr and `size`)
-    by label, uniform 4 bits first."""
+    """Say in two sentences what mixes buy against uniform 4 bits.
+
+    Args:
+        found: Label → figures of a file (agreement, snr and `size`), uniform 4 bits first.
+        size: The key of the size that counts.
+    """
     (name, uniform), *others = found.items()
     as_small = {label: each for label, each in others if each[size] <= uniform[size]}
     as_good = {

@@ -1,7 +1,11 @@
-"""Why an int8 file loses against its float32 parent, layer by layer, and what wins it back without training.
+"""PTQ recovery: what wins back an int8 file's losses without training.
 
-Diagnosis: the error of each tensor from paired interpreters, and sweeps in which one layer alone is int8, or all but one.
-Cures: activation ranges (`ranges`), weight ranges, bias correction (`bias_correction`), and float32 for single layers.
+1. Activation ranges are chosen by a sweep (`sensitivity.sweep` over `calibration.SUMMARIES`).
+2. Weight ranges likewise; dead channels are fixed (`bias_overflow`).
+3. Biases are corrected (`bias_correction`), codes chosen by the layer's output
+   (`layerwise_rounding`).
+4. The most sensitive layers stay float32.
+5. `ablation_row` puts each step beside the others on all of validation.
 """
 
 from __future__ import annotations
@@ -19,8 +23,16 @@ from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter
 def disjoint_calibration_sets(
     labels: np.ndarray, largest: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint calibration sets from train, shuffled, of at most `largest` images each: int64 indices. Together they
-    are balanced over the classes."""
+    """Draw two disjoint calibration sets from train, shuffled, together balanced over the classes.
+
+    Args:
+        labels: Of train, int64 (n,).
+        largest: Images in each at most.
+        seed: Of the draw.
+
+    Returns:
+        Two arrays of indices, int64.
+    """
     drawn = draw_calibration(labels, min(2 * largest, len(labels)), seed)
     drawn = np.random.default_rng([seed, 2]).permutation(drawn)
     return drawn[: len(drawn) // 2], drawn[len(drawn) // 2 : 2 * (len(drawn) // 2)]
@@ -35,8 +47,20 @@ def ablation_row(
     classes: Sequence[str],
     base: np.ndarray,
 ) -> dict:
-    """A row of the ladder: `stats.quality` of a file's stored outputs on validation, with the rung's name, technique and
-    signal-to-noise ratio; `base` is float32's outputs (n, classes)."""
+    """Write a row of an ablation from a file's stored outputs on validation.
+
+    Args:
+        name: Of the step.
+        technique: Of the step, a key of the table of techniques.
+        model: The file.
+        outputs: Its outputs (n, classes), in its own type.
+        labels: int64 (n,).
+        classes: Their names.
+        base: float32's outputs (n, classes).
+
+    Returns:
+        step, technique, snr (dB) and the figures of `statistics.quality_record`.
+    """
     detail = make_interpreter(model).get_output_details()[0]
     return {
         "step": name,

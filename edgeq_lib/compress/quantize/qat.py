@@ -131,7 +131,7 @@ def _near(kernel: np.ndarray, grid: QuantizedWeights) -> np.ndarray:
     return (
         np.clip(
             kernel.reshape(grid.codes.shape),
-            *(grid.values + side * 0.49 * grid.steps for side in (-1, 1)),
+            *(grid.values + side * 0.49 * grid.scales for side in (-1, 1)),
         )
         .reshape(kernel.shape)
         .astype(np.float32)

@@ -321,7 +321,7 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
             )
         # a dead channel is all bias, which its own steps would clip
         found[kernel.name] = quantized_weights.round_to_nearest(
-            own.values, np.maximum(own.steps, least[kernel.name]), own.bits
+            own.values, np.maximum(own.scales, least[kernel.name]), own.bits
         )
     return quantized_weights.to_file(flat, found, ranges)
 

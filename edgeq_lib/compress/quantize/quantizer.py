@@ -1,8 +1,11 @@
-"""Post-training quantization: one float flatbuffer, many variants.
+"""Post-training quantization by `litert-quantizer`: one float flatbuffer, many variants.
 
-Schemes are rows of a table. `litert-quantizer` makes all of them from one float flatbuffer in a second or so each;
-TensorFlow's converter, what the published recipes used, makes those that it can from the Keras model.
-Method: Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342.
+1. A scheme, a row of `SCHEMES`, says what is rounded and how finely.
+2. Static schemes take activation ranges from `calibration.calibrate`.
+3. `quantize` makes the file in a second or so, loads it and invokes it once.
+
+Method: Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342. `converter` is the second
+engine, TensorFlow's own.
 """
 
 from __future__ import annotations
@@ -37,8 +40,11 @@ _FOUR_BIT = (Op.CONV_2D, Op.FULLY_CONNECTED)  # LiteRT has no 4-bit depthwise ke
 
 
 def _allow_two_bits() -> None:
-    """Tell litert-quantizer's policy that dense layers take 2-bit weights with int8 activations: LiteRT computes them, with
-    the very results of the same codes in int4, and only the default policy leaves them out. Convolutions LiteRT refuses."""
+    """Let litert-quantizer give dense layers 2-bit weights with int8 activations.
+
+    LiteRT computes them, with the very results of the same codes in int4; only the quantizer's
+    default policy leaves them out. LiteRT refuses such convolutions.
+    """
     policy = json.loads(default_policy.DEFAULT_JSON_POLICY)
     four = policy["configs"]["static_wi4_ai8"]
     policy["configs"]["static_wi2_ai8"] = {
@@ -89,7 +95,11 @@ SCHEMES = {
 
 
 def scheme(name: str) -> Scheme:
-    """A row of the table. Raises EdgeqError for a name that is not there."""
+    """Look up a row of `SCHEMES`.
+
+    Raises:
+        EdgeqError: For a name that is not in the table.
+    """
     if name not in SCHEMES:
         raise EdgeqError(f"There is no scheme '{name}'; take some of {', '.join(SCHEMES)}.")
     return SCHEMES[name]
@@ -106,13 +116,27 @@ def quantize(
     fix_dead: bool = True,
     bits: Mapping[str, int] | None = None,
 ) -> bytes:
-    """Quantize a float flatbuffer by `litert-quantizer`; static schemes need `ranges` from `calibrate`.
+    """Quantize a float flatbuffer by `litert-quantizer`.
 
-    For static schemes: `weight_ranges` is a row of `WEIGHT_RANGES` (a kernel that `ranges` names has the range given there,
-    unless OCTAV or MSE choose it); `left_float` names the outputs of ops that stay
-    float32; `per_tensor` names kinds of ops whose weights have one scale; `fix_dead` is `with_fitting_biases`; `bits` gives
-    the weights of single ops, by the names of their outputs, a width of their own. The result
-    is loaded and invoked once: some combinations convert and then fail to run.
+    The result is loaded and invoked once: some combinations convert and then fail to run.
+
+    Args:
+        model: The float flatbuffer.
+        spec: The scheme.
+        ranges: Activation ranges, which static schemes need (`calibration.calibrate`). A kernel
+            that they name has the range given there, unless OCTAV or MSE choose it.
+        weight_ranges: How weight ranges are chosen, a row of `WEIGHT_RANGES`; static schemes only,
+            as all that follows.
+        left_float: Outputs of ops that stay float32.
+        per_tensor: Kinds of ops whose weights have one scale.
+        fix_dead: Keep biases from overflowing (`bias_overflow.prevent_bias_overflow`).
+        bits: Output of an op → the width of its weights, where it differs from the scheme's.
+
+    Returns:
+        The quantized flatbuffer.
+
+    Raises:
+        EdgeqError: When LiteRT refuses the result.
     """
     if spec.calibrated and fix_dead:
         model = prevent_bias_overflow(model, ranges)
@@ -178,8 +202,7 @@ def _widths(model: bytes, bits: Mapping[str, int]) -> list[tuple[Op, int, list[s
 
 
 def _leave_float(work: quantizer.Quantizer, names: Collection[str], spec: Scheme) -> None:
-    """Later rules win: none for the ops of these outputs, then the input and output as they were, which go by the names
-    of the tensors that they touch."""
+    """Exempt ops; later rules win, so input and output are added again after them."""
     if names:
         work.update_quantization_recipe(
             f"^({'|'.join(map(re.escape, sorted(names)))});?$",
@@ -191,6 +214,7 @@ def _leave_float(work: quantizer.Quantizer, names: Collection[str], spec: Scheme
 
 
 def smoke_tested(model: bytes) -> bytes:
+    """Load a file and invoke it once on zeros; returns it, or raises what LiteRT raises."""
     interpreter = make_interpreter(model)
     detail = interpreter.get_input_details()[0]
     interpreter.set_tensor(

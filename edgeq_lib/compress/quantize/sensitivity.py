@@ -34,7 +34,7 @@ class Layer(NamedTuple):
 
 
 def display_name(name: str) -> str:
-    """A tensor's name as a person says it: the Keras layer's, of the converter's long path."""
+    """Shorten a tensor's name to the Keras layer's, out of the converter's long path."""
     found = re.search(r"([^/;]+)/(?:Conv2D|depthwise|Tensordot|MatMul)", name)
     parts = name.split(";")[0].split("/")
     return (
@@ -43,7 +43,7 @@ def display_name(name: str) -> str:
 
 
 def layers_of(model: bytes) -> list[Layer]:
-    """The layers of a float flatbuffer, in the order of the graph; ops before the first weights belong to the first."""
+    """List the layers of a float flatbuffer in order; what comes first belongs to the first."""
     graph, found = read_graph(model), []
     waiting: list[str] = []
     for op in graph.ops:
@@ -59,8 +59,10 @@ def layers_of(model: bytes) -> list[Layer]:
 
 
 def _computed(graph: Graph) -> dict[str, int]:
-    """Name → index of what is computed. The quantizer may keep a name twice, before and after a QUANTIZE: the first is
-    what the op itself wrote."""
+    """Name → index of what is computed.
+
+    The quantizer may keep a name twice, before and after a QUANTIZE: the first is the op's own.
+    """
     found = {graph.tensors[index].name: index for index in graph.inputs}
     for op in graph.ops:
         for index in op.outputs:
@@ -72,9 +74,16 @@ def _computed(graph: Graph) -> dict[str, int]:
 def signal_to_noise(
     float_model: bytes, model: bytes, images: np.ndarray, executor: Executor | None = None
 ) -> dict[str, float]:
-    """Tensor → signal-to-noise ratio in dB of `model` (int8) against its float parent, errors of earlier layers included.
+    """Measure each tensor of an int8 file against its float parent, errors accumulating.
 
-    `images`: preprocessed float32 (n, H, W, C). Tensors are paired by name, in the order of the graph.
+    Args:
+        float_model: The float flatbuffer.
+        model: The int8 file made from it.
+        images: Preprocessed float32 (n, H, W, C).
+        executor: Runs the images; threads of its own by default.
+
+    Returns:
+        Tensor → signal-to-noise ratio in dB; tensors are paired by name, in the order of the graph.
     """
     theirs, ours = (_computed(read_graph(each)) for each in (float_model, model))
     names = [name for name in theirs if name in ours]
@@ -99,15 +108,23 @@ def signal_to_noise(
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Ratio of two energies in dB, at most 100: what is exact has no noise."""
+    """Return the ratio of two energies in dB, at most 100: what is exact has no noise."""
     return float(10 * np.log10(max(signal, 1e-30) / max(noise, 1e-10 * signal, 1e-30)))
 
 
 def fidelity(outputs: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Agreement on top-1 in percent, and signal-to-noise in dB, of float outputs (n, classes) against float32's.
+    """Compare float outputs with float32's.
 
-    The ratio is each image's, its median over images: it tells files apart that agree on all of a few images. What is
-    added to all classes alike changes no decision and is left out.
+    The signal-to-noise ratio is that of each image, its median over images: it tells files apart
+    that agree on all of a few images. What is added to all classes alike changes no decision and is
+    left out.
+
+    Args:
+        outputs: (n, classes).
+        reference: float32's outputs, (n, classes).
+
+    Returns:
+        agreement on top-1 in percent, and snr in dB.
     """
     exact, error = (
         each - each.mean(axis=1, keepdims=True) for each in (reference, reference - outputs)
@@ -145,7 +162,7 @@ class EvaluationContext:
     def make(
         self, recipe: Int8Recipe, observed: calibration.ActivationStatistics | None = None
     ) -> bytes:
-        """The int8 file of a recipe, by default from this case's calibration."""
+        """Make the int8 file of a recipe, by default from this context's calibration."""
         found = calibration.summarize(
             observed or self.observed, recipe.activations, self.preprocess.range
         )
@@ -160,7 +177,11 @@ class EvaluationContext:
         )
 
     def compare(self, model: bytes) -> dict[str, float]:
-        """Agreement, signal-to-noise, top-1 (percent) and size of a file on this case's images, in this thread."""
+        """Compare a file with float32 on this context's images, in this thread.
+
+        Returns:
+            agreement and top1 in percent, snr in dB, kB.
+        """
         return self._compare(model, make_interpreter(model))
 
     def _compare(self, model: bytes, interpreter: Any) -> dict[str, float]:
@@ -187,9 +208,17 @@ def sweep(
     executor: Executor | None = None,
     observed: dict[str, calibration.ActivationStatistics] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Make the file of each recipe and compare it with float32, a file a task of `executor` (threads by default).
+    """Make the file of each recipe and compare it with float32, one file per task.
 
-    `observed` may give a recipe a calibration of its own. Returns `Case.compare`'s figures by the recipes' names.
+    Args:
+        case: What files are made from and compared on.
+        recipes: Name → recipe.
+        label: Of the progress bar.
+        executor: Runs the tasks; threads of its own by default.
+        observed: Name → a calibration of its own, where a recipe has one.
+
+    Returns:
+        Name → the figures of `EvaluationContext.compare`.
     """
 
     def work(name: str) -> dict[str, float]:
@@ -207,10 +236,18 @@ def sweep(
 def layer_sensitivity(
     case: EvaluationContext, recipe: Int8Recipe, executor: Executor | None = None
 ) -> list[dict]:
-    """What each layer costs: with it alone in int8 (`only`), and with it alone in float32 (`without`).
+    """Measure each layer alone in int8 (`only`), and alone in float32 (`without`).
 
-    A row a layer, in the order of the graph: layer, name (its outputs), kind, and `Case.compare`'s agreement and snr of
-    both files. In the files that are int8 in one layer only, input and output are float32.
+    In the files that are int8 in one layer only, input and output are float32.
+
+    Args:
+        case: What files are made from and compared on.
+        recipe: How the int8 parts are made.
+        executor: Runs the tasks; threads of its own by default.
+
+    Returns:
+        A row per layer, in the order of the graph: layer, name (its outputs), kind, and agreement
+        (%) and snr (dB) of both files.
     """
     parts = layers_of(case.model)
     everything = {name for part in parts for name in part.outputs}
@@ -236,8 +273,10 @@ def layer_sensitivity(
 
 
 def most_faithful(found: dict[str, dict[str, float]]) -> str:
-    """The rule of every choice here: the largest agreement with float32, of equals the largest signal-to-noise ratio, of
-    equals the first. Agreement is more sensitive than accuracy, where images lost and won cancel out."""
+    """Choose by the rule of every choice: agreement with float32, then signal-to-noise, then order.
+
+    Agreement is more sensitive than accuracy, where images lost and won cancel out.
+    """
     return max(found, key=lambda name: (found[name]["agreement"], found[name]["snr"]))
 
 
@@ -249,8 +288,12 @@ class Probe(NamedTuple):
     reference: np.ndarray  # float32's outputs (n, classes) on them
 
     def compare(self, model: bytes) -> dict[str, float]:
-        """Agreement in percent, signal-to-noise ratio in dB, and noise: the energy of the error as a share of the
-        output's."""
+        """Compare a file with float32.
+
+        Returns:
+            agreement in percent, snr in dB, and noise: the error's energy as a share of the
+            output's.
+        """
         outputs = predict_file(model, self.images, self.preprocess)
         found = fidelity(
             dequantize_array(outputs, make_interpreter(model).get_output_details()[0]),
@@ -264,8 +307,17 @@ def noise_by_width(
     alone: Mapping[str, Mapping[int, quantized_weights.QuantizedWeights]],
     probe: Probe,
 ) -> dict[str, dict[int, float]]:
-    """Output of each kernel's op → width → the noise that is added when it alone has that width instead of 8 bits, from the
-    grids of `low_bit.round_each`; never below 0."""
+    """Measure the noise that each kernel alone adds at each width, the others at 8 bits.
+
+    Args:
+        model: The float flatbuffer.
+        alone: Output of each kernel's op → width → its quantized weights (see
+            `layerwise_rounding.round_each`).
+        probe: Images to compare on.
+
+    Returns:
+        Output of each kernel's op → width → noise added, never below 0.
+    """
     base = quantized_weights.with_quantized_weights(
         model, {name: each[8] for name, each in alone.items()}
     )

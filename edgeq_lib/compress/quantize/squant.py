@@ -1,12 +1,15 @@
-"""SQuant: rounding that keeps the sums right, from the weights alone (Guo et al., arXiv 2202.07471).
+"""SQuant: rounding that keeps the sums right, from the weights alone (arXiv 2202.07471).
 
-The loss of a layer is close to a quadratic form of its rounding errors, whose Hessian SQuant approximates by three diagonal
-parts: single elements, kernels (the window of one input channel), whole output channels. In units of a step it is
+The loss of a layer is close to a quadratic form of its rounding errors, whose Hessian SQuant
+approximates by three diagonal parts: single elements, kernels (the window of one input channel) and
+whole output channels. In units of a scale it is
 
     sum of error² + sum over kernels of (sum of errors)² + (sum over the channel of errors)²
 
-Rounding to nearest minimizes the first part alone. From there weights are flipped to their other neighbour, first within
-kernels, then within channels, the cheapest first and only while the whole falls.
+1. Round to nearest, which minimizes the first part alone.
+2. Within each kernel, flip weights to their other neighbour, the cheapest first, while the whole
+   falls.
+3. Do the same within each channel.
 """
 
 from __future__ import annotations
@@ -31,12 +34,16 @@ from edgeq_lib.tflite.reader import read_graph
 
 
 def objective(weights: np.ndarray, grid: QuantizedWeights, number: int) -> np.ndarray:
-    """What SQuant minimizes, float64 (channels,), for weights (weights, channels) of which `number` kernels make a channel,
-    the kernel varying fastest as in a flatbuffer.
+    """Compute what SQuant minimizes, float64 (channels,).
 
     A part that repeats another one (kernels of one element, channels of one kernel) counts once.
+
+    Args:
+        weights: Float (weights, channels), the kernel varying fastest as in a flatbuffer.
+        grid: The rounded weights.
+        number: Kernels per channel.
     """
-    errors = grid.codes - weights / grid.steps
+    errors = grid.codes - weights / grid.scales
     of_kernels = (
         np.square(_by_kernel(errors, number).sum(axis=0)).sum(axis=0)
         if 1 < number < len(errors)
@@ -54,33 +61,44 @@ def squant(
     weights: np.ndarray,
     bits: int,
     number: int,
-    steps: np.ndarray | None = None,
+    scales: np.ndarray | None = None,
     channels: bool = True,
 ) -> QuantizedWeights:
-    """Round weights (weights, channels), `number` kernels a channel, to `bits` so that `objective` is never above that of
-    rounding to nearest.
+    """Round weights so that `objective` is never above that of rounding to nearest.
 
-    Each weight goes to one of its two neighbours on the grid; `steps` (channels,) are `grid.min_max_steps` by default.
-    Without `channels` it stops at the kernels: the sum over a channel is what bias correction mends more exactly.
-    Raises EdgeqError for weights that are no numbers.
+    Each weight goes to one of its two neighbouring codes.
+
+    Args:
+        weights: Float (weights, channels).
+        bits: Of the codes.
+        number: Kernels per channel.
+        scales: (channels,), `min_max_scales` by default.
+        channels: Go on to whole channels; without, it stops at the kernels, since bias correction
+            corrects the sum over a channel more exactly.
+
+    Raises:
+        EdgeqError: For weights that are NaN or infinite.
     """
-    steps = min_max_scales(weights, bits) if steps is None else np.asarray(steps, np.float64)
-    start, most = round_to_nearest(weights, steps, bits), qmax(bits)
-    exact, codes = weights / steps, start.codes.astype(np.float64)
+    scales = min_max_scales(weights, bits) if scales is None else np.asarray(scales, np.float64)
+    start, most = round_to_nearest(weights, scales, bits), qmax(bits)
+    exact, codes = weights / scales, start.codes.astype(np.float64)
     if number < len(weights):
         codes = _flip(_by_kernel(codes, number), _by_kernel(exact, number), most).reshape(
             exact.shape
         )
     if channels and number > 1:
         codes = _flip_channels(codes, exact, number, most)
-    flipped = QuantizedWeights(codes.astype(np.int8), steps, bits)
+    flipped = QuantizedWeights(codes.astype(np.int8), scales, bits)
     better = objective(weights, flipped, number) < objective(weights, start, number)
-    return QuantizedWeights(np.where(better, flipped.codes, start.codes), steps, bits)
+    return QuantizedWeights(np.where(better, flipped.codes, start.codes), scales, bits)
 
 
 def least_squares_scales(weights: np.ndarray, bits: int) -> np.ndarray:
-    """Steps (channels,) with which rounding to nearest has the smallest squared error, of 36 between 0.3 and 1 times those
-    of `grid.min_max_steps`: at few bits a finer step is worth clipping the largest weights."""
+    """Choose scales (channels,) with the smallest squared error of rounding to nearest.
+
+    Of 36 between 0.3 and 1 times `min_max_scales`: at few bits a finer scale is worth clipping the
+    largest weights.
+    """
     return best_scales(
         weights,
         bits,
@@ -92,10 +110,20 @@ def least_squares_scales(weights: np.ndarray, bits: int) -> np.ndarray:
 def round_network(
     model: bytes, ranges: Ranges, bits: Mapping[str, int], default: int = 8, method: str = "squant"
 ) -> dict[str, QuantizedWeights]:
-    """Every kernel of a float flatbuffer on a grid with least-squares steps, rounded by a row of `METHODS`.
+    """Round every kernel of a float flatbuffer with least-squares scales.
 
-    `bits` gives single ops, by the names of their outputs, another width than `default`. Raises EdgeqError for a method that
-    is not there.
+    Args:
+        model: The float flatbuffer.
+        ranges: Activation ranges.
+        bits: Output of an op → its width, where it differs from `default`.
+        default: Width of all others.
+        method: A row of `METHODS`.
+
+    Returns:
+        Output of each kernel's op → its quantized weights.
+
+    Raises:
+        EdgeqError: For a method that is not in the table.
     """
     if method not in METHODS:
         raise EdgeqError(
@@ -104,25 +132,29 @@ def round_network(
     graph, least, found = read_graph(model), least_scales(model, ranges), {}
     for kernel in float_kernels(model):
         width = bits.get(kernel.name, default)
-        steps = np.maximum(least_squares_scales(kernel.weights, width), least[kernel.name])
+        scales = np.maximum(least_squares_scales(kernel.weights, width), least[kernel.name])
         inputs = graph.tensors[kernel.index].shape[-1]
         found[kernel.name] = METHODS[method](
-            kernel.weights, width, 1 if kernel.kind == "DEPTHWISE_CONV_2D" else inputs, steps
+            kernel.weights, width, 1 if kernel.kind == "DEPTHWISE_CONV_2D" else inputs, scales
         )
     return found
 
 
 def _costs(errors: np.ndarray, codes: np.ndarray, side: np.ndarray, most: int) -> np.ndarray:
-    """What flipping costs in squared error of the elements: only what was rounded the same way as the sum (`side`) can be
-    flipped against it, and only to the other neighbour; the rest costs infinitely much."""
+    """What flipping costs in squared error of the elements.
+
+    Only what was rounded the same way as the sum (`side`) can be flipped against it, and only to
+    the other neighbour; the rest costs infinitely much.
+    """
     free = (errors * side > 0) & (np.abs(errors) <= 0.5) & (np.abs(codes - side) <= most)
     return np.where(free, 1 - 2 * np.abs(errors), np.inf)
 
 
 def _flip(codes: np.ndarray, exact: np.ndarray, most: int) -> np.ndarray:
-    """Flip along the first axis, cheapest first, while squared errors plus the square of their sum fall.
+    """Flip along the first axis, cheapest first, while the objective falls.
 
-    The gain of each further flip is smaller than that of the one before, so that stopping at the first loss is exact.
+    The gain of each further flip is smaller than that of the one before, so that stopping at the
+    first loss is exact.
     """
     errors = codes - exact
     total = errors.sum(axis=0)
@@ -132,7 +164,7 @@ def _flip(codes: np.ndarray, exact: np.ndarray, most: int) -> np.ndarray:
 
 
 def _chosen(costs: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Which (along the first axis) to flip, bool: the k-th cheapest changes the square of the sum by 1 - 2 (total - k)."""
+    """Which to flip: the k-th changes the square of the sum by 1 - 2 (total - k)."""
     order = np.argsort(costs, axis=0, kind="stable")
     rank = np.arange(len(costs)).reshape(-1, *(1,) * (costs.ndim - 1))
     falls = np.take_along_axis(costs, order, axis=0) + 1 - 2 * (total - rank) < 0
@@ -160,7 +192,7 @@ def _flip_channels(codes: np.ndarray, exact: np.ndarray, number: int, most: int)
 
 
 METHODS: dict[str, Callable[..., QuantizedWeights]] = {
-    "nearest": lambda weights, bits, number, steps: round_to_nearest(weights, steps, bits),
+    "nearest": lambda weights, bits, number, scales: round_to_nearest(weights, scales, bits),
     "squant": squant,
     "squant_kernels": partial(squant, channels=False),
 }

@@ -342,7 +342,7 @@ def test_low_bit_kernels_start_on_their_grid_and_reach_the_file(shifts):
     if shifts:
         wanted = {
             kernel.name: quantized_weights.round_to_nearest(
-                kernel.weights, 2.0 ** np.ceil(np.log2(wanted[kernel.name].steps)), 4
+                kernel.weights, 2.0 ** np.ceil(np.log2(wanted[kernel.name].scales)), 4
             )
             for kernel in float_kernels(flat)
         }

@@ -79,7 +79,7 @@ def test_weights_lie_on_the_stated_grid(net, images, recipe, bits):
         assert np.allclose(
             read.values.reshape(kernel.shape), kernel, atol=1e-6 * np.abs(kernel).max()
         )
-        assert read.steps.shape == (kernel.shape[2 if layer.name == "depthwise" else -1],)
+        assert read.scales.shape == (kernel.shape[2 if layer.name == "depthwise" else -1],)
 
 
 @needs_qkeras
@@ -89,9 +89,9 @@ def test_careful_steps_are_those_of_min_and_max_a_channel(net, images):
         read = qkeras.kernel_grid(layer)
         kernel = folded.get_layer(layer.name).get_weights()[0].reshape(read.codes.shape)
         assert np.allclose(
-            read.steps, quantized_weights.min_max_scales(kernel, read.bits), rtol=1e-5
+            read.scales, quantized_weights.min_max_scales(kernel, read.bits), rtol=1e-5
         )
-        assert (np.abs(kernel - read.values) <= 0.501 * read.steps).all()
+        assert (np.abs(kernel - read.values) <= 0.501 * read.scales).all()
 
 
 @needs_qkeras

@@ -46,8 +46,8 @@ def test_odd_channels_have_a_defined_grid(channel):
     rounded = quantized_weights.round_to_nearest(
         weights, quantized_weights.min_max_scales(weights, 4), 4
     )
-    assert np.isfinite(rounded.values).all() and (rounded.steps > 0).all()
-    assert np.abs(rounded.values - weights).max() <= rounded.steps[0] / 2
+    assert np.isfinite(rounded.values).all() and (rounded.scales > 0).all()
+    assert np.abs(rounded.values - weights).max() <= rounded.scales[0] / 2
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -79,7 +79,7 @@ def test_the_file_holds_exactly_the_grids(case, bits):
         name = graph.tensors[op.outputs[0]].name
         if name in wanted:
             assert np.array_equal(by_channel(op.name, constants[op.inputs[1]]), wanted[name].codes)
-            assert np.allclose(steps[op.inputs[1]][0], wanted[name].steps, rtol=1e-5)
+            assert np.allclose(steps[op.inputs[1]][0], wanted[name].scales, rtol=1e-5)
             assert (
                 graph.tensors[op.inputs[1]].dtype
                 == f"INT{quantized_weights.storage_bits(wanted[name].bits)}"

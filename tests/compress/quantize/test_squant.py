@@ -95,7 +95,7 @@ def test_constant_zero_denormal_and_huge_channels(channel):
         found = squant.squant(values, 4, 1, steps)
         assert (
             np.isfinite(found.values).all()
-            and (np.abs(found.values - values) <= found.steps * 1.01).all()
+            and (np.abs(found.values - values) <= found.scales * 1.01).all()
         )
 
 
