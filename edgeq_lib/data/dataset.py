@@ -26,7 +26,7 @@ def pixel_hash(pixels: np.ndarray) -> bytes:
 class Split(NamedTuple):
     """images: uint8 (n, height, width, channels), memory-mapped; labels: int64 (n,)."""
 
-    decode: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
 
 
