@@ -1,4 +1,4 @@
-"""Predictions of a flatbuffer, in parallel, kept so that nothing is inferred twice; and their worth."""
+"""Predictions of a flatbuffer, in parallel and stored, their quality, and parity with Keras."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def score(study: Study, variant: Variant, data: Any, preprocess: Preprocess) -> 
     "validation" only.
 
     Args:
-        study: The study, whose variant `float32` the drops and the agreement are paired with, on the
-            same images.
+        study: The study, whose variant `float32` the drops and the agreement are paired with, on
+            the same images.
         variant: What to score. Its predictions are stored beside it.
         data: The study's data (`data.dataset.Data`): validation, test and classes are used.
         preprocess: Makes of uint8 images what the network was trained on, float32.
@@ -106,10 +106,10 @@ def check_parity(
     A disagreement on top-1 between classes whose outputs lie within one scale of the file's output
     is rounding, not an error of conversion, and is counted apart.
 
-    How often the file disagrees with itself is counted too, where it has integers: LiteRT's two sets
-    of kernels, XNNPACK and its own, round the same sums in other ways, and a deep network amplifies
-    a code that fell to the other side. The file says nothing more precise than that, and no
-    simulation can agree with both.
+    How often the file disagrees with itself is counted too, where it has integers: LiteRT's two
+    sets of kernels, XNNPACK and its own, round the same sums in other ways, and a deep network
+    amplifies a code that fell to the other side. The file says nothing more precise than that, and
+    no simulation can agree with both.
 
     Args:
         keras_model: The Keras model.

@@ -35,8 +35,8 @@ def _check(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     outputs, labels = np.asarray(outputs), np.asarray(labels)
     if outputs.ndim != 2 or labels.shape != outputs.shape[:1] or len(labels) == 0:
         raise EdgeqError(
-            f"Outputs of shape {outputs.shape} do not go with labels of shape {labels.shape}: one row "
-            "of class scores per image is needed, and at least one image."
+            f"Outputs of shape {outputs.shape} do not go with labels of shape {labels.shape}: one "
+            "row of class scores per image is needed, and at least one image."
         )
     if labels.min() < 0 or labels.max() >= outputs.shape[1]:
         raise EdgeqError(
@@ -46,8 +46,8 @@ def _check(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     broken = 0 if outputs.dtype.kind in "iu" else int(np.isnan(outputs).any(axis=1).sum())
     if broken:
         raise EdgeqError(
-            f"The model answers NaN on {broken} of {len(labels)} images: look for NaN in its weights "
-            "or in the images."
+            f"The model answers NaN on {broken} of {len(labels)} images: look for NaN in its "
+            "weights or in the images."
         )
     return outputs, labels
 
@@ -74,16 +74,16 @@ def ranks(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def correctness(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Compute the probability of being right, top-1 and top-5, and count the ties.
 
-    An image whose true class shares the first rank with k - 1 others counts 1/k; for the top five it
-    counts the chance to be among them when the tied classes are ordered at random.
+    An image whose true class shares the first rank with k - 1 others counts 1/k; for the top five
+    it counts the chance to be among them when the tied classes are ordered at random.
 
     Args:
         outputs: Scores (n, classes), of any number type.
         labels: True classes, integers (n,).
 
     Returns:
-        top1 and top5, float64 (n,) from 0 to 1, and the number of images whose first rank is shared,
-        whether or not the true class is among those that share it.
+        top1 and top5, float64 (n,) from 0 to 1, and the number of images whose first rank is
+        shared, whether or not the true class is among those that share it.
 
     Raises:
         EdgeqError: Shapes or labels do not fit, or an output is NaN.
@@ -134,8 +134,8 @@ def _discordant(base: np.ndarray, variant: np.ndarray) -> tuple[float, float]:
 def mid_p(lost: float, won: float) -> float:
     """Compute the two-sided mid-p McNemar test.
 
-    Fagerland, Lydersen & Laake 2013, doi:10.1186/1471-2288-13-91. The binomial tail is written as an
-    incomplete beta function: exact for whole counts, and a smooth line between them for the
+    Fagerland, Lydersen & Laake 2013, doi:10.1186/1471-2288-13-91. The binomial tail is written as
+    an incomplete beta function: exact for whole counts, and a smooth line between them for the
     fractions that ties bring.
 
     Args:

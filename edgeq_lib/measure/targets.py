@@ -1,4 +1,4 @@
-"""Where a variant fits without being run there: device classes, and the Ethos-U compiler's estimate.
+"""Where a variant fits, without running it there: device classes, and an estimate for Ethos-U.
 
 Two questions, neither of which needs the hardware:
 
@@ -95,8 +95,8 @@ def fits(size: int, arena_bytes: int) -> dict[str, bool]:
 
 
 # Configurations in the `Arm/vela.ini` that comes with Vela: (system, memory mode) by accelerator
-# family. U55 systems keep weights in external flash and everything else in SRAM; U65 and U85 use the
-# SRAM as a cache before DRAM.
+# family. U55 systems keep weights in external flash and everything else in SRAM; U65 and U85 use
+# the SRAM as a cache before DRAM.
 VELA_SYSTEMS = {
     "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
     "ethos-u65": ("Ethos_U65_High_End", "Dedicated_Sram"),

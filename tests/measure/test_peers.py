@@ -160,7 +160,7 @@ def test_two_of_the_same_name(shelf, google):
 def test_a_file_that_is_broken_or_brings_the_runtime_down(shelf, google, monkeypatch):
     content = Path(google["file"]).read_bytes()
     Path(google["file"]).write_bytes(content[:900])
-    with pytest.raises(EdgeqError, match="peer 'google' is of no use: .*garbled"):
+    with pytest.raises(EdgeqError, match="peer 'google' cannot be used: .*garbled"):
         peers.check_peer(google)
     Path(google["file"]).write_bytes(content)
     crash = Path(google["file"]).with_name("crash.py")
@@ -189,7 +189,7 @@ def test_the_scheme_is_read_from_the_file():
         "dynamic": "dynamic_int8",
         "weight_only": "weight_only_int8",
         "int8": "int8",
-        "int8_float_doors": "int8",
+        "int8_float_io": "int8",
         "int16x8": "int16x8",
         "int4": "mixed",
         "uint8": "int8",

@@ -153,7 +153,7 @@ def test_a_file_that_cannot_run_there_is_recorded_with_why(folder, monkeypatch):
         return real(path, timeout)
 
     monkeypatch.setattr(standalone, "measure_cold_start", no_kernel)
-    costs = standalone.measure_folder(folder, say=lambda text: None)
+    costs = standalone.measure_folder(folder, report=lambda line: None)
     assert (
         costs["int8"]["latency_ratio"] is None and "no kernel" in costs["int8"]["why"]["latency_ms"]
     )
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_run_there_is_recorded_with_why(folder, monkeypatch):
         standalone, "measure_cold_start", lambda path, timeout: no_kernel(Path("int8"), timeout)
     )
     with pytest.raises(SystemExit, match="float32, with which all are compared, does not run here"):
-        standalone.measure_folder(folder, say=lambda text: None)
+        standalone.measure_folder(folder, report=lambda line: None)
 
 
 def test_a_file_damaged_on_the_way_there_stops_it(folder):

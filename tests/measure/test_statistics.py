@@ -1,4 +1,4 @@
-"""Intervals, paired tests and ties, against values worked out by hand, by other means, or in simulation."""
+"""Intervals, paired tests and ties, against published values, other means, and simulation."""
 
 import numpy as np
 import pytest
@@ -202,7 +202,7 @@ def test_the_detectable_drop_without_discordance():
     drop = smallest_detectable_drop(360, 0.0) / 100
     assert 6.5 < 360 * drop < 9  # about eight images
     lost = np.random.default_rng(1).binomial(360, drop, 3000)
-    assert np.mean([mid_p(images, 0) < 0.05 for images in lost]) > 0.75
+    assert np.mean([mid_p(count, 0) < 0.05 for count in lost]) > 0.75
     assert smallest_detectable_drop(10_000, 0.0) < smallest_detectable_drop(1000, 0.0)
     assert smallest_detectable_drop(3, 0.0) == 100
 

@@ -90,7 +90,7 @@ def test_vela_reports_four_bit_weights_as_a_reason(file):
 
 
 def test_a_float_file_is_not_for_an_npu(file):
-    assert "float" in targets.estimate_vela(file(tiny_files()["int8_float_doors"]))["why"]
+    assert "float" in targets.estimate_vela(file(tiny_files()["int8_float_io"]))["why"]
 
 
 def test_an_unknown_accelerator_is_an_error(file):

@@ -55,7 +55,7 @@ def test_report_tells_schemes_apart(
 
 
 def test_float_doors_make_a_file_not_integer_only(files):
-    report = inspect_file(files["int8_float_doors"])
+    report = inspect_file(files["int8_float_io"])
     assert report["compute"] == "integer" and not report["integer_only"]
     assert report["float_ops"] == ["DEQUANTIZE", "QUANTIZE"]
     assert report["input_dtype"] == report["output_dtype"] == "float32"
