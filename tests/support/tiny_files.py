@@ -20,7 +20,10 @@ KERNELS = {
 
 @functools.cache
 def tiny_files() -> dict[str, bytes]:
-    """The tiny network as float32, dynamic range, weight-only, int8 (int8, uint8 and float inputs and outputs), int16x8 and int4."""
+    """The tiny network as float32, dynamic range, weight-only, int8, int16x8 and int4.
+
+    int8 has int8, uint8 and float inputs and outputs.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
     import tf_keras as keras
