@@ -1,11 +1,14 @@
-"""What a variant costs to run: latency against float32 side by side, load time, memory, size.
+"""What a variant costs to run: latency against float32, interleaved, load time, memory, size.
 
-Absolute times belong to the machine that they were taken on; ratios of interleaved runs travel further.
+Absolute times belong to the machine that they were taken on; ratios of interleaved runs travel
+further.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -29,43 +32,36 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that bear on the figures, those installed."""
+    """Versions of the packages that bear on the figures, of those that are installed."""
     return standalone.versions(PACKAGES)
 
 
-def _fill(interpreter: Interpreter, image: np.ndarray | None) -> None:
-    """Set the inputs: to `image` as the file quantizes it, else to seeded noise over the range of the tensor's type."""
-    noise = np.random.default_rng(0)
-    for detail in interpreter.get_input_details():
-        if image is None:
-            integer = np.issubdtype(detail["dtype"], np.integer)
-            bounds = np.iinfo(detail["dtype"]) if integer else None
-            drawn = (
-                noise.integers(bounds.min, bounds.max, detail["shape"], endpoint=True)
-                if integer
-                else noise.uniform(-1, 1, detail["shape"])
-            )
-            interpreter.set_tensor(detail["index"], drawn.astype(detail["dtype"]))
-        else:
-            interpreter.set_tensor(detail["index"], quantize_array(image, detail))
-
-
 def measure_latency(
-    models: dict[str, Path],
+    models: Mapping[str, Path],
     threads: int = 1,
     budget_seconds: float = 20,
     baseline: str = "float32",
-    images: dict[str, np.ndarray] | None = None,
+    images: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, dict]:
-    """Latency of each model and its ratio to `baseline`, all loaded in this process and timed by `board.take_turns`.
+    """Measure the latency of each model and its ratio to the baseline's.
 
-    `images` are the inputs by name, float32 (1, height, width, channels), preprocessed; noise for those not named.
-    Raises EdgeqError without a baseline, when LiteRT refuses a file, or when an image does not suit it.
+    All models are loaded in this process, and timed by `standalone.time_interleaved`.
+
+    Args:
+        models: Files by name.
+        threads: Threads that an invocation may use.
+        budget_seconds: What the measurement may take, about.
+        baseline: Name of the model that the others are compared with.
+        images: Inputs by name, float32 (1, H, W, C), preprocessed; noise for those not named.
+
+    Returns:
+        For each name p50, p90 and p99 (ms), ratio, ratio_low and ratio_high (median, 10th and 90th
+        percentile over rounds: a spread, not a confidence interval), rounds, invocations.
+
+    Raises:
+        EdgeqError: There is no baseline, LiteRT refuses a file, or an image does not suit it.
     """
-    if baseline not in models:
-        raise EdgeqError(
-            f"There is no '{baseline}' to compare with; run the notebook that makes it first."
-        )
+    _check_baseline(models, baseline)
     interpreters = {}
     for name, path in progress(models.items(), f"loading ({threads} threads)", len(models)):
         try:
@@ -84,25 +80,58 @@ def measure_latency(
     )
 
 
-def measure_costs(
-    variants: dict[str, Path],
-    threads: list[int],
-    budget_seconds: float = 60,
-    baseline: str = "float32",
-    images: dict[str, np.ndarray] | None = None,
-    accelerator: str = "ethos-u55-128",
-) -> dict[str, dict]:
-    """The whole `cost` record of each variant: size, latency at each number of threads, memory, report, devices.
-
-    `latency_ratio` is that at the first number of threads; `budget_seconds` is what all latency takes together; `images`
-    are the inputs by name, as `interleaved` takes them.
-    A variant that LiteRT refuses or crashes on (tried in a process of its own) has null there, and `why` says so.
-    Raises EdgeqError when the baseline is missing or does not run, or when a file is no valid flatbuffer.
-    """
-    if baseline not in variants:
+def _check_baseline(models: Mapping[str, Path], baseline: str) -> None:
+    if baseline not in models:
         raise EdgeqError(
             f"There is no '{baseline}' to compare with; run the notebook that makes it first."
         )
+
+
+def _fill(interpreter: Interpreter, image: np.ndarray | None) -> None:
+    """Set the inputs: to `image` as the file quantizes it, else to seeded noise."""
+    rng = np.random.default_rng(0)
+    for detail in interpreter.get_input_details():
+        values = _noise(rng, detail) if image is None else quantize_array(image, detail)
+        interpreter.set_tensor(detail["index"], values)
+
+
+def _noise(rng: np.random.Generator, detail: Mapping[str, Any]) -> np.ndarray:
+    """Noise over the range of the tensor's type, -1 to 1 for floats."""
+    dtype, shape = detail["dtype"], detail["shape"]
+    if np.issubdtype(dtype, np.integer):
+        bounds = np.iinfo(dtype)
+        return rng.integers(bounds.min, bounds.max, shape, endpoint=True).astype(dtype)
+    return rng.uniform(-1, 1, shape).astype(dtype)
+
+
+def measure_costs(
+    variants: Mapping[str, Path],
+    threads: list[int],
+    budget_seconds: float = 60,
+    baseline: str = "float32",
+    images: Mapping[str, np.ndarray] | None = None,
+    accelerator: str = "ethos-u55-128",
+) -> dict[str, dict]:
+    """Measure the whole `cost` record of each variant.
+
+    Args:
+        variants: Files by name.
+        threads: Numbers of threads to measure latency at; `latency_ratio` is that at the first.
+        budget_seconds: What all latency measurements may take together, about.
+        baseline: Name of the variant that the others are compared with.
+        images: Inputs by name, as `measure_latency` takes them.
+        accelerator: The Ethos-U that `targets.estimate_vela` compiles for.
+
+    Returns:
+        For each name: bytes, gzip_bytes, the fields of `standalone.UNMEASURED` (latency, load time,
+        memory), arena_bytes, fits (device classes), report (`inspect.inspect_file`), vela, machine,
+        runtime (versions), and why. A variant that LiteRT refuses or crashes on, tried in a process
+        of its own, has null where it was not measured, and `why` says so, by field.
+
+    Raises:
+        EdgeqError: The baseline is missing or does not run, or a file is no valid flatbuffer.
+    """
+    _check_baseline(variants, baseline)
     reports: dict[str, dict] = {}
     for name, path in variants.items():  # all of them before anything slow
         try:
@@ -110,38 +139,39 @@ def measure_costs(
         except EdgeqError as error:
             raise EdgeqError(f"Variant '{name}': {error}") from None
     costs: dict[str, dict] = {}
-    facts, runtime = describe_machine(), versions()
+    facts = {"machine": describe_machine(), "runtime": versions()}
     for name, path in progress(variants.items(), "size, memory, devices", len(variants)):
-        model, report = path.read_bytes(), reports[name]
+        start: dict[str, float | int | None] = {}
         why: dict[str, str] = {}
-        cost = {
-            **sizes(model),
-            **standalone.UNMEASURED,
-            "arena_bytes": report["arena_bytes"],
-            "fits": targets.fits(len(model), report["arena_bytes"]),
-            "report": report,
-            "vela": None,
-            "why": why,
-            "machine": facts,
-            "runtime": runtime,
-        }
         try:
-            cost |= standalone.measure_cold_start(path)
+            start = standalone.measure_cold_start(path)
         except standalone.Refused as error:
             if name == baseline:
                 raise EdgeqError(
                     f"Variant '{name}' {error}; make it again for built-in ops only."
                 ) from None
-            why |= {field: f"the file {error}" for field in standalone.UNMEASURED}
-        estimate = targets.estimate_vela(path, accelerator)
-        if "why" in estimate:
-            why["vela"] = estimate["why"]
-        else:
-            cost["vela"] = estimate
-        costs[name] = cost
+            why = {field: f"the file {error}" for field in standalone.UNMEASURED}
+        costs[name] = _cost_unexecuted(path, reports[name], accelerator, why) | start | facts
     running = {name: path for name, path in variants.items() if costs[name]["load_ms"] is not None}
     for count in threads:
         latency = measure_latency(running, count, budget_seconds / len(threads), baseline, images)
-        for name, spent in latency.items():
-            standalone.record_latency(costs[name], count, spent)
+        for name, measured in latency.items():
+            standalone.record_latency(costs[name], count, measured)
     return costs
+
+
+def _cost_unexecuted(
+    path: Path, report: dict, accelerator: str, why: dict[str, str]
+) -> dict[str, Any]:
+    """The part of a cost that needs no invocation: size, arena, device classes, Vela's estimate."""
+    model, estimate = path.read_bytes(), targets.estimate_vela(path, accelerator)
+    refused = "why" in estimate
+    return {
+        **sizes(model),
+        **standalone.UNMEASURED,
+        "arena_bytes": report["arena_bytes"],
+        "fits": targets.fits(len(model), report["arena_bytes"]),
+        "report": report,
+        "vela": None if refused else estimate,
+        "why": why | ({"vela": estimate["why"]} if refused else {}),
+    }

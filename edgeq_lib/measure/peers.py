@@ -1,7 +1,8 @@
-"""Other people's `.tflite` files as rows of the table: declared, checked, and measured on the study's own images.
+"""Other people's `.tflite` files as rows of the table: declared, checked, and measured.
 
-A peer says how it wants its pixels (`preprocessing`, `image_size`) and which of its outputs are no class (`class_offset`);
-what it is made of is read from the file.
+They are measured on the study's own images. A peer says how it wants its pixels (`preprocessing`,
+`image_size`) and which of its outputs are no class (`class_offset`); what it is made of is read
+from the file.
 """
 
 from __future__ import annotations
@@ -27,107 +28,138 @@ if TYPE_CHECKING:
     from edgeq_lib.models.preprocessing import Preprocessing
 
 
-RAW = "raw"  # pixels 0..255 go into an integer input as they are, moved to its range (uint8: by 0, int8: by -128)
+# Preprocessing of an integer input that takes the pixels 0 … 255 themselves, moved to its range
+# (uint8: by 0, int8: by -128).
+RAW = "raw"
+# Scheme by where most MACs are done, and by the width of the weights.
+_SCHEMES = {
+    "float32": {"32": "float32", "16": "float16", "8": "weight_only_int8", "4": "w4", "2": "w2"},
+    "hybrid": {"8": "dynamic_int8", "4": "w4", "2": "w2"},
+    "integer": {"8": "int8", "4": "w4a8", "2": "w2a8"},
+}
 FIELDS = ("file", "name", "preprocessing", "image_size", "class_offset", "source", "licence")
 
 
-def validate_declaration(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A declaration with all of `FIELDS`: name is the file's by default, image_size (a number, or [height, width]) what the
-    file asks for, class_offset 0, source and licence None. Raises EdgeqError for a field that is missing, unknown or
-    impossible."""
-    name = given.get("name") or Path(str(given.get("file", ""))).stem
-    unknown = [field for field in given if field not in FIELDS]
-    if unknown or not given.get("file") or not given.get("preprocessing"):
-        wrong = (
-            f"has a field '{unknown[0]}' that no peer has"
-            if unknown
-            else "lacks file or preprocessing"
-        )
+def validate_declaration(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a declaration of a peer and fill in what it leaves out.
+
+    Args:
+        declared: Some of `FIELDS`. file (a path, in which ~ and environment variables stand for
+            themselves) and preprocessing are needed.
+
+    Returns:
+        All of `FIELDS`: name is by default the file's, image_size ([height, width]; a number means
+        both) None for what the file asks for, class_offset 0, source and licence None.
+
+    Raises:
+        EdgeqError: A field is missing, unknown or impossible.
+    """
+    name = declared.get("name") or Path(str(declared.get("file", ""))).stem
+    unknown = [field for field in declared if field not in FIELDS]
+    if unknown or not declared.get("file") or not declared.get("preprocessing"):
+        wrong = "lacks file or preprocessing"
+        if unknown:
+            wrong = f"has a field '{unknown[0]}' that no peer has"
         raise EdgeqError(f"The peer '{name}' {wrong}; the fields are {', '.join(FIELDS)}.")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
         raise EdgeqError(
             f"A peer cannot be called '{name}'; give a name of letters, digits, hyphens and dots."
         )
-    offset, size = given.get("class_offset", 0), given.get("image_size")
-    sizes = size if isinstance(size, list) else [size, size]
-    if (
-        type(offset) is not int
-        or offset < 0
-        or size is not None
-        and (len(sizes) != 2 or not all(type(side) is int and side > 0 for side in sizes))
-    ):
+    offset, size = declared.get("class_offset", 0), declared.get("image_size")
+    sides = size if isinstance(size, list) else [size, size]
+    possible = len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)
+    if type(offset) is not int or offset < 0 or (size is not None and not possible):
         raise EdgeqError(
-            f"The peer '{name}' has image_size {size} and class_offset {offset}; give pixels, or [height, "
-            "width], and how many leading outputs are no class."
+            f"The peer '{name}' has image_size {size} and class_offset {offset}; give pixels, or "
+            "[height, width], and how many leading outputs are no class."
         )
     return {
         **dict.fromkeys(FIELDS),
-        **given,
+        **declared,
         "name": str(name),
         "class_offset": offset,
-        "image_size": None if size is None else sizes,
+        "image_size": None if size is None else sides,
     }
 
 
 def check_peer(declared: Mapping[str, Any], classes: int | None = None) -> dict[str, Any]:
-    """An `entry` whose file loads, alone, and does what is declared; returns it with `path` and image_size filled in.
+    """Check that a peer's file loads, in a process of its own, and does what is declared.
 
-    `classes` is the study's number, None when it is not known yet. Raises EdgeqError for a missing or broken file, for one
-    that brings LiteRT down, and for pixels, preprocessing or classes that do not go with the file.
+    Args:
+        declared: As `validate_declaration` takes it.
+        classes: How many classes the study has; None when it is not known yet.
+
+    Returns:
+        The declaration with all of `FIELDS`, path (of the file), and image_size as the file has it.
+
+    Raises:
+        EdgeqError: The file is missing, broken, or brings LiteRT down; or pixels, preprocessing or
+            classes do not go with it.
     """
-    found, name = validate_declaration(declared), validate_declaration(declared)["name"]
-    expanded = os.path.expandvars(os.path.expanduser(found["file"]))
-    if "$" in expanded:
-        raise EdgeqError(
-            f"The peer '{name}' lies in {found['file']}, but that environment variable is not set; set it, or "
-            "give a path."
-        )
-    path = home() / expanded
-    if not path.is_file():
-        raise EdgeqError(
-            f"The file of the peer '{name}', {found['file']}, does not exist; correct the path (relative to the "
-            "folder of edgeq)."
-        )
+    peer = validate_declaration(declared)
+    name, path = peer["name"], _find_file(peer)
     try:
         check_flatbuffer(path.read_bytes())
         sandbox.check_loads(path)
     except EdgeqError as error:
-        raise EdgeqError(f"The peer '{name}' is of no use: {error}") from None
+        raise EdgeqError(f"The peer '{name}' cannot be used: {error}") from None
     interpreter = make_interpreter(path)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     shape, scores = inputs[0]["shape"].tolist(), outputs[0]["shape"].tolist()
-    if (
-        len(inputs) != 1
-        or len(outputs) != 1
-        or len(shape) != 4
-        or shape[0] != 1
-        or shape[3] not in (1, 3)
-        or len(scores) != 2
-        or scores[0] != 1
-    ):
+    one_image = len(inputs) == 1 and len(shape) == 4 and shape[0] == 1 and shape[3] in (1, 3)
+    one_row = len(outputs) == 1 and len(scores) == 2 and scores[0] == 1
+    if not one_image or not one_row:
         raise EdgeqError(
-            f"The peer '{name}' maps {shape} to {scores}; a peer must map one image (1, height, width, 1 or 3) "
-            "to one row of class scores."
+            f"The peer '{name}' maps {shape} to {scores}; a peer must map one image "
+            "(1, height, width, 1 or 3) to one row of class scores."
         )
-    if found["image_size"] not in (None, shape[1:3]):
+    if peer["image_size"] not in (None, shape[1:3]):
         raise EdgeqError(
             f"The peer '{name}' takes images of {shape[1]} × {shape[2]}, not of "
-            f"{' × '.join(map(str, found['image_size']))}; correct image_size."
+            f"{' × '.join(map(str, peer['image_size']))}; correct image_size."
         )
-    if classes is not None and scores[1] - found["class_offset"] != classes:
+    if classes is not None and scores[1] - peer["class_offset"] != classes:
         raise EdgeqError(
-            f"The peer '{name}' has {scores[1]} outputs, {found['class_offset']} of them no class, and the data "
-            f"have {classes} classes; correct class_offset, or take a file for these classes."
+            f"The peer '{name}' has {scores[1]} outputs, {peer['class_offset']} of them no class, "
+            f"and the data have {classes} classes; correct class_offset, or take a file for these "
+            "classes."
         )
-    peer_preprocessing(found["preprocessing"], inputs[0], name)
-    return {**found, "path": path, "image_size": shape[1:3]}
+    peer_preprocessing(peer["preprocessing"], inputs[0], name)
+    return {**peer, "path": path, "image_size": shape[1:3]}
+
+
+def _find_file(peer: Mapping[str, Any]) -> Path:
+    """The path of a peer's file, which is there."""
+    expanded = os.path.expandvars(os.path.expanduser(peer["file"]))
+    if "$" in expanded:
+        raise EdgeqError(
+            f"The peer '{peer['name']}' lies in {peer['file']}, but that environment variable is "
+            "not set; set it, or give a path."
+        )
+    path = home() / expanded
+    if not path.is_file():
+        raise EdgeqError(
+            f"The file of the peer '{peer['name']}', {peer['file']}, does not exist; correct the "
+            "path (relative to the folder of edgeq)."
+        )
+    return path
 
 
 def peer_preprocessing(name: str, detail: Mapping[str, Any], peer: str) -> Preprocessing:
-    """What makes of pixels 0..255 the float values that the input tensor described by `detail` stands for.
+    """Find what makes of pixels 0 … 255 the float values that a peer's input stands for.
 
-    `name` is one of zoo.PREPROCESSING, or "raw" for an integer input that takes the pixels themselves; that is written as
-    the scaling which the input's own quantization undoes. Raises EdgeqError for another name, or "raw" and a float input.
+    Args:
+        name: One of `models.preprocessing.PREPROCESSING`, or "raw" for an integer input that takes
+            the pixels themselves; that is written as the scaling which the input's own quantization
+            undoes.
+        detail: The interpreter's description of the input tensor.
+        peer: The peer's name, for messages.
+
+    Returns:
+        The preprocessing.
+
+    Raises:
+        EdgeqError: The name is another, or "raw" and the input is not a quantized 8-bit integer.
     """
     from edgeq_lib.models.preprocessing import PREPROCESSING, Preprocessing
 
@@ -135,76 +167,101 @@ def peer_preprocessing(name: str, detail: Mapping[str, Any], peer: str) -> Prepr
         return PREPROCESSING[name]
     if name != RAW:
         raise EdgeqError(
-            f"The peer '{peer}' has no preprocessing '{name}'; take one of {RAW}, {', '.join(PREPROCESSING)}."
+            f"The peer '{peer}' has no preprocessing '{name}'; take one of {RAW}, "
+            f"{', '.join(PREPROCESSING)}."
         )
     (scale, zero), dtype = detail["quantization"], np.dtype(detail["dtype"])
     if dtype not in (np.uint8, np.int8) or not scale:
         raise EdgeqError(
-            f"The peer '{peer}' has an input of {dtype.name}, and '{RAW}' is for quantized 8-bit integers; say "
-            "how its pixels are scaled ('none' is 0 to 255 as floats)."
+            f"The peer '{peer}' has an input of {dtype.name}, and '{RAW}' is for quantized 8-bit "
+            "integers; say how its pixels are scaled ('none' is 0 to 255 as floats)."
         )
     return Preprocessing((float(zero - np.iinfo(dtype).min),), (1 / float(scale),))
 
 
 def peer_scheme(report: Mapping[str, Any]) -> str:
-    """The name of the scheme that a flatbuffer's `report` shows; "mixed" for one that has none."""
+    """Name the quantization scheme that a file shows.
+
+    Args:
+        report: What `inspect.inspect_file` returned.
+
+    Returns:
+        The scheme's name; "mixed" for a file with several widths of weights, or of no known scheme.
+    """
     widths = set(report["weight_bits_share"])
     if len(widths) != 1:
         return "mixed"
-    floating = {"32": "float32", "16": "float16", "8": "weight_only_int8", "4": "w4", "2": "w2"}
-    hybrid = {"8": "dynamic_int8", "4": "w4", "2": "w2"}
-    integer = {
-        "8": "int16x8" if report["activation_bits"] > 12 else "int8",
-        "4": "w4a8",
-        "2": "w2a8",
-    }
-    return {"float32": floating, "hybrid": hybrid, "integer": integer}[report["compute"]].get(
-        widths.pop(), "mixed"
-    )
+    width = widths.pop()
+    if report["compute"] == "integer" and width == "8" and report["activation_bits"] > 12:
+        return "int16x8"
+    return _SCHEMES[report["compute"]].get(width, "mixed")
 
 
 def save_peer(study: Study, files: Sequence[Mapping[str, Any]]) -> list[Variant]:
-    """Check all declared peers, put them on the shelf, and return them. One that was declared or measured otherwise before
-    (other pixels, other data) is measured anew. Raises EdgeqError as `check` does, and for a name that is taken."""
+    """Check all declared peers, put them on the shelf, and return them.
+
+    One that was declared or measured otherwise before (other pixels, other data) is measured anew.
+
+    Args:
+        study: The study.
+        files: Declarations, as `validate_declaration` takes them.
+
+    Returns:
+        A variant per declaration.
+
+    Raises:
+        EdgeqError: As `check_peer` does, and for a name that is taken.
+    """
     if not files:
         return []
     data = study.read("data")
-    checked, made = [check_peer(given, len(data["classes"])) for given in files], []
+    checked = [check_peer(declared, len(data["classes"])) for declared in files]
+    variants: list[Variant] = []
     for peer in checked:
         name, folder = peer["name"], study.folder / "variants" / peer["name"]
         old = read_json(folder / "variant.json") if (folder / "variant.json").exists() else None
-        if name in [variant.name for variant in made] or old and old["stage"] != study.stage:
+        taken = name in [variant.name for variant in variants]
+        if taken or (old and old["stage"] != study.stage):
             raise EdgeqError(
-                f"The name '{name}' stands for another file of this study; give the peer a name of its own."
+                f"The name '{name}' stands for another file of this study; give the peer a name of "
+                "its own."
             )
-        model = peer["path"].read_bytes()
         facts = {field: peer[field] for field in FIELDS if field not in ("file", "name")} | {
             "data_fingerprint": data["fingerprint"]
         }
         if old and any(old.get(field) != value for field, value in facts.items()):
             shutil.rmtree(folder)
-        engine = (
-            (schema.Model.GetRootAs(model).Description() or b"")
-            .decode(errors="replace")
-            .strip(" .\0")
-        )
-        made.append(
-            study.save_variant(
-                name,
-                model,
-                kind="peer",
-                technique="peer",
-                scheme=peer_scheme(inspect_file(model)),
-                engine=engine or "not stated",
-                seconds=None,
-                **facts,
-            )
-        )
-    return made
+        variants.append(_shelve(study, name, peer["path"].read_bytes(), facts))
+    return variants
+
+
+def _shelve(study: Study, name: str, model: bytes, facts: Mapping[str, Any]) -> Variant:
+    """Put a peer on the shelf; what made its file, the file says."""
+    description = schema.Model.GetRootAs(model).Description() or b""
+    return study.save_variant(
+        name,
+        model,
+        kind="peer",
+        technique="peer",
+        scheme=peer_scheme(inspect_file(model)),
+        engine=description.decode(errors="replace").strip(" .\0") or "not stated",
+        seconds=None,
+        **facts,
+    )
 
 
 def adapt_data(study: Study, peer: Variant, data: Data) -> tuple[Data, Preprocessing]:
-    """The study's data with validation and test as the peer wants its pixels, and the peer's preprocessing."""
+    """Adapt the study's data to a peer.
+
+    Args:
+        study: The study.
+        peer: A peer on its shelf.
+        data: The study's data.
+
+    Returns:
+        The data with validation and test as the peer wants its pixels, and the peer's
+        preprocessing.
+    """
     from edgeq_lib.data.prepare import at_size
 
     detail = make_interpreter(peer.model()).get_input_details()[0]
@@ -215,36 +272,51 @@ def adapt_data(study: Study, peer: Variant, data: Data) -> tuple[Data, Preproces
 
 
 def score_peer(study: Study, peer: Variant, data: Data) -> dict:
-    """Predict validation and test with a peer (unless stored), write and return its quality record, as any variant's.
+    """Predict validation and test with a peer, unless stored, and write its quality record.
 
     What is stored are the outputs after `class_offset`.
+
+    Args:
+        study: The study.
+        peer: A peer on its shelf.
+        data: The study's data.
+
+    Returns:
+        The quality record, as any variant's (`accuracy.score`).
     """
     from edgeq_lib.measure.accuracy import predict_file, score
 
-    seen, preprocess = adapt_data(study, peer, data)
+    adapted, preprocess = adapt_data(study, peer, data)
     if not peer.arrays():
-        peer.write_arrays(
-            **{
-                split: predict_file(peer.model(), images, preprocess, f"{peer.name}: {split}")[
-                    :, peer.facts["class_offset"] :
-                ]
-                for split, (images, _) in (("validation", seen.validation), ("test", seen.test))
-            }
-        )
-    return score(study, peer, seen, preprocess)
+        outputs = {}
+        for split, (images, _) in (("validation", adapted.validation), ("test", adapted.test)):
+            scores = predict_file(peer.model(), images, preprocess, f"{peer.name}: {split}")
+            outputs[split] = scores[:, peer.facts["class_offset"] :]
+        peer.write_arrays(**outputs)
+    return score(study, peer, adapted, preprocess)
 
 
 def first_images(
     study: Study, variants: Sequence[Variant], data: Data, preprocess: Preprocessing
 ) -> dict[str, np.ndarray]:
-    """The first validation image as each variant wants it, float32 (1, height, width, channels), by name."""
-    views = {
-        variant.name: adapt_data(study, variant, data)
-        if variant.facts["kind"] == "peer"
-        else (data, preprocess)
-        for variant in variants
-    }
-    return {name: prepare(seen.validation.images[:1]) for name, (seen, prepare) in views.items()}
+    """Prepare the first validation image as each variant wants it.
+
+    Args:
+        study: The study.
+        variants: Variants of it, peers among them.
+        data: The study's data.
+        preprocess: The study's own preprocessing, for all but peers.
+
+    Returns:
+        float32 (1, height, width, channels) by the variants' names.
+    """
+    images = {}
+    for variant in variants:
+        adapted, prepare = data, preprocess
+        if variant.facts["kind"] == "peer":
+            adapted, prepare = adapt_data(study, variant, data)
+        images[variant.name] = prepare(adapted.validation.images[:1])
+    return images
 
 
 def new_entry(

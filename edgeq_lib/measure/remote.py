@@ -1,4 +1,9 @@
-"""Other machines: a folder that measures the shelf's files anywhere, and what came back from there."""
+"""Other machines: a folder that measures the shelf's files anywhere, and what came back from there.
+
+1. `export_folder` writes the models, an image for each, and a copy of `measure/standalone.py`.
+2. That file runs on the other machine and writes cost.MACHINE.json.
+3. `import_results` checks this and keeps it in the study; `read_boards` reads it.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +23,22 @@ if TYPE_CHECKING:
     from edgeq_lib.study import Variant
 
 
-STANDALONE = Path(__file__).with_name("standalone.py")
+STANDALONE = Path(__file__).parent / "standalone.py"  # copied as benchmark.py
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 Words = Annotated[str, pydantic.Field(max_length=300)]
 
 
 class _Spread(pydantic.BaseModel):
+    """Percentiles of the latency over invocations, in ms."""
+
     p50: Positive
     p90: Positive
     p99: Positive
 
 
 class _Ratio(pydantic.BaseModel):
+    """Latency by the baseline's: median, 10th and 90th percentile over rounds."""
+
     ratio: Positive
     ratio_low: Positive
     ratio_high: Positive
@@ -38,6 +47,8 @@ class _Ratio(pydantic.BaseModel):
 
 
 class _Cost(pydantic.BaseModel):
+    """What `standalone.measure_folder` returns for a variant."""
+
     sha256: str
     bytes: int
     latency_ms: dict[str, _Spread] | None
@@ -51,16 +62,27 @@ class _Cost(pydantic.BaseModel):
 
 
 class _Machine(pydantic.BaseModel):
+    """What `standalone.describe_machine` returns, and the machine's name."""
+
     name: Annotated[str, pydantic.Field(min_length=1, max_length=100)]
     cpu: Words
     cores: int
     flags: list[Words]
+    isa: list[Words] | None = None  # files of earlier exports have it under `flags` alone
     memory_bytes: int | None
     platform: Words
     python: Words
 
+    @pydantic.model_validator(mode="after")
+    def _name_instruction_sets(self) -> _Machine:
+        if self.isa is None:
+            self.isa = self.flags
+        return self
+
 
 class _Board(pydantic.BaseModel):
+    """A cost.MACHINE.json."""
+
     format: str
     study: str
     machine: _Machine
@@ -69,15 +91,24 @@ class _Board(pydantic.BaseModel):
 
 
 def export_folder(name: str, folder: Path) -> int:
-    """Write a folder whose benchmark.py measures every variant of a study where only Python, numpy and ai-edge-litert are:
-    models, a real validation image each as the file's own input type has it, and bench.json. Returns how many variants.
+    """Write a folder that measures every variant of a study on another machine.
 
-    Raises EdgeqError without a baseline, or when the folder holds something else; an earlier export is replaced.
+    Its benchmark.py needs Python, numpy and ai-edge-litert only. Beside it lie models/, images/ (a
+    real validation image for each, as the file's own input type has it) and bench.json.
+
+    Args:
+        name: The study.
+        folder: Where to write; an earlier export there is replaced.
+
+    Returns:
+        The number of variants.
+
+    Raises:
+        EdgeqError: The study has no baseline, or the folder holds something else.
     """
     from edgeq_lib.data import dataset
     from edgeq_lib.measure import peers
     from edgeq_lib.models.preprocessing import Preprocessing
-    from edgeq_lib.tflite.runtime import make_interpreter, quantize_array
 
     study = Study(name)
     variants = study.variants()
@@ -85,44 +116,86 @@ def export_folder(name: str, folder: Path) -> int:
         raise EdgeqError(
             f"Study '{name}' has no float32 on its shelf to compare with; `edgeq run {name}` first."
         )
-    if folder.exists() and (
-        not folder.is_dir() or any(folder.iterdir()) and not (folder / "bench.json").exists()
-    ):
-        raise EdgeqError(f"{folder.name} holds something else; name a new folder.")
+    if folder.exists() and not (folder / "bench.json").exists():
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise EdgeqError(f"{folder.name} holds something else; name a new folder.")
     preprocess = Preprocessing(**study.read("baseline")["preprocessing"])
     images = peers.first_images(study, variants, dataset.load(study), preprocess)
     for part in ("models", "images"):
         shutil.rmtree(folder / part, ignore_errors=True)
         (folder / part).mkdir(parents=True)
-    listed = []
-    for variant in variants:
-        entry = {
-            "name": variant.name,
-            "model": f"models/{variant.name}.tflite",
-            "image": f"images/{variant.name}.npy",
-            "sha256": variant.facts["sha256"],
-        }
-        write_bytes(folder / entry["model"], variant.model())
-        detail = make_interpreter(variant.model()).get_input_details()[0]
-        np.save(folder / entry["image"], quantize_array(images[variant.name], detail))
-        listed.append(entry)
+    entries = [_export_variant(variant, images[variant.name], folder) for variant in variants]
     shutil.copyfile(STANDALONE, folder / "benchmark.py")
-    write_json(folder / "bench.json", {"study": name, "baseline": "float32", "variants": listed})
-    return len(listed)
+    write_json(folder / "bench.json", {"study": name, "baseline": "float32", "variants": entries})
+    return len(entries)
+
+
+def _export_variant(variant: Variant, image: np.ndarray, folder: Path) -> dict[str, str]:
+    """Write a variant's model and image, and return its entry in bench.json."""
+    from edgeq_lib.tflite.runtime import make_interpreter, quantize_array
+
+    entry = {
+        "name": variant.name,
+        "model": f"models/{variant.name}.tflite",
+        "image": f"images/{variant.name}.npy",
+        "sha256": variant.facts["sha256"],
+    }
+    model = variant.model()
+    write_bytes(folder / entry["model"], model)
+    detail = make_interpreter(model).get_input_details()[0]
+    np.save(folder / entry["image"], quantize_array(image, detail))
+    return entry
 
 
 def import_results(name: str, file: Path) -> str:
-    """Check what a machine measured and keep it as runs/STUDY/boards/MACHINE.json, in the place of what the same machine
-    measured before; returns the machine's name.
+    """Check what a machine measured and keep it as runs/STUDY/boards/MACHINE.json.
 
-    Raises EdgeqError for a file that is damaged, belongs to another study, or measured other files than those on the shelf.
+    It takes the place of what the same machine measured before.
+
+    Args:
+        name: The study.
+        file: The cost.MACHINE.json that benchmark.py wrote.
+
+    Returns:
+        The machine's name.
+
+    Raises:
+        EdgeqError: The file is damaged, belongs to another study, or measured other files than
+            those on the shelf.
     """
-    from edgeq_lib.measure.standalone import FORMAT, file_slug  # here, since it loads LiteRT
+    from edgeq_lib.measure.standalone import file_slug  # here, since it loads LiteRT
 
-    study = Study(name)
+    study, board = Study(name), _read_results(file)
+    if board.study != name:
+        raise EdgeqError(
+            f"{file.name} belongs to study '{board.study}'; say "
+            f"`edgeq import-bench {board.study} {file.name}`."
+        )
+    shelved = {variant.name: variant.facts["sha256"] for variant in study.variants()}
+    others = [label for label, cost in board.variants.items() if shelved.get(label) != cost.sha256]
+    if others or not board.variants:
+        what = f"a '{others[0]}' that is not the one on the shelf" if others else "nothing"
+        raise EdgeqError(
+            f"{file.name} measured {what} of study '{name}'; run `edgeq export-bench` again and "
+            "measure those."
+        )
+    machine = file_slug(board.machine.name)
+    write_json(
+        study.folder / "boards" / f"{machine}.json", board.model_dump(exclude={"format", "study"})
+    )
+    listing = study.folder / "boards.json"
+    before = read_json(listing) if listing.exists() else []
+    write_json(listing, sorted({*before, machine}))
+    return board.machine.name
+
+
+def _read_results(file: Path) -> _Board:
+    """A cost.MACHINE.json, checked."""
+    from edgeq_lib.measure.standalone import FORMAT
+
     try:
-        found = _Board.model_validate(json.loads(file.read_text()))
-        if found.format != FORMAT:
+        board = _Board.model_validate(json.loads(file.read_text()))
+        if board.format != FORMAT:
             raise ValueError
     except FileNotFoundError:
         raise EdgeqError(
@@ -130,56 +203,46 @@ def import_results(name: str, file: Path) -> str:
         ) from None
     except (OSError, ValueError):  # what json and pydantic raise are ValueErrors
         raise EdgeqError(
-            f"{file.name} is damaged, or not what benchmark.py of `edgeq export-bench` writes; measure again, or "
-            "copy it again."
+            f"{file.name} is damaged, or not what benchmark.py of `edgeq export-bench` writes; "
+            "measure again, or copy it again."
         ) from None
-    if found.study != name:
-        raise EdgeqError(
-            f"{file.name} belongs to study '{found.study}'; say `edgeq import-bench {found.study} {file.name}`."
-        )
-    shelved = {variant.name: variant.facts["sha256"] for variant in study.variants()}
-    other = [each for each, cost in found.variants.items() if shelved.get(each) != cost.sha256]
-    if other or not found.variants:
-        what = f"a '{other[0]}' that is not the one on the shelf" if other else "nothing"
-        raise EdgeqError(
-            f"{file.name} measured {what} of study '{name}'; run `edgeq export-bench` again and measure those."
-        )
-    machine = file_slug(found.machine.name)
-    write_json(
-        study.folder / "boards" / f"{machine}.json", found.model_dump(exclude={"format", "study"})
-    )
-    listing = study.folder / "boards.json"
-    before = read_json(listing) if listing.exists() else []
-    write_json(listing, sorted({*before, machine}))
-    return found.machine.name
+    return board
 
 
 def side_by_side(
-    found: Sequence[Mapping[str, Any]],
+    boards: Sequence[Mapping[str, Any]],
     here: Mapping[str, Mapping[str, Any]],
     variants: Sequence[Variant],
 ) -> list[dict[str, Any]]:
-    """A row a variant: its latency at one thread on this machine (`here`, cost records by name) and on each other one, as
-    "ratio to float32 (median in ms)", or why there is none."""
+    """Compare the latency at one thread on this machine and on the others.
 
-    def cell(cost: Mapping[str, Any] | None) -> str:
-        if cost is None:
-            return "not measured"
-        one = (cost["latency_ms"] or {}).get("1")
-        return (
-            f"{cost['latency_ratio']:.2f} ({one['p50']:.3g} ms)"
-            if one
-            else cost["why"].get("latency_ms", "not measured")
-        )
+    Args:
+        boards: What `read_boards` returned.
+        here: This machine's cost records by the variants' names.
+        variants: The rows, in their order.
 
+    Returns:
+        A row per variant: variant, "this machine", and a column per other machine by its name; in
+        the cells "ratio to float32 (median in ms)", or why there is none.
+    """
     return [
         {
             "variant": variant.name,
-            "this machine": cell(here.get(variant.name)),
+            "this machine": _cell(here.get(variant.name)),
             **{
-                board["machine"]["name"]: cell(board["variants"].get(variant.name))
-                for board in found
+                board["machine"]["name"]: _cell(board["variants"].get(variant.name))
+                for board in boards
             },
         }
         for variant in variants
     ]
+
+
+def _cell(cost: Mapping[str, Any] | None) -> str:
+    """Ratio and median at one thread, or why there is none."""
+    if cost is None:
+        return "not measured"
+    spread = (cost["latency_ms"] or {}).get("1")
+    if spread is None:
+        return cost["why"].get("latency_ms", "not measured")
+    return f"{cost['latency_ratio']:.2f} ({spread['p50']:.3g} ms)"

@@ -1,8 +1,20 @@
-"""Latency, loading and memory of .tflite files, measured side by side on the machine at hand.
+"""Latency, load time and memory of .tflite files, interleaved, on the machine at hand.
 
-Run it in the folder that `edgeq export-bench` wrote:   python benchmark.py [--name "what this machine is called"]
-It needs Python 3.9 or later, numpy and ai-edge-litert, takes a few minutes, and writes cost.MACHINE.json beside itself;
-`edgeq import-bench STUDY cost.MACHINE.json` takes that back. edgeq times with these same functions.
+Run it in the folder that `edgeq export-bench` wrote:
+
+    python benchmark.py [--name "what this machine is called"]
+
+It needs Python 3.9 or later, numpy and ai-edge-litert, takes a few minutes, and writes
+cost.MACHINE.json beside itself; `edgeq import-bench STUDY cost.MACHINE.json` takes that back. edgeq
+measures with these same functions. This file is copied alone, so it imports nothing of edgeq.
+
+How latency is compared (`time_interleaved`):
+
+1. Two invocations of each model warm it up and tell how many fit into a turn.
+2. In each of 25 rounds every model gets a turn, in shuffled order, so that a slow spell of the
+   machine falls on all alike.
+3. A round gives each model one ratio: its median over the turn by the baseline's in that round.
+4. The median ratio over rounds is reported, with the 10th and 90th percentile as its spread.
 """
 
 from __future__ import annotations
@@ -30,6 +42,7 @@ FORMAT = "edgeq cost 1"
 ROUNDS = 25  # at least; a percentile of fewer ratios says nothing
 TURN_SECONDS = 0.1  # at most: longer turns let the clock drift between the variants of a round
 BUDGET_SECONDS = 60.0  # what all latency measurements of `main` take together
+# Instruction sets that LiteRT's kernels use, as /proc/cpuinfo calls them.
 CPU_FLAGS = (
     "avx2",
     "avx512f",
@@ -45,12 +58,22 @@ PACKAGES = ("ai-edge-litert", "numpy")
 
 
 class Refused(Exception):
-    """A file that LiteRT cannot run here; the message goes on from the file's name: "brings LiteRT down (SIGSEGV)"."""
+    """A file that LiteRT cannot run here.
+
+    The message goes on from the file's name: "brings LiteRT down (SIGSEGV)".
+    """
 
 
 def describe_machine() -> dict[str, Any]:
-    """What bears on speed: processor, its cores and vector units, memory, system. No names of hosts or paths."""
-    cpu, flags, memory = platform.processor() or platform.machine(), [], None
+    """Describe what bears on speed, without names of hosts or paths.
+
+    Returns:
+        cpu (its name, or the board's), cores (that this process may use), flags and isa (both the
+        instruction sets of `CPU_FLAGS` that it has: `isa` is the field's name, `flags` the older
+        one), memory_bytes (None where the system does not tell), platform and python.
+    """
+    cpu, memory = platform.processor() or platform.machine(), None
+    isa: list[str] = []
     try:
         fields: dict[str, str] = {}
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -58,14 +81,15 @@ def describe_machine() -> dict[str, Any]:
             fields.setdefault(key.strip(), value.strip())
         cpu = fields.get("model name") or _board() or cpu
         present = set((fields.get("flags") or fields.get("Features") or "").split())
-        flags = [flag for flag in CPU_FLAGS if flag in present]
+        isa = [flag for flag in CPU_FLAGS if flag in present]
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError):
         pass  # not Linux: the rest is still worth having
     return {
         "cpu": cpu,
         "cores": cores(),
-        "flags": flags,
+        "flags": isa,
+        "isa": isa,
         "memory_bytes": memory,
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -73,7 +97,10 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _board() -> str:
-    """The board's own name where the system has one ("Raspberry Pi 4 Model B Rev 1.4"); many Arm kernels name no CPU."""
+    """The board's own name where the system has one; many Arm kernels name no CPU.
+
+    "Raspberry Pi 4 Model B Rev 1.4", for example.
+    """
     try:
         return Path("/proc/device-tree/model").read_text().strip("\0 \n")
     except OSError:
@@ -81,23 +108,37 @@ def _board() -> str:
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """Count the processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Versions of those of the packages that are installed."""
-    found = {}
+    """Look up the versions of packages.
+
+    Args:
+        packages: Names, as pip knows them.
+
+    Returns:
+        Version by name, of those that are installed.
+    """
+    installed = {}
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def file_slug(name: str) -> str:
-    """A name as files can be called: lower case letters, digits and hyphens, 60 at most."""
+    """Turn a name into one that a file can have.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        At most 60 lower case letters, digits and hyphens; "machine" if nothing is left.
+    """
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60].strip("-") or "machine"
 
 
@@ -107,14 +148,24 @@ def time_interleaved(
     baseline: str,
     track: Callable[[range], Iterable[int]] = iter,
 ) -> dict[str, dict]:
-    """Latency of interpreters whose inputs are set, and its ratio to `baseline`, timed in turns in this process.
+    """Measure the latency of models, interleaved in this process, and its ratio to the baseline's.
 
-    Each round gives every model a turn of several invocations, in shuffled order (seeded), so that a slow spell of
-    the machine falls on all alike. A turn's first invocation refills the caches and is not counted where the turn has
-    three or more. Models so slow that 25 turns of a single invocation break the budget sit some rounds out, and take part
-    in at least five. `track` wraps the rounds, to show progress. Returns a model: p50, p90, p99 (ms, over single
-    invocations), ratio (median over rounds of the medians of the turn and of the baseline's turn in that round), ratio_low
-    and ratio_high (10th and 90th percentile over rounds), rounds, invocations (counted).
+    Each round gives every model a turn of several invocations, in shuffled order (seeded), so that
+    a slow spell of the machine falls on all alike. A turn's first invocation refills the caches and
+    is not counted where the turn has three or more. Models so slow that 25 turns of a single
+    invocation break the budget sit some rounds out, and take part in at least five.
+
+    Args:
+        interpreters: Interpreters by name, their tensors allocated and their inputs set.
+        budget_seconds: What the measurement may take, about.
+        baseline: Name of the model that the others are compared with.
+        track: Wraps the rounds, to show progress.
+
+    Returns:
+        For each name: p50, p90 and p99 (ms, over single invocations), ratio (median over rounds of
+        the median of the turn by that of the baseline's turn in the same round), ratio_low and
+        ratio_high (10th and 90th percentile of the ratio over rounds: a spread from round to round,
+        not a confidence interval), rounds and invocations (those counted).
     """
     # The first invocation also unpacks weights; the second tells how long one takes.
     once = {name: min(_turn(interpreter, 2)) / 1e3 for name, interpreter in interpreters.items()}
@@ -123,38 +174,39 @@ def time_interleaved(
         name: min(max(int(min(share, TURN_SECONDS) / seconds), 1), 500)
         for name, seconds in once.items()
     }
-    # The baseline plays every round. Budget that it and the quick ones leave over does not buy more.
+    # The baseline plays every round. What it and the quick ones leave over buys no more.
     every = {
         name: 1 if name == baseline else min(max(round(seconds / share), 1), ROUNDS // 5)
         for name, seconds in once.items()
     }
-    taken: dict[str, list[list[float]]] = {name: [] for name in interpreters}
+    turns: dict[str, list[list[float]]] = {name: [] for name in interpreters}
     ratios: dict[str, list[float]] = {name: [] for name in interpreters}
-    shuffle = random.Random(0)
-    for turn in track(range(ROUNDS)):
-        players = [name for name in interpreters if turn % every[name] == 0]
-        shuffle.shuffle(players)
+    rng = random.Random(0)
+    for number in track(range(ROUNDS)):
+        players = [name for name in interpreters if number % every[name] == 0]
+        rng.shuffle(players)
         medians = {}
         for name in players:
-            spent = _turn(interpreters[name], times[name])
-            taken[name].append(spent[1:] if len(spent) > 2 else spent)
-            medians[name] = float(np.median(taken[name][-1]))
+            milliseconds = _turn(interpreters[name], times[name])
+            turns[name].append(milliseconds[1:] if len(milliseconds) > 2 else milliseconds)
+            medians[name] = float(np.median(turns[name][-1]))
         for name, median in medians.items():
             ratios[name].append(median / medians[baseline])
-    return {name: _summary(taken[name], ratios[name]) for name in interpreters}
+    return {name: _summary(turns[name], ratios[name]) for name in interpreters}
 
 
 def _turn(interpreter: Any, times: int) -> list[float]:
-    """Milliseconds of each of some invocations."""
-    taken = []
+    """Milliseconds of each of so many invocations."""
+    milliseconds = []
     for _ in range(times):
         start = time.perf_counter()
         interpreter.invoke()
-        taken.append((time.perf_counter() - start) * 1e3)
-    return taken
+        milliseconds.append((time.perf_counter() - start) * 1e3)
+    return milliseconds
 
 
-def _summary(turns: list[list[float]], ratios: list[float]) -> dict:
+def _summary(turns: list[list[float]], ratios: list[float]) -> dict[str, Any]:
+    """Percentiles of the latency over invocations, and of the ratio over rounds."""
     single = np.concatenate(turns)
     p50, p90, p99 = np.percentile(single, (50, 90, 99)).tolist()
     low, middle, high = np.percentile(ratios, (10, 50, 90)).tolist()
@@ -170,24 +222,34 @@ def _summary(turns: list[list[float]], ratios: list[float]) -> dict:
     }
 
 
-def record_latency(cost: dict, count: int, spent: dict) -> None:
-    """Enter what `take_turns` found at `count` threads into a variant's cost; the first count gives `latency_ratio`."""
+def record_latency(cost: dict[str, Any], count: int, measured: dict[str, Any]) -> None:
+    """Enter the latency at a number of threads into a variant's cost, in place.
+
+    The first number entered gives `latency_ratio`, `latency_ratio_low` and `latency_ratio_high`,
+    the latter two the 10th and 90th percentile over rounds.
+
+    Args:
+        cost: The variant's cost, which holds the fields of `UNMEASURED`.
+        count: Number of threads.
+        measured: What `time_interleaved` returned for the variant.
+    """
     if cost["latency_ms"] is None:
         cost.update(
             {
                 "latency_ms": {},
                 "latency_ratio_by_threads": {},
-                "latency_ratio": spent["ratio"],
-                "latency_ratio_low": spent["ratio_low"],
-                "latency_ratio_high": spent["ratio_high"],
+                "latency_ratio": measured["ratio"],
+                "latency_ratio_low": measured["ratio_low"],
+                "latency_ratio_high": measured["ratio_high"],
             }
         )
-    cost["latency_ms"][str(count)] = {key: spent[key] for key in ("p50", "p90", "p99")}
+    cost["latency_ms"][str(count)] = {key: measured[key] for key in ("p50", "p90", "p99")}
     cost["latency_ratio_by_threads"][str(count)] = {
-        key: spent[key] for key in ("ratio", "ratio_low", "ratio_high", "rounds", "invocations")
+        key: measured[key] for key in ("ratio", "ratio_low", "ratio_high", "rounds", "invocations")
     }
 
 
+# The fields of a cost that need the file to run, as they are when it does not.
 UNMEASURED = dict.fromkeys(
     (
         "latency_ms",
@@ -201,12 +263,20 @@ UNMEASURED = dict.fromkeys(
 )
 
 
-def run_in_subprocess(path: Path, timeout: float = 60) -> dict[str, float]:
+def run_in_subprocess(path: Path, timeout: float = 60) -> dict[str, Any]:
     """Load a file and invoke it once on zeros in a process of its own, which may crash.
 
-    Returns load_ms (interpreter made and tensors allocated), first_ms (the first invocation) and peak_memory_bytes
-    (the most that the process held resident, less what it held before loading; None where the system does not tell).
-    Raises Refused when LiteRT refuses the file, takes longer than `timeout` seconds, or brings the process down.
+    Args:
+        path: A `.tflite` file.
+        timeout: Seconds that the process may take.
+
+    Returns:
+        load_ms (interpreter made and tensors allocated), first_ms (the first invocation) and
+        peak_memory_bytes (the most that the process held resident, less what it held before
+        loading; None where the system does not tell).
+
+    Raises:
+        Refused: LiteRT refuses the file, takes longer than `timeout`, or brings the process down.
     """
     # -P: a module of the same name beside this file must not stand in for another.
     safe = ["-P"] if sys.version_info >= (3, 11) else []
@@ -223,19 +293,28 @@ def run_in_subprocess(path: Path, timeout: float = 60) -> dict[str, float]:
     if child.returncode < 0:
         raise Refused(f"brings LiteRT down ({signal.Signals(-child.returncode).name})")
     if child.returncode:
-        cause = (child.stderr.strip().splitlines() or ["no message"])[-1].replace(
-            str(path), path.name
-        )
+        last_line = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        cause = last_line.replace(str(path), path.name)
         raise Refused(f"is refused by LiteRT ({cause[:200]})")
     return json.loads(child.stdout.splitlines()[-1])
 
 
 def measure_cold_start(path: Path, timeout: float = 60) -> dict[str, float | int | None]:
-    """Load time and memory in fresh processes, one thread, the file already in the system's cache.
+    """Measure load time and memory in three fresh processes.
 
-    load_ms: interpreter made and tensors allocated, median of three processes. peak_memory_bytes: the most that a
-    process held resident through load and one invocation, less what it held before; the largest of the three. Raises
-    Refused as `run_alone` does.
+    One thread, the file already in the system's cache.
+
+    Args:
+        path: A `.tflite` file.
+        timeout: Seconds that each process may take.
+
+    Returns:
+        load_ms (interpreter made and tensors allocated, median of the three) and peak_memory_bytes
+        (the most that a process held resident through load and one invocation, less what it held
+        before; the largest of the three; None where the system does not tell).
+
+    Raises:
+        Refused: As `run_in_subprocess` does.
     """
     runs = [run_in_subprocess(path, timeout) for _ in range(3)]
     peaks = [run["peak_memory_bytes"] for run in runs]
@@ -246,12 +325,11 @@ def measure_cold_start(path: Path, timeout: float = 60) -> dict[str, float | int
 
 
 def _alone(path: str) -> None:
-    """What the process of its own does: load, invoke once on zeros, print what that took."""
+    """What the child process does: load, invoke once on zeros, print what that took."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
-            file.write(
-                "5"
-            )  # start the high-water mark afresh: importing may have held more than it kept
+            # Start the high-water mark afresh: importing may have held more than it kept.
+            file.write("5")
     except OSError:
         pass
     before, start = _held("VmRSS"), time.perf_counter()
@@ -263,20 +341,17 @@ def _alone(path: str) -> None:
     ready = time.perf_counter()
     interpreter.invoke()
     done, after = time.perf_counter(), _held("VmHWM")
-    print(
-        json.dumps(
-            {
-                "load_ms": (loaded - start) * 1e3,
-                "first_ms": (done - ready) * 1e3,
-                "peak_memory_bytes": None
-                if before is None or after is None
-                else max(after - before, 0),
-            }
-        )
-    )
+    peak = None if before is None or after is None else max(after - before, 0)
+    measured = {
+        "load_ms": (loaded - start) * 1e3,
+        "first_ms": (done - ready) * 1e3,
+        "peak_memory_bytes": peak,
+    }
+    print(json.dumps(measured))
 
 
 def _held(field: str) -> int | None:
+    """Bytes that this process holds resident: now (VmRSS), or at most so far (VmHWM)."""
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
@@ -285,26 +360,35 @@ def _held(field: str) -> int | None:
             import resource
         except ImportError:
             return None
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-            1 if sys.platform == "darwin" else 1024
-        )
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def measure_folder(folder: Path, say: Callable[[str], None] = print) -> dict[str, dict]:
-    """The cost of each variant of an exported folder: sha256, bytes, load_ms, peak_memory_bytes, latency at one thread and
-    at all; one that LiteRT cannot run here has null there, and `why` says so. Exits when a file is not the one exported.
+def measure_folder(folder: Path, report: Callable[[str], None] = print) -> dict[str, dict]:
+    """Measure the cost of each variant of an exported folder.
+
+    Args:
+        folder: What `edgeq export-bench` wrote.
+        report: Called with a line of progress.
+
+    Returns:
+        For each name: sha256, bytes, load_ms, peak_memory_bytes, latency at one thread and at as
+        many as there are processors. A variant that LiteRT cannot run here has null there, and
+        `why` says so.
+
+    Raises:
+        SystemExit: A file is not the one exported, or the baseline does not run here.
     """
     listed = json.loads((folder / "bench.json").read_text())
-    baseline, costs, images = listed["baseline"], {}, {}
-    for entry in listed["variants"]:
-        name, content = entry["name"], (folder / entry["model"]).read_bytes()
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            sys.exit(f"{entry['model']} is not the file that was exported; copy the folder again.")
-        costs[name] = {"sha256": entry["sha256"], "bytes": len(content), **UNMEASURED, "why": {}}
-        images[name] = np.load(folder / entry["image"], allow_pickle=False)
-    paths = {entry["name"]: folder / entry["model"] for entry in listed["variants"]}
+    baseline, entries = listed["baseline"], {entry["name"]: entry for entry in listed["variants"]}
+    paths = {name: folder / entry["model"] for name, entry in entries.items()}
+    costs = {name: _unmeasured_cost(folder, entry) for name, entry in entries.items()}
+    images = {
+        name: np.load(folder / entry["image"], allow_pickle=False)
+        for name, entry in entries.items()
+    }
     for name, path in paths.items():
-        say(f"loading {name} alone")
+        report(f"loading {name} in a process of its own")
         try:
             costs[name].update(measure_cold_start(path, timeout=600))
             if costs[name]["peak_memory_bytes"] is None:
@@ -312,31 +396,41 @@ def measure_folder(folder: Path, say: Callable[[str], None] = print) -> dict[str
         except Refused as error:
             costs[name]["why"] = {field: f"the file {error}" for field in UNMEASURED}
     if costs[baseline]["load_ms"] is None:
-        sys.exit(
-            f"{baseline}, with which all are compared, does not run here: {costs[baseline]['why']['load_ms']}."
-        )
+        why = costs[baseline]["why"]["load_ms"]
+        sys.exit(f"{baseline}, with which all are compared, does not run here: {why}.")
     counts = sorted({1, cores()})
     for count in counts:
-        interpreters = {}
-        for name, path in paths.items():
-            if costs[name]["load_ms"] is not None:
-                interpreters[name] = Interpreter(model_path=str(path), num_threads=count)
-                interpreters[name].allocate_tensors()
-                interpreters[name].set_tensor(
-                    interpreters[name].get_input_details()[0]["index"], images[name]
-                )
-        say(
-            f"latency at {count} thread{'s' if count > 1 else ''}, {len(interpreters)} files in turns"
-        )
-        for name, spent in time_interleaved(
-            interpreters, BUDGET_SECONDS / len(counts), baseline
-        ).items():
-            record_latency(costs[name], count, spent)
+        interpreters = {
+            name: _loaded(path, count, images[name])
+            for name, path in paths.items()
+            if costs[name]["load_ms"] is not None
+        }
+        plural = "s" if count > 1 else ""
+        report(f"latency at {count} thread{plural}, {len(interpreters)} files interleaved")
+        latency = time_interleaved(interpreters, BUDGET_SECONDS / len(counts), baseline)
+        for name, measured in latency.items():
+            record_latency(costs[name], count, measured)
     return costs
 
 
+def _unmeasured_cost(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
+    """The cost of a variant before anything is measured; exits unless its file is the exported."""
+    content = (folder / entry["model"]).read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        sys.exit(f"{entry['model']} is not the file that was exported; copy the folder again.")
+    return {"sha256": entry["sha256"], "bytes": len(content), **UNMEASURED, "why": {}}
+
+
+def _loaded(path: Path, threads: int, image: np.ndarray) -> Interpreter:
+    """An interpreter whose input is set."""
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    return interpreter
+
+
 def main() -> None:
-    """Measure the folder that this file lies in, write cost.MACHINE.json there, and print a table."""
+    """Measure the folder that this file lies in, write cost.MACHINE.json there, print a table."""
     parser = argparse.ArgumentParser(
         description="Measure the files of this folder on this machine."
     )
@@ -344,20 +438,21 @@ def main() -> None:
         "--name", default="", help="what this machine is called; by default its board or processor"
     )
     parser.add_argument("--alone", metavar="FILE", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.alone:
-        return _alone(given.alone)
+    arguments = parser.parse_args()
+    if arguments.alone:
+        return _alone(arguments.alone)
     folder, facts = Path(__file__).resolve().parent, describe_machine()
     if not (folder / "bench.json").exists():
         sys.exit(
-            "There is no bench.json beside benchmark.py; run it in the folder that `edgeq export-bench` wrote."
+            "There is no bench.json beside benchmark.py; run it in the folder that "
+            "`edgeq export-bench` wrote."
         )
-    name = given.name or _board() or facts["cpu"]
+    name = arguments.name or _board() or facts["cpu"]
     costs = measure_folder(folder)
-    listed = json.loads((folder / "bench.json").read_text())
+    study = json.loads((folder / "bench.json").read_text())["study"]
     result = {
         "format": FORMAT,
-        "study": listed["study"],
+        "study": study,
         "machine": {"name": name, **facts},
         "versions": versions(),
         "variants": costs,
@@ -366,16 +461,19 @@ def main() -> None:
     staging = target.with_name(f".{target.name}")
     staging.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     os.replace(staging, target)
+    _print_table(costs)
+    print(f"\nWritten: {target.name}. Take it back with: edgeq import-bench {study} {target.name}")
+
+
+def _print_table(costs: dict[str, dict]) -> None:
+    """Median latency of each variant at one thread, and its ratio; or why there is none."""
     print(f"\n{'variant':<28} {'p50 ms':>9} {'ratio':>7}   at one thread")
-    for variant, cost in costs.items():
-        print(
-            f"{variant:<28} {cost['latency_ms']['1']['p50']:9.3f} {cost['latency_ratio']:7.2f}"
-            if cost["latency_ms"]
-            else f"{variant:<28} {cost['why']['latency_ms']}"
-        )
-    print(
-        f"\nWritten: {target.name}. Take it back with: edgeq import-bench {listed['study']} {target.name}"
-    )
+    for name, cost in costs.items():
+        if cost["latency_ms"]:
+            p50, ratio = cost["latency_ms"]["1"]["p50"], cost["latency_ratio"]
+            print(f"{name:<28} {p50:9.3f} {ratio:7.2f}")
+        else:
+            print(f"{name:<28} {cost['why']['latency_ms']}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,16 @@
-"""How sure a measured accuracy is: intervals, paired tests against the baseline, and a stated rule for ties.
+"""How sure a measured accuracy is: intervals, paired tests against the baseline, a rule for ties.
 
-The rule for ties: an integer softmax has few levels, so the true class often shares its place with others. Their order
-is then taken as random, and an image counts as the probability of being right, a number from 0 to 1. Rates are
-returned in percent, differences in percent points.
+1. Correctness of each image (`correctness`). An integer softmax has few levels, so the true class
+   often shares its rank with others. Their order is then taken as random, and an image counts as
+   the probability of being right, a number from 0 to 1.
+2. Accuracy with its Wilson interval (`accuracy`): Wilson 1927, doi:10.1080/01621459.1927.10502953.
+3. The paired difference from the baseline (`paired`): interval of Bonett & Price 2012,
+   doi:10.3102/1076998611411915, and mid-p McNemar test of Fagerland, Lydersen & Laake 2013,
+   doi:10.1186/1471-2288-13-91.
+4. The minimum detectable effect (`smallest_detectable_drop`): Connor 1987, doi:10.2307/2531961.
+5. Adjustment for many variants (`holm`): Holm 1979.
+
+Rates are in percent, differences in percent points, intervals of 95 %.
 """
 
 from __future__ import annotations
@@ -23,31 +31,40 @@ TOP5_CLASSES = 5
 
 
 def _check(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs and labels as arrays that go together and hold no NaN."""
     outputs, labels = np.asarray(outputs), np.asarray(labels)
     if outputs.ndim != 2 or labels.shape != outputs.shape[:1] or len(labels) == 0:
         raise EdgeqError(
-            f"Outputs of shape {outputs.shape} do not go with labels of shape {labels.shape}: one row of "
-            "class scores an image is needed, and at least one image."
+            f"Outputs of shape {outputs.shape} do not go with labels of shape {labels.shape}: one "
+            "row of class scores per image is needed, and at least one image."
         )
     if labels.min() < 0 or labels.max() >= outputs.shape[1]:
         raise EdgeqError(
-            f"Labels run from {labels.min()} to {labels.max()}, but the model has {outputs.shape[1]} "
-            "outputs: give it the data set that it was trained for."
+            f"Labels run from {labels.min()} to {labels.max()}, but the model has "
+            f"{outputs.shape[1]} outputs: give it the data set that it was trained for."
         )
     broken = 0 if outputs.dtype.kind in "iu" else int(np.isnan(outputs).any(axis=1).sum())
     if broken:
         raise EdgeqError(
-            f"The model answers NaN on {broken} of {len(labels)} images: look for NaN in its weights or "
-            "in the images."
+            f"The model answers NaN on {broken} of {len(labels)} images: look for NaN in its "
+            "weights or in the images."
         )
     return outputs, labels
 
 
 def ranks(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the true class stands: how many classes score above it, and how many share its score (itself included).
+    """Rank the true class of each image.
 
-    `outputs` is (n, classes) of any number type, `labels` (n,) integers; both results are (n,) int64.
-    Raises EdgeqError when shapes or labels do not fit, or an output is NaN.
+    Args:
+        outputs: Scores (n, classes), of any number type.
+        labels: True classes, integers (n,).
+
+    Returns:
+        How many classes score above the true one, and how many share its score (itself included);
+        both int64 (n,).
+
+    Raises:
+        EdgeqError: Shapes or labels do not fit, or an output is NaN.
     """
     outputs, labels = _check(outputs, labels)
     own = np.take_along_axis(outputs, labels[:, None], axis=1)
@@ -55,21 +72,41 @@ def ranks(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def correctness(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """The probability of being right, at the top and among the first five, and how many images tie for the top.
+    """Compute the probability of being right, top-1 and top-5, and count the ties.
 
-    An image whose true class shares the top place with k - 1 others counts 1/k; for the top five it counts the chance
-    to stand among them when the tied classes are ordered at random. `ties` counts images whose top place is shared,
-    whether or not the true class is among those that share it. Returns (n,) float64, (n,) float64, int.
+    An image whose true class shares the first rank with k - 1 others counts 1/k; for the top five
+    it counts the chance to be among them when the tied classes are ordered at random.
+
+    Args:
+        outputs: Scores (n, classes), of any number type.
+        labels: True classes, integers (n,).
+
+    Returns:
+        top1 and top5, float64 (n,) from 0 to 1, and the number of images whose first rank is
+        shared, whether or not the true class is among those that share it.
+
+    Raises:
+        EdgeqError: Shapes or labels do not fit, or an output is NaN.
     """
     above, tied = ranks(outputs, labels)
-    top1, top5 = (np.clip((places - above) / tied, 0.0, 1.0) for places in (1, TOP5_CLASSES))
+    top1, top5 = (np.clip((k - above) / tied, 0.0, 1.0) for k in (1, TOP5_CLASSES))
     outputs = np.asarray(outputs)
     ties = int(((outputs == outputs.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
     return top1, top5, ties
 
 
 def accuracy(correct: np.ndarray) -> tuple[float, float, float]:
-    """Percent correct with its 95 % Wilson (1927) interval: value, low, high. Fractions from ties just add up."""
+    """Compute the percentage correct with its 95 % Wilson (1927) interval.
+
+    Args:
+        correct: Correctness of each image, (n,) from 0 to 1. Fractions from ties just add up.
+
+    Returns:
+        Accuracy, and the lower and upper bound of the interval, in percent.
+
+    Raises:
+        EdgeqError: There is no image.
+    """
     n = len(correct)
     if n == 0:
         raise EdgeqError("There is no image to measure accuracy on: the split is empty.")
@@ -81,8 +118,8 @@ def accuracy(correct: np.ndarray) -> tuple[float, float, float]:
 def _discordant(base: np.ndarray, variant: np.ndarray) -> tuple[float, float]:
     """Images lost and images won, as sums of what each image's correctness fell or rose by.
 
-    For whole values these are McNemar's two counts. For ties it is the smallest discordance that agrees with both
-    files, so that a file compared with itself has none.
+    For whole values these are McNemar's two counts. For ties it is the smallest discordance that
+    agrees with both files, so that a file compared with itself has none.
     """
     base, variant = np.asarray(base, float), np.asarray(variant, float)
     if base.shape != variant.shape or base.ndim != 1 or len(base) == 0:
@@ -95,10 +132,18 @@ def _discordant(base: np.ndarray, variant: np.ndarray) -> tuple[float, float]:
 
 
 def mid_p(lost: float, won: float) -> float:
-    """Two-sided mid-p McNemar test (Fagerland, Lydersen & Laake 2013, doi:10.1186/1471-2288-13-91).
+    """Compute the two-sided mid-p McNemar test.
 
-    The binomial tail is written as an incomplete beta function: exact for whole counts, and a smooth line between
-    them for the fractions that ties bring.
+    Fagerland, Lydersen & Laake 2013, doi:10.1186/1471-2288-13-91. The binomial tail is written as
+    an incomplete beta function: exact for whole counts, and a smooth line between them for the
+    fractions that ties bring.
+
+    Args:
+        lost: Images that only the baseline gets right.
+        won: Images that only the variant gets right.
+
+    Returns:
+        The p-value; 1 without discordance.
     """
     small, total = min(lost, won), lost + won
     if total == 0:
@@ -108,11 +153,22 @@ def mid_p(lost: float, won: float) -> float:
 
 
 def paired(correct_base: np.ndarray, correct_variant: np.ndarray) -> dict[str, float]:
-    """What a variant loses against the baseline on the same images: drop, drop_low, drop_high, p_value.
+    """Compare a variant with the baseline on the same images.
 
-    The drop is baseline minus variant in percent points. Its 95 % interval is Bonett & Price's (2012,
-    doi:10.3102/1076998611411918) adjusted Wald interval for paired proportions: it adds one image to each discordant
-    count, so it does not shrink to nothing when the two files agree on all images. The p-value is `mid_p`.
+    The 95 % interval of the drop is Bonett & Price's adjusted Wald interval for paired proportions
+    (2012, doi:10.3102/1076998611411915): it adds one image to each discordant count, so it does not
+    shrink to nothing when the two files agree on all images.
+
+    Args:
+        correct_base: Correctness of each image with the baseline, (n,) from 0 to 1.
+        correct_variant: The same with the variant.
+
+    Returns:
+        drop (baseline minus variant), drop_low and drop_high in percent points, and p_value
+        (`mid_p`).
+
+    Raises:
+        EdgeqError: The two are not of the same images, or there is none.
     """
     lost, won = _discordant(correct_base, correct_variant)
     n = len(correct_base)
@@ -128,17 +184,36 @@ def paired(correct_base: np.ndarray, correct_variant: np.ndarray) -> dict[str, f
 
 
 def discordance(correct_base: np.ndarray, correct_variant: np.ndarray) -> float:
-    """The share of images, 0 to 1, on which exactly one of the two files is right."""
+    """Compute the share of images on which exactly one of two files is right.
+
+    Args:
+        correct_base: Correctness of each image with the baseline, (n,) from 0 to 1.
+        correct_variant: The same with the variant.
+
+    Returns:
+        The share, 0 to 1.
+
+    Raises:
+        EdgeqError: The two are not of the same images, or there is none.
+    """
     return sum(_discordant(correct_base, correct_variant)) / len(correct_base)
 
 
 def smallest_detectable_drop(n: int, discordance: float, power: float = 0.8) -> float:
-    """The drop in percent points that a paired test at 5 % on n images would have seen with this power.
+    """Compute the minimum detectable effect of a paired test at 5 %.
 
-    Connor's (1987, doi:10.2307/2531961) sample size for McNemar's test, solved for the difference, at the discordance
-    observed. A drop d needs a discordance of d at least: with little or none observed the smallest drop is one that
-    makes all of the discordance itself, about 8 images of n, hence no rule of three is needed. Errs towards a larger
-    drop where few images differ. 100 when no drop would have been seen.
+    Connor's (1987, doi:10.2307/2531961) sample size for McNemar's test, solved for the difference,
+    at the discordance observed. A drop d needs a discordance of d at least: with little or none
+    observed the smallest drop is one that makes all of the discordance itself, about 8 images of n,
+    hence no rule of three is needed. Errs towards a larger drop where few images differ.
+
+    Args:
+        n: Number of images.
+        discordance: Share of images, 0 to 1, on which exactly one of the two files is right.
+        power: Probability with which the drop would have been seen.
+
+    Returns:
+        The drop in percent points; 100 when no drop would have been seen.
     """
     alpha, beta = norm.ppf((1 + CONFIDENCE) / 2), norm.ppf(power)
 
@@ -150,24 +225,51 @@ def smallest_detectable_drop(n: int, discordance: float, power: float = 0.8) -> 
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's (1979) adjustment over the p-values that are there; None stays None."""
-    there = [p for p in p_values if p is not None]
-    adjusted = iter(multipletests(there, method="holm")[1] if there else [])
+    """Adjust p-values for their number (Holm 1979, Scandinavian Journal of Statistics 6:65-70).
+
+    Args:
+        p_values: p-values; None for what was not compared, which does not count.
+
+    Returns:
+        The adjusted p-values, in the same order; None stays None.
+    """
+    compared = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(compared, method="holm")[1] if compared else [])
     return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
 def agreement(outputs_a: np.ndarray, outputs_b: np.ndarray) -> float:
-    """Percent of images on which two files name the same class; of tied classes each names the first."""
+    """Compute the percentage of images on which two files name the same class.
+
+    Args:
+        outputs_a: Scores (n, classes) of one file; of tied classes it names the first.
+        outputs_b: Those of the other.
+
+    Returns:
+        The agreement in percent.
+
+    Raises:
+        EdgeqError: The shapes differ.
+    """
     if np.shape(outputs_a) != np.shape(outputs_b):
         raise EdgeqError(
-            f"Outputs of shape {np.shape(outputs_a)} and {np.shape(outputs_b)} cannot be compared: make "
-            "the predictions of both variants again."
+            f"Outputs of shape {np.shape(outputs_a)} and {np.shape(outputs_b)} cannot be compared: "
+            "make the predictions of both variants again."
         )
     return 100 * float(np.mean(np.argmax(outputs_a, axis=1) == np.argmax(outputs_b, axis=1)))
 
 
 def worst_class(correct: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict:
-    """The class with the lowest top-1 (the first of equals): its name, top1 in percent and n images."""
+    """Find the class with the lowest top-1, the first of equals.
+
+    Args:
+        correct: Correctness of each image, (n,) from 0 to 1.
+        labels: True classes, integers (n,).
+        names: Of the classes. Those without images are left out.
+
+    Returns:
+        name, top1 in percent, and n (images of that class).
+    """
     counts = np.bincount(labels, minlength=len(names))
     hits = np.bincount(labels, weights=correct, minlength=len(names))
     rate = np.where(counts > 0, 100 * hits / np.maximum(counts, 1), np.inf)
@@ -181,10 +283,22 @@ def quality_record(
     classes: Sequence[str],
     base_outputs: np.ndarray | None = None,
 ) -> dict:
-    """The record of one split: accuracy with interval, and the paired comparison when the baseline's outputs are given.
+    """Make the record of one split: accuracy, and the comparison with the baseline.
 
-    `top5` is None for five classes or fewer, where it would say nothing; all that compares is None without
-    `base_outputs`. Rates in percent, drops in percent points, `p_value` not yet adjusted for many variants.
+    Args:
+        outputs: Scores (n, classes), of any number type.
+        labels: True classes, integers (n,).
+        classes: Names of the classes.
+        base_outputs: The baseline's scores on the same images; None for the baseline itself.
+
+    Returns:
+        n; top1, low and high (95 % interval) and top5 in percent, the latter None for five classes
+        or fewer, where it would say nothing; ties; worst_class; and, None without `base_outputs`,
+        drop, drop_low, drop_high, detectable_drop (percent points), p_value (not yet adjusted for
+        many variants) and agreement (percent).
+
+    Raises:
+        EdgeqError: Shapes or labels do not fit, or an output is NaN.
     """
     top1, top5, ties = correctness(outputs, labels)
     value, low, high = accuracy(top1)

@@ -1,4 +1,12 @@
-"""What a variant needs against what devices have, and what the compiler of an embedded accelerator says."""
+"""Where a variant fits, without running it there: device classes, and an estimate for Ethos-U.
+
+Two questions, neither of which needs the hardware:
+
+* Does it fit? `fits` compares the size of the file and of the planned arena with the flash and the
+  RAM of four device classes (`DEVICES`), each one real product with its datasheet.
+* How fast would an embedded accelerator be? `estimate_vela` compiles the file with Arm's compiler
+  for Ethos-U, Vela, and returns its estimate. It is a performance model's word, not a measurement.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +18,27 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.tflite.inspect import inspect_file
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
-# The rest of a device's memory is the firmware's, the operating system's and the application's. A round assumption.
+# The rest of a device's memory is the firmware's, the operating system's and the application's. A
+# round assumption.
 MODEL_SHARE = 0.5
 
 
 class Device(NamedTuple):
+    """A device class, by the product that stands for it."""
+
     board: str
     ram: int  # bytes
     flash: int  # bytes: where the file lies
-    in_place: (
-        bool  # weights are read where they lie; False: the file is held in RAM beside the arena
-    )
-    source: str
+    in_place: bool  # weights are read from flash; False: the file is held in RAM beside the arena
+    source: str  # of these figures
 
 
 DEVICES = {
@@ -64,10 +74,18 @@ DEVICES = {
 
 
 def fits(size: int, arena_bytes: int) -> dict[str, bool]:
-    """Which device classes hold a file of `size` bytes whose planned activations take `arena_bytes`.
+    """Tell which device classes hold a file.
 
-    A class fits when the file takes at most `MODEL_SHARE` of its flash, and the arena (with the file, where weights
-    are not read in place) at most that share of its RAM. Whether the runtime there has all the ops is not asked.
+    A class fits when the file takes at most `MODEL_SHARE` of its flash, and the arena (with the
+    file, where weights are not read in place) at most that share of its RAM. Whether the runtime
+    there has all the ops is not asked.
+
+    Args:
+        size: Bytes of the file.
+        arena_bytes: Bytes of its planned activations (`arena.plan_arena`).
+
+    Returns:
+        {name of the class in `DEVICES`: whether it fits}.
     """
     return {
         name: size <= MODEL_SHARE * device.flash
@@ -76,8 +94,9 @@ def fits(size: int, arena_bytes: int) -> dict[str, bool]:
     }
 
 
-# Configurations in the `Arm/vela.ini` that comes with Vela: (system, memory mode) by accelerator family. U55 systems
-# keep weights in external flash and everything else in SRAM; U65 and U85 use the SRAM as a cache before DRAM.
+# Configurations in the `Arm/vela.ini` that comes with Vela: (system, memory mode) by accelerator
+# family. U55 systems keep weights in external flash and everything else in SRAM; U65 and U85 use
+# the SRAM as a cache before DRAM.
 VELA_SYSTEMS = {
     "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
     "ethos-u65": ("Ethos_U65_High_End", "Dedicated_Sram"),
@@ -86,70 +105,94 @@ VELA_SYSTEMS = {
 
 
 def estimate_vela(path: Path, accelerator: str = "ethos-u55-128", timeout: float = 300) -> dict:
-    """What Arm's Ethos-U compiler Vela expects of an integer-only file: an estimate by its model, not a measurement.
+    """Estimate what an Ethos-U needs for an integer-only file, with Arm's compiler Vela.
 
-    Returns estimate, compiler, accelerator, system, memory_mode, clock_mhz, npu_ops_share and npu_macs_share (0 to 1,
-    of the file's ops and MACs: the rest stays on the CPU, whose time is not in the estimate), sram_bytes, dram_bytes,
-    flash_bytes, npu_macs (elementwise work included), ms and inferences_per_second (None when nothing runs on the
-    NPU). When Vela cannot say: {"why": one sentence}. Raises EdgeqError for an unknown accelerator or a broken file.
+    An estimate by Vela's performance model, not a measurement.
+
+    Args:
+        path: A `.tflite` file.
+        accelerator: As Vela names it: ethos-u55-32 … ethos-u85-2048; the last number is MACs per
+            cycle.
+        timeout: Seconds that the compiler may take.
+
+    Returns:
+        estimate (True), compiler (package and version), accelerator, system and memory_mode (Vela's
+        configuration), clock_mhz, npu_ops_share and npu_macs_share (0 to 1, of the file's ops and
+        MACs: the rest stays on the CPU, whose time is not in the estimate; the latter None without
+        MACs), sram_bytes, dram_bytes, flash_bytes, npu_macs (elementwise work included), ms and
+        inferences_per_second (None when nothing runs on the NPU). When Vela cannot say:
+        {"why": one sentence}.
+
+    Raises:
+        EdgeqError: The accelerator is unknown, or the file broken.
     """
-    if accelerator.rsplit("-", 1)[0] not in VELA_SYSTEMS:
+    family = accelerator.rsplit("-", 1)[0]
+    if family not in VELA_SYSTEMS:
         raise EdgeqError(
             f"'{accelerator}' is no Ethos-U that Vela knows; write ethos-u55-128, for example."
         )
-    system, mode = VELA_SYSTEMS[accelerator.rsplit("-", 1)[0]]
-    before = inspect_file(path.read_bytes())
-    if not before["integer_only"]:
+    report = inspect_file(path.read_bytes())
+    if not report["integer_only"]:
         return {"why": "Ethos-U computes in integers; this file holds float tensors."}
     if importlib.util.find_spec("ethosu") is None:
         return {"why": "The compiler is not installed (package ethos-u-vela)."}
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "ethosu.vela",
-            "--accelerator-config",
-            accelerator,
-            "--config",
-            "Arm/vela.ini",
-            "--system-config",
-            system,
-            "--memory-mode",
-            mode,
-            "--output-dir",
-            folder,
-            str(path.resolve()),
-        ]
         try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-            )
+            done = _run_vela(path, accelerator, Path(folder), timeout)
         except subprocess.TimeoutExpired:
             return {"why": f"Vela did not finish within {timeout:g} s."}
-        tables = list(Path(folder).glob("*_summary_*.csv"))
+        summaries = list(Path(folder).glob("*_summary_*.csv"))
         compiled = list(Path(folder).glob("*_vela.tflite"))
-        if done.returncode < 0:
-            return {
-                "why": f"Vela crashes on this file ({signal.Signals(-done.returncode).name})"
-                + (": it holds 4-bit weights." if "4" in before["weight_bits_share"] else ".")
-            }
-        if done.returncode or not tables or not compiled:
-            lines = [
-                line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()
-            ]
-            return {
-                "why": f"Vela refuses this file ({(lines or ['no message'])[0].strip()[:200]})."
-            }
-        with open(tables[0], newline="") as file:
+        if done.returncode or not summaries or not compiled:
+            return {"why": _why_not(done, four_bits="4" in report["weight_bits_share"])}
+        with open(summaries[0], newline="") as file:
             summary = next(csv.DictReader(file))
-        after = inspect_file(compiled[0].read_bytes())
-    left = sum(count for op, count in after["ops"].items() if op != "ethos-u")
+        left = inspect_file(compiled[0].read_bytes())
+    return _estimate(accelerator, report, left, summary)
+
+
+def _run_vela(
+    path: Path, accelerator: str, folder: Path, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Compile a file in a process of its own, which may crash; results go to `folder`."""
+    system, mode = VELA_SYSTEMS[accelerator.rsplit("-", 1)[0]]
+    options = {
+        "--accelerator-config": accelerator,
+        "--config": "Arm/vela.ini",
+        "--system-config": system,
+        "--memory-mode": mode,
+        "--output-dir": str(folder),
+    }
+    arguments = [word for option in options.items() for word in option]
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "ethosu.vela", *arguments, str(path.resolve())],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+    )
+
+
+def _why_not(done: subprocess.CompletedProcess[str], four_bits: bool) -> str:
+    """Why Vela made nothing of a file."""
+    if done.returncode < 0:
+        reason = ": it holds 4-bit weights." if four_bits else "."
+        return f"Vela crashes on this file ({signal.Signals(-done.returncode).name}){reason}"
+    output = (done.stdout + done.stderr).splitlines()
+    errors = [line.strip() for line in output if "error" in line.lower()]
+    return f"Vela refuses this file ({(errors or ['no message'])[0][:200]})."
+
+
+def _estimate(
+    accelerator: str,
+    report: Mapping[str, Any],
+    left: Mapping[str, Any],
+    summary: Mapping[str, str],
+) -> dict:
+    """The estimate, from the reports of the file before and after, and Vela's summary."""
+    system, mode = VELA_SYSTEMS[accelerator.rsplit("-", 1)[0]]
+    ops_left = sum(count for op, count in left["ops"].items() if op != "ethos-u")
     rate = float(summary["inferences_per_second"])
     runs = math.isfinite(rate) and rate > 0
     return {
@@ -159,8 +202,8 @@ def estimate_vela(path: Path, accelerator: str = "ethos-u55-128", timeout: float
         "system": system,
         "memory_mode": mode,
         "clock_mhz": float(summary["core_clock"]) / 1e6,
-        "npu_ops_share": max(1 - left / sum(before["ops"].values()), 0.0),
-        "npu_macs_share": 1 - after["macs"] / before["macs"] if before["macs"] else None,
+        "npu_ops_share": max(1 - ops_left / sum(report["ops"].values()), 0.0),
+        "npu_macs_share": 1 - left["macs"] / report["macs"] if report["macs"] else None,
         "sram_bytes": _bytes(summary["sram_memory_used"]),
         "dram_bytes": _bytes(summary["dram_memory_used"]),
         "flash_bytes": _bytes(summary["off_chip_flash_memory_used"])

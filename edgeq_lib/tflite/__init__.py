@@ -1,0 +1,1 @@
+"""TensorFlow Lite flatbuffers: read, rewritten, written and run, without TensorFlow."""

@@ -1,41 +1,68 @@
-"""Planned memory: where a micro runtime would place a network's tensors."""
+"""Plan memory as a micro runtime would: where in one arena each tensor of a network lies.
+
+Greedy by size (Pisarchyk & Lee 2020, "Efficient Memory Management for Deep Neural Net Inference",
+arXiv 2001.03288), which TensorFlow Lite Micro uses too:
+
+1. Find the first and the last op at which each tensor must be held (`tensor_lifetimes`).
+2. Take the tensors from the largest to the smallest.
+3. Put each into the smallest gap that holds it among those already placed and alive with it, or
+   behind all of these when there is no such gap (`plan_arena`).
+"""
 
 from __future__ import annotations
 
 from edgeq_lib.tflite.reader import ALIGNMENT, Graph
 
+Lifetime = tuple[int, int]  # the first and the last op, both included, at which a tensor is held
 
-def plan_arena(sizes: list[int], lives: list[tuple[int, int]]) -> tuple[list[int], int]:
-    """Offsets of tensors in one arena, and its size in bytes: greedy by size (Pisarchyk & Lee 2020, arXiv 2001.03288).
 
-    `lives` holds the first and last op, both included, at which a tensor must be held. Largest first, each goes to
-    the smallest gap that fits among those alive with it. Sizes are rounded up to `ALIGNMENT`.
+def plan_arena(sizes: list[int], lives: list[Lifetime]) -> tuple[list[int], int]:
+    """Place tensors in one arena, greedily by size (Pisarchyk & Lee 2020, arXiv 2001.03288).
+
+    Args:
+        sizes: Bytes of each tensor; rounded up to `ALIGNMENT` here.
+        lives: First and last op, both included, at which each tensor must be held.
+
+    Returns:
+        The offset of each tensor in bytes, in the order of `sizes`, and the arena's size in bytes.
     """
     sizes = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
     offsets = [0] * len(sizes)
     placed: list[int] = []
     for index in sorted(range(len(sizes)), key=lambda index: (-sizes[index], lives[index])):
         first, last = lives[index]
-        end, best, gap = 0, None, None
-        for other in sorted(
-            (i for i in placed if lives[i][0] <= last and first <= lives[i][1]),
-            key=lambda i: offsets[i],
-        ):
-            room = offsets[other] - end
-            if room >= sizes[index] and (gap is None or room < gap):
-                best, gap = end, room
-            end = max(end, offsets[other] + sizes[other])
-        offsets[index] = end if best is None else best
+        alive = [other for other in placed if lives[other][0] <= last and first <= lives[other][1]]
+        taken = sorted((offsets[other], offsets[other] + sizes[other]) for other in alive)
+        offsets[index] = _best_offset(taken, sizes[index])
         placed.append(index)
-    return offsets, max(
-        (offset + size for offset, size in zip(offsets, sizes, strict=True)), default=0
-    )
+    ends = (offset + size for offset, size in zip(offsets, sizes, strict=True))
+    return offsets, max(ends, default=0)
 
 
-def tensor_lifetimes(graph: Graph) -> dict[int, tuple[int, int]]:
-    """First and last op at which each tensor of the arena is held: inputs from the start, outputs to the end,
-    variables throughout, and weights that an op unpacks at run time like any other tensor."""
-    lives: dict[int, tuple[int, int]] = {index: (0, 0) for index in graph.inputs}
+def _best_offset(taken: list[tuple[int, int]], size: int) -> int:
+    """The start of the smallest gap in `taken` (sorted) that holds `size` bytes, or its end."""
+    end, best, smallest = 0, None, None
+    for start, stop in taken:
+        gap = start - end
+        if gap >= size and (smallest is None or gap < smallest):
+            best, smallest = end, gap
+        end = max(end, stop)
+    return end if best is None else best
+
+
+def tensor_lifetimes(graph: Graph) -> dict[int, Lifetime]:
+    """Find the first and the last op at which each tensor of the arena is held.
+
+    Inputs are held from the start, outputs to the end, variables throughout; weights that an op
+    unpacks at run time are held like any other tensor.
+
+    Args:
+        graph: The main subgraph of a file.
+
+    Returns:
+        Tensor index → (first op, last op), both included; constants are not in it.
+    """
+    lives: dict[int, Lifetime] = {index: (0, 0) for index in graph.inputs}
     for position, op in enumerate(graph.ops):
         for index in (*op.inputs, *op.outputs):
             if index >= 0 and not graph.tensors[index].constant:

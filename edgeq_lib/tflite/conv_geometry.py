@@ -1,19 +1,45 @@
-"""What a convolution's window sees: its geometry as the flatbuffer states it, and the patches of an image."""
+"""What a convolution's window sees: its geometry as the flatbuffer states it, and its patches.
+
+A convolution is a matrix product over patches of its input (im2col):
+
+1. Read padding, strides and dilation of the op (`window`).
+2. Pad the image with zeros and take, for each cell of the window, the pixels that this cell sees
+   as the window moves (`_cells`).
+3. Average these over positions (`mean_patch`), or stack them, one row per position (`patches`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-Window = dict[str, Any] | None
+
+class Geometry(TypedDict):
+    """How a convolution's window moves; all pairs are (vertical, horizontal)."""
+
+    same: bool  # padding SAME; False: VALID
+    size: Sequence[int]
+    stride: Sequence[int]
+    dilation: Sequence[int]
+
+
+Window = Geometry | None  # None for a dense layer, which has no window
 
 
 def window(model: bytes, number: int, kernel: tuple[int, ...]) -> Window:
-    """Padding, strides and dilation of the convolution that is op `number`, whose kernel has shape `kernel`; None for a
-    dense layer."""
+    """Read padding, strides and dilation of a convolution.
+
+    Args:
+        model: A flatbuffer.
+        number: Position of the op in the main subgraph.
+        kernel: Shape of its kernel, (output channels, height, width, input channels).
+
+    Returns:
+        The window's geometry; None for a dense layer.
+    """
     op = schema.Model.GetRootAs(model).Subgraphs(0).Operators(number)
     reader = {
         schema.BuiltinOptions.Conv2DOptions: schema.Conv2DOptions,
@@ -38,7 +64,7 @@ def _cells(
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> list[list[np.ndarray]]:
-    """For each cell of the window, the pixels (rows, columns, C) that it sees, one a position; padding is zeros."""
+    """For each cell of the window the pixels (rows, columns, C) that it sees, one per position."""
     counts, before, after = [], [], []
     for length, cells, step, gap in zip(image.shape, size, stride, dilation, strict=False):
         reach = (cells - 1) * gap + 1
@@ -48,14 +74,11 @@ def _cells(
         before.append(padding // 2)
         after.append(padding - padding // 2)
     padded = np.pad(image, [(before[0], after[0]), (before[1], after[1]), (0, 0)])
+    rows, columns = (
+        slice(0, (count - 1) * step + 1, step) for count, step in zip(counts, stride, strict=True)
+    )
     return [
-        [
-            padded[y * dilation[0] :, x * dilation[1] :][
-                : (counts[0] - 1) * stride[0] + 1 : stride[0],
-                : (counts[1] - 1) * stride[1] + 1 : stride[1],
-            ]
-            for x in range(size[1])
-        ]
+        [padded[y * dilation[0] :, x * dilation[1] :][rows, columns] for x in range(size[1])]
         for y in range(size[0])
     ]
 
@@ -67,16 +90,34 @@ def mean_patch(
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> np.ndarray:
-    """What the window (h, w, C) holds on average over its positions on an image (H, W, C), zeros of padding included."""
-    return np.array(
-        [[cell.mean((0, 1)) for cell in row] for row in _cells(image, same, size, stride, dilation)]
-    )
+    """Average what a window holds over its positions on an image, zeros of padding included.
+
+    Args:
+        image: (H, W, C).
+        same: Whether the padding is SAME; VALID otherwise.
+        size: Cells of the window, (h, w).
+        stride: Of the window, (vertical, horizontal).
+        dilation: Of the window, (vertical, horizontal).
+
+    Returns:
+        The mean patch, (h, w, C).
+    """
+    cells = _cells(image, same, size, stride, dilation)
+    return np.array([[cell.mean((0, 1)) for cell in row] for row in cells])
 
 
-def patches(image: np.ndarray, place: Window) -> np.ndarray:
-    """The inputs of a layer, a row a position: (positions, h * w * C) of a convolution, (positions, C) of a dense layer."""
-    if place is None:
+def patches(image: np.ndarray, geometry: Window) -> np.ndarray:
+    """Lay out the inputs of a layer as a matrix, one row per position.
+
+    Args:
+        image: The layer's input, (H, W, C), or (..., C) for a dense layer.
+        geometry: The layer's window; None for a dense layer.
+
+    Returns:
+        (positions, h * w * C) for a convolution, (positions, C) for a dense layer.
+    """
+    if geometry is None:
         return image.reshape(-1, image.shape[-1])
-    return np.stack([cell for row in _cells(image, **place) for cell in row], axis=2).reshape(
-        -1, place["size"][0] * place["size"][1] * image.shape[-1]
-    )
+    cells = [cell for row in _cells(image, **geometry) for cell in row]
+    height, width = geometry["size"]
+    return np.stack(cells, axis=2).reshape(-1, height * width * image.shape[-1])

@@ -12,9 +12,13 @@ _NULL = open(os.devnull, "w")  # stays open: a logger made while it is quiet kee
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what native code and progress bars write to the process's standard output and error.
+    """Silence what native code and progress bars write to standard output and error.
 
-    File descriptors as well as sys.stdout: the converter and XNNPACK print from C++.
+    The process's file descriptors are redirected as well as sys.stdout and sys.stderr: the
+    converter and XNNPACK print from C++. Hence only one thread at a time may be quiet.
+
+    Yields:
+        Nothing.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,9 +1,13 @@
-"""Graph rewrites that keep the function: uint8 inputs and outputs, and 1 × 1 convolutions as dense layers."""
+"""Graph rewrites that keep the function, and one that cuts the graph short.
+
+uint8 graph inputs and outputs, 1 × 1 convolutions as dense layers, and a file's first ops alone.
+"""
 
 from __future__ import annotations
 
 import copy
 import struct
+from collections.abc import Iterable
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -11,109 +15,143 @@ from edgeq_lib.files import EdgeqError
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.writer import pack, unpack
 
+# Since this version FULLY_CONNECTED takes more than two dimensions and keeps them.
+_KEEPS_DIMENSIONS = 5
+# Slots of a subgraph's vectors in the schema of TensorFlow Lite.
+_OUTPUTS_SLOT, _OPERATORS_SLOT = 8, 10
+
 
 def with_io_type(model: bytes, io: str) -> bytes:
-    """An int8 flatbuffer with input and output of type `io`: `int8` (as it is) or `uint8`."""
+    """Give an int8 flatbuffer graph inputs and outputs of type `io`.
+
+    Args:
+        model: An int8 flatbuffer.
+        io: `int8` (the file as it is) or `uint8`.
+
+    Returns:
+        The flatbuffer with these inputs and outputs.
+
+    Raises:
+        EdgeqError: `io` is `uint8` and an input or output is not int8.
+    """
     return with_uint8_io(model) if io == "uint8" else model
 
 
 def with_uint8_io(model: bytes) -> bytes:
-    """The same model with uint8 input and output: QUANTIZE ops at its doors, the scale kept, the zero point + 128.
+    """Give an int8 flatbuffer uint8 graph inputs and outputs.
 
-    So does TensorFlow's converter with `inference_input_type = tf.uint8`; results are the int8 results + 128. Inner
-    tensors keep their names. Raises EdgeqError when an input or output is not int8.
+    A QUANTIZE op at each graph input and output keeps the scale and moves the zero point by 128,
+    as TensorFlow's converter does with `inference_input_type = tf.uint8`. Results are the int8
+    results + 128. Inner tensors keep their names.
+
+    Args:
+        model: An int8 flatbuffer.
+
+    Returns:
+        The same model with uint8 input and output.
+
+    Raises:
+        EdgeqError: An input or output is not int8.
     """
     graph = read_graph(model)
     for index in (*graph.inputs, *graph.outputs):
-        if graph.tensors[index].dtype != "INT8":
+        tensor = graph.tensors[index]
+        if tensor.dtype != "INT8":
             raise EdgeqError(
-                f"'{graph.tensors[index].name}' is {graph.tensors[index].dtype.lower()}, not int8: give a "
-                "model with int8 input and output."
+                f"'{tensor.name}' is {tensor.dtype.lower()}, not int8: give a model with int8 "
+                "input and output."
             )
     content = unpack(model)
     main = content.subgraphs[0]
-    quantize = schema.BuiltinOperator.QUANTIZE
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = quantize
-    code.version = 1
-    content.operatorCodes.append(code)
-
-    def door(index: int) -> int:
-        tensor = copy.deepcopy(main.tensors[index])
-        tensor.name = (tensor.name or b"").decode(errors="replace") + "_uint8"
-        tensor.type, tensor.buffer, tensor.isVariable = schema.TensorType.UINT8, 0, False
-        tensor.quantization.zeroPoint = [int(zero) + 128 for zero in tensor.quantization.zeroPoint]
-        main.tensors.append(tensor)
-        return len(main.tensors) - 1
-
-    def convert(source: int, target: int) -> schema.OperatorT:
-        op = schema.OperatorT()
-        op.opcodeIndex, op.inputs, op.outputs = len(content.operatorCodes) - 1, [source], [target]
-        op.builtinOptionsType, op.builtinOptions = (
-            schema.BuiltinOptions.QuantizeOptions,
-            schema.QuantizeOptionsT(),
-        )
-        return op
-
-    fronts = {index: door(index) for index in main.inputs}
-    backs = {index: door(index) for index in main.outputs}
+    opcode = _add_opcode(content, schema.BuiltinOperator.QUANTIZE, 1)
+    new_inputs = {index: _add_uint8_twin(main, index) for index in main.inputs}
+    new_outputs = {index: _add_uint8_twin(main, index) for index in main.outputs}
     main.operators = [
-        *(convert(new, old) for old, new in fronts.items()),
+        *(_quantize_op(opcode, new, old) for old, new in new_inputs.items()),
         *main.operators,
-        *(convert(old, new) for old, new in backs.items()),
+        *(_quantize_op(opcode, old, new) for old, new in new_outputs.items()),
     ]
-    main.inputs = [fronts[index] for index in main.inputs]
-    main.outputs = [backs[index] for index in main.outputs]
+    main.inputs = [new_inputs[index] for index in main.inputs]
+    main.outputs = [new_outputs[index] for index in main.outputs]
     for signature in content.signatureDefs or []:
         if signature.subgraphIndex == 0:
-            for maps, doors in ((signature.inputs, fronts), (signature.outputs, backs)):
-                for entry in maps:
-                    entry.tensorIndex = doors[entry.tensorIndex]
+            _redirect(signature.inputs, new_inputs)
+            _redirect(signature.outputs, new_outputs)
     return pack(content)
 
 
-_KEEPS_SHAPE = (
-    5  # the version of FULLY_CONNECTED since which it takes more than two dimensions and keeps them
-)
+def _add_opcode(content: schema.ModelT, operator: int, version: int) -> int:
+    """Add an operator code to the model and return its index."""
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = operator
+    code.version = version
+    content.operatorCodes.append(code)
+    return len(content.operatorCodes) - 1
+
+
+def _add_uint8_twin(graph: schema.SubGraphT, index: int) -> int:
+    """Add a uint8 tensor that stands for the same values as int8 tensor `index`; its index."""
+    tensor = copy.deepcopy(graph.tensors[index])
+    tensor.name = (tensor.name or b"").decode(errors="replace") + "_uint8"
+    tensor.type, tensor.buffer, tensor.isVariable = schema.TensorType.UINT8, 0, False
+    tensor.quantization.zeroPoint = [int(zero) + 128 for zero in tensor.quantization.zeroPoint]
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def _quantize_op(opcode: int, source: int, target: int) -> schema.OperatorT:
+    """A QUANTIZE op from tensor `source` to tensor `target`."""
+    op = schema.OperatorT()
+    op.opcodeIndex, op.inputs, op.outputs = opcode, [source], [target]
+    op.builtinOptionsType = schema.BuiltinOptions.QuantizeOptions
+    op.builtinOptions = schema.QuantizeOptionsT()
+    return op
+
+
+def _redirect(entries: Iterable[schema.TensorMapT], new: dict[int, int]) -> None:
+    """Make a signature's entries name the new tensors."""
+    for entry in entries:
+        entry.tensorIndex = new[entry.tensorIndex]
 
 
 def as_dense(model: bytes) -> bytes:
-    """The flatbuffer with each 1 × 1 convolution of stride 1 as FULLY_CONNECTED: the same function, weights and tensor names.
+    """Turn each 1 × 1 convolution of stride 1 into FULLY_CONNECTED.
 
-    In the flatbuffer, not in Keras, because the converter moves biases of dense layers through the graph, and computes some
+    The function, the weights and the tensors' names stay. It is done in the flatbuffer, not in
+    Keras, because the converter moves biases of dense layers through the graph, and computes some
     layers twice for that.
+
+    Args:
+        model: A flatbuffer.
+
+    Returns:
+        The rewritten flatbuffer; `model` itself where there is nothing to rewrite.
     """
     content = unpack(model)
     graph, codes = content.subgraphs[0], content.operatorCodes
-    found = [
+    pointwise = [
         op
         for op in graph.operators
         if codes[op.opcodeIndex].builtinCode == schema.BuiltinOperator.CONV_2D
-        and _is_pointwise(
-            op.builtinOptions, graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].shape
-        )
+        and _is_pointwise(op.builtinOptions, *(graph.tensors[i].shape for i in op.inputs[:2]))
     ]
-    if not found:
+    if not pointwise:
         return model
-    dense = schema.OperatorCodeT()
-    dense.builtinCode = dense.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
-    dense.version = _KEEPS_SHAPE
-    codes.append(dense)
-    for op in found:
+    opcode = _add_opcode(content, schema.BuiltinOperator.FULLY_CONNECTED, _KEEPS_DIMENSIONS)
+    for op in pointwise:
         options = schema.FullyConnectedOptionsT()
-        options.fusedActivationFunction, options.keepNumDims = (
-            op.builtinOptions.fusedActivationFunction,
-            True,
-        )
-        op.opcodeIndex, op.builtinOptions = len(codes) - 1, options
+        options.fusedActivationFunction = op.builtinOptions.fusedActivationFunction
+        options.keepNumDims = True
+        op.opcodeIndex, op.builtinOptions = opcode, options
         op.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
-    for index in {op.inputs[1] for op in found}:
+    for index in {op.inputs[1] for op in pointwise}:
         kernel = graph.tensors[index]
         kernel.shape = kernel.shapeSignature = [kernel.shape[0], kernel.shape[-1]]
     return pack(content)
 
 
 def _is_pointwise(options: schema.Conv2DOptionsT, image: list[int], kernel: list[int]) -> bool:
+    """Whether a convolution is 1 × 1, of stride 1 and not grouped."""
     return (
         list(kernel[1:3]) == [1, 1]
         and kernel[3] == image[3]
@@ -121,12 +159,23 @@ def _is_pointwise(options: schema.Conv2DOptionsT, image: list[int], kernel: list
     )
 
 
-def first_ops(model: bytearray, ops: int, output: int) -> bytes:
-    """The file reduced to its first ops, with this tensor as output: the slots of a subgraph's outputs and operators are
-    8 and 10 in the schema of TensorFlow Lite, and a vector's length stands before it."""
+def first_ops(model: bytes | bytearray, ops: int, output: int) -> bytes:
+    """Reduce a file to its first ops, by changing two numbers in place.
+
+    Args:
+        model: A flatbuffer.
+        ops: How many ops of the main subgraph to keep.
+        output: Index of the tensor that becomes the graph's output.
+
+    Returns:
+        The shortened flatbuffer, of the same size.
+    """
     content = bytearray(model)
-    table = schema.Model.GetRootAs(content).Subgraphs(0)._tab
-    outputs, operators = (table.Vector(table.Offset(slot)) for slot in (8, 10))
+    # The generated classes tell values, not where these lie; only their table knows.
+    table = schema.Model.GetRootAs(content).Subgraphs(0)._tab  # noqa: SLF001
+    outputs, operators = (
+        table.Vector(table.Offset(slot)) for slot in (_OUTPUTS_SLOT, _OPERATORS_SLOT)
+    )
     struct.pack_into("<i", content, outputs, output)
-    struct.pack_into("<I", content, operators - 4, ops)
+    struct.pack_into("<I", content, operators - 4, ops)  # a vector's length stands before it
     return bytes(content)

@@ -1,4 +1,7 @@
-"""Taking a flatbuffer apart into objects and packing it again: aligned as the schema demands, and nothing said twice."""
+"""Take a flatbuffer apart into objects and pack it again.
+
+Buffers are aligned as the schema demands, and equal quantization parameters are stored once.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from edgeq_lib.tflite.reader import ALIGNMENT
 
 
 class _AlignedBuffer(schema.BufferT):
-    """A buffer that packs as the schema demands (force_align: 16), which the generated Python code forgets."""
+    """A buffer aligned as the schema demands (force_align: 16); the generated code forgets this."""
 
     def Pack(self, builder: Any) -> int:  # noqa: N802 (the generated code's name)
+        """Write the buffer and return its offset."""
         data = None
         if self.data is not None:
             content = bytes(self.data)
@@ -28,51 +32,65 @@ class _AlignedBuffer(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
-class _SharedSteps(schema.QuantizationParametersT):
+class _SharedQuantization(schema.QuantizationParametersT):
     """Scales and zero points that are stored once for all tensors that have the same ones.
 
-    LiteRT wants a zero point of eight bytes beside each channel's scale, of weights and biases alike, although all are 0;
-    a flatbuffer may point to one vector from many places.
+    LiteRT wants a zero point of eight bytes beside each channel's scale, of weights and biases
+    alike, although all are 0; a flatbuffer may point to one vector from many tensors.
     """
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802
+    def Pack(self, builder: Any) -> int:  # noqa: N802 (the generated code's name)
+        """Write the parameters, or only their offsets where they are written, and return theirs."""
         if self.details is not None or self.min is not None or self.max is not None:
             return super().Pack(builder)
-        places = []
-        for values, dtype in ((self.scale, np.float32), (self.zeroPoint, np.int64)):
-            key = (
-                None
-                if values is None
-                else np.asarray(values, dtype).tobytes() + np.dtype(dtype).char.encode()
-            )
-            if key is not None and key not in self.written:
-                self.written[key] = builder.CreateNumpyVector(np.asarray(values, dtype))
-            places.append(self.written.get(key))
+        scales = self._shared(builder, self.scale, np.float32)
+        zeros = self._shared(builder, self.zeroPoint, np.int64)
         schema.QuantizationParametersStart(builder)
-        for add, place in zip(
-            (schema.QuantizationParametersAddScale, schema.QuantizationParametersAddZeroPoint),
-            places,
-            strict=True,
-        ):
-            if place is not None:
-                add(builder, place)
+        if scales is not None:
+            schema.QuantizationParametersAddScale(builder, scales)
+        if zeros is not None:
+            schema.QuantizationParametersAddZeroPoint(builder, zeros)
         schema.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
         return schema.QuantizationParametersEnd(builder)
 
+    def _shared(self, builder: Any, values: Any, dtype: type) -> int | None:
+        """The offset of a vector, which is written unless an equal one is there; None for none."""
+        if values is None:
+            return None
+        vector: np.ndarray = np.asarray(values, dtype)
+        key = vector.tobytes() + vector.dtype.char.encode()
+        if key not in self.written:
+            self.written[key] = builder.CreateNumpyVector(vector)
+        return self.written[key]
+
 
 def unpack(model: bytes) -> schema.ModelT:
-    """The flatbuffer as objects that can be changed."""
+    """Take a flatbuffer apart into objects that can be changed.
+
+    Args:
+        model: Content of a `.tflite` file.
+
+    Returns:
+        The model as the object API of the schema has it.
+    """
     return flatbuffer_utils.read_model_from_bytearray(bytearray(model))
 
 
 def pack(content: schema.ModelT) -> bytes:
-    """The objects as a flatbuffer."""
+    """Pack objects as a flatbuffer.
+
+    Args:
+        content: What `unpack` returned, changed or not.
+
+    Returns:
+        Content of a `.tflite` file.
+    """
     for buffer in content.buffers:
         buffer.__class__ = _AlignedBuffer
-    written: dict[bytes, int] = {}  # where in this file each vector of scales or zero points lies
+    written: dict[bytes, int] = {}  # offsets in this file of the vectors of scales and zero points
     for graph in content.subgraphs:
         for tensor in graph.tensors:
             if tensor.quantization is not None:
-                tensor.quantization.__class__ = _SharedSteps
+                tensor.quantization.__class__ = _SharedQuantization
                 tensor.quantization.written = written
     return bytes(flatbuffer_utils.convert_object_to_bytearray(content))

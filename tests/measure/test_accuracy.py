@@ -11,7 +11,7 @@ from edgeq_lib.measure import accuracy
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
 from edgeq_lib.models import training, zoo
 from edgeq_lib.models.preprocessing import SIGNED
-from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, quantize_array, run_images
+from edgeq_lib.tflite.runtime import make_interpreter, run_images
 
 FACTS = {"technique": "baseline", "scheme": "float32", "engine": "converter", "seconds": 0}
 
@@ -34,8 +34,8 @@ def data(pictures):
 def test_parallel_predictions_are_those_of_a_plain_loop(small_net, int8, pictures):
     for model in (small_net[1], int8):
         plain = run_images(make_interpreter(model), SIGNED(pictures[0][:333]))
-        found = predict_file(model, pictures[0][:333], SIGNED, workers=3)
-        assert found.dtype == plain.dtype and np.array_equal(found, plain)
+        outputs = predict_file(model, pictures[0][:333], SIGNED, workers=3)
+        assert outputs.dtype == plain.dtype and np.array_equal(outputs, plain)
 
 
 def test_flatbuffer_and_keras_are_the_same_function(small_net, pictures):
@@ -59,15 +59,14 @@ def test_parity_of_an_integer_file_tells_how_far_its_two_sets_of_kernels_are_apa
     small_net, int8, pictures
 ):
     net, flat = small_net
-    assert not [
-        name for name in check_parity(net, flat, pictures[0][:64], SIGNED) if "kernels" in name
-    ]
-    found = check_parity(net, int8, pictures[0][:256], SIGNED)
+    float_parity = check_parity(net, flat, pictures[0][:64], SIGNED)
+    assert not [name for name in float_parity if "kernels" in name]
+    parity = check_parity(net, int8, pictures[0][:256], SIGNED)
     images = SIGNED(pictures[0][:256])
     ours, theirs = (
         run_images(make_interpreter(int8, xnnpack=way), images).argmax(-1) for way in (True, False)
     )
-    assert found["between kernels: disagreements"] == (ours != theirs).sum() <= 5
+    assert parity["between kernels: disagreements"] == (ours != theirs).sum() <= 5
 
 
 def test_scoring_is_paired_stored_and_not_repeated(study, small_net, int8, pictures, monkeypatch):
@@ -102,19 +101,6 @@ def test_a_garbled_model_is_an_error_not_a_crash(study, small_net, pictures, con
     changed_later.path.write_bytes(content)
     with pytest.raises(EdgeqError, match="not the one that was shelved"):
         score(study, changed_later, data(pictures), SIGNED)
-
-
-def test_quantization_of_values_by_hand():
-    detail = {"dtype": np.int8, "quantization": (0.5, 3)}
-    assert quantize_array(np.array([-100.0, -1.5, 0.0, 0.25, 100.0]), detail).tolist() == [
-        -128,
-        0,
-        3,
-        3,
-        127,
-    ]
-    assert dequantize_array(np.array([-128, 3], np.int8), detail).tolist() == [-65.5, 0.0]
-    assert quantize_array(np.array([0.3]), {"dtype": np.float32}).dtype == np.float32
 
 
 def test_exports_have_a_fixed_batch_and_no_shape_ops(small_net):

@@ -1,7 +1,6 @@
-"""Costs side by side. Nothing here asserts how long anything takes: machines and their load differ."""
+"""Costs side by side. Nothing asserts how long anything takes: machines and their load differ."""
 
 import json
-import os
 import random
 
 import numpy as np
@@ -10,7 +9,7 @@ from tiny_files import tiny_files
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.measure import latency, standalone
-from edgeq_lib.measure.latency import measure_costs, measure_latency, versions
+from edgeq_lib.measure.latency import measure_costs, measure_latency
 from edgeq_lib.tflite.inspect import inspect_file, sizes
 
 
@@ -94,11 +93,6 @@ def test_a_baseline_is_needed(shelf):
             measure({"int8": shelf["int8"]})
 
 
-def test_cold_measures_a_process_of_its_own(shelf):
-    cost = standalone.measure_cold_start(shelf["float32"])
-    assert cost["load_ms"] > 0 and cost["peak_memory_bytes"] > len(tiny_files()["float32"])
-
-
 def test_sizes_are_the_same_each_time():
     model = tiny_files()["float32"]
     assert sizes(model) == sizes(model)
@@ -107,24 +101,17 @@ def test_sizes_are_the_same_each_time():
     assert sizes(random.Random(0).randbytes(10000))["gzip_bytes"] >= 10000
 
 
-def test_the_machine_is_described_without_names():
-    text = json.dumps([standalone.describe_machine(), versions()])
-    assert os.uname().nodename not in text and os.getcwd() not in text
-    assert standalone.describe_machine()["cores"] >= 1 and "ai-edge-litert" in versions()
-
-
 def test_measure_gives_whole_records(shelf):
     costs = measure_costs(shelf, [1, 2], budget_seconds=0.5)
     for name, cost in costs.items():
         json.dumps(cost, allow_nan=False)
-        assert cost["bytes"] == len(tiny_files()[name]) and cost["report"] == inspect_file(
-            tiny_files()[name]
-        )
+        assert cost["bytes"] == len(tiny_files()[name])
+        assert cost["report"] == inspect_file(tiny_files()[name])
+        assert cost["machine"]["isa"] == cost["machine"]["flags"]
         assert list(cost["latency_ms"]) == list(cost["latency_ratio_by_threads"]) == ["1", "2"]
         assert cost["latency_ratio"] == cost["latency_ratio_by_threads"]["1"]["ratio"]
-        assert (
-            cost["fits"]["microcontroller"] and cost["arena_bytes"] == cost["report"]["arena_bytes"]
-        )
+        assert cost["fits"]["microcontroller"]
+        assert cost["arena_bytes"] == cost["report"]["arena_bytes"]
         assert (cost["vela"] is None) == ("vela" in cost["why"])
     assert costs["float32"]["latency_ratio"] == 1
 
@@ -142,11 +129,8 @@ def test_a_variant_that_litert_cannot_run_costs_only_its_own_figures(shelf, monk
     assert costs["int8"]["latency_ratio"] > 0 and "latency_ms" not in costs["int8"]["why"]
     broken = costs["int16x8"]
     empty = {field for field, value in broken.items() if value is None}
-    assert (
-        {"latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes"}
-        <= empty
-        <= set(broken["why"])
-    )
+    unmeasured = {"latency_ms", "latency_ratio", "load_ms", "peak_memory_bytes"}
+    assert unmeasured <= empty <= set(broken["why"])
     assert "SIGSEGV" in broken["why"]["latency_ms"] and broken["bytes"] > 0
 
 

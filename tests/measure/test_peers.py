@@ -54,29 +54,20 @@ def test_a_peer_is_measured_on_the_same_images_at_its_own_size(shelf, google):
     data = dataset.load(shelf)
     quality = peers.score_peer(shelf, peer, data)
     assert peer.name == "google" and peer.facts["kind"] == peer.facts["technique"] == "peer"
-    assert (
-        peer.facts["scheme"] == "int8"
-        and peer.facts["image_size"] == [16, 16]
-        and peer.facts["class_offset"] == 1
-    )
+    assert peer.facts["scheme"] == "int8"
+    assert peer.facts["image_size"] == [16, 16] and peer.facts["class_offset"] == 1
     pixels = at_size(shelf, data, (16, 16), 3)
     interpreter = make_interpreter(peer.model())
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
     for split in ("validation", "test"):
         stored = peer.arrays()[split]
         assert stored.shape == (40, 4) and stored.dtype == np.uint8
         for image, row in zip(getattr(pixels, split).images, stored, strict=True):
-            interpreter.set_tensor(
-                interpreter.get_input_details()[0]["index"], image[None]
-            )  # the pixels as they are
+            interpreter.set_tensor(source["index"], image[None])  # the pixels as they are
             interpreter.invoke()
-            assert (
-                interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0, 1:] == row
-            ).all()
-        assert (
-            quality[split]["n"] == 40
-            and quality[split]["agreement"] > 90
-            and quality[split]["drop"] is not None
-        )
+            assert (interpreter.get_tensor(target["index"])[0, 1:] == row).all()
+        assert quality[split]["n"] == 40 and quality[split]["agreement"] > 90
+        assert quality[split]["drop"] is not None
 
 
 def test_pixels_reach_an_int8_input_shifted_and_nothing_else():
@@ -88,10 +79,8 @@ def test_pixels_reach_an_int8_input_shifted_and_nothing_else():
             (0.007843137718737125, 127 + shift),
         ):
             detail = {"dtype": dtype, "quantization": (scale, zero)}
-            assert (
-                quantize_array(peers.peer_preprocessing("raw", detail, "x")(every), detail)
-                == every.astype(int) + shift
-            ).all()
+            values = peers.peer_preprocessing("raw", detail, "x")(every)
+            assert (quantize_array(values, detail) == every.astype(int) + shift).all()
     assert peers.peer_preprocessing("torch", {}, "x") is TORCH
     for dtype, scale in ((np.float32, 0.0), (np.int16, 0.1), (np.uint8, 0.0)):
         with pytest.raises(EdgeqError, match="say how"):
@@ -160,7 +149,7 @@ def test_two_of_the_same_name(shelf, google):
 def test_a_file_that_is_broken_or_brings_the_runtime_down(shelf, google, monkeypatch):
     content = Path(google["file"]).read_bytes()
     Path(google["file"]).write_bytes(content[:900])
-    with pytest.raises(EdgeqError, match="peer 'google' is of no use: .*garbled"):
+    with pytest.raises(EdgeqError, match="peer 'google' cannot be used: .*garbled"):
         peers.check_peer(google)
     Path(google["file"]).write_bytes(content)
     crash = Path(google["file"]).with_name("crash.py")
@@ -175,9 +164,9 @@ def test_a_file_that_is_broken_or_brings_the_runtime_down(shelf, google, monkeyp
 def test_each_variant_gets_a_real_image_of_its_own_kind(shelf, google):
     (peer,) = peers.save_peer(shelf, [google])
     variants, data = [shelf.variant("float32"), peer], dataset.load(shelf)
-    found = peers.first_images(shelf, variants, data, SIGNED)
-    assert (found["float32"] == SIGNED(data.validation.images[:1])).all()
-    assert found["google"].shape == (1, 16, 16, 3) and found["google"].dtype == np.float32
+    images = peers.first_images(shelf, variants, data, SIGNED)
+    assert (images["float32"] == SIGNED(data.validation.images[:1])).all()
+    assert images["google"].shape == (1, 16, 16, 3) and images["google"].dtype == np.float32
 
 
 def test_the_scheme_is_read_from_the_file():
@@ -189,7 +178,7 @@ def test_the_scheme_is_read_from_the_file():
         "dynamic": "dynamic_int8",
         "weight_only": "weight_only_int8",
         "int8": "int8",
-        "int8_float_doors": "int8",
+        "int8_float_io": "int8",
         "int16x8": "int16x8",
         "int4": "mixed",
         "uint8": "int8",
@@ -198,16 +187,16 @@ def test_the_scheme_is_read_from_the_file():
 
 @pytest.mark.skipif(not ASSETS, reason="needs the published files in EDGEQ_ASSETS")
 def test_published_files_are_understood():
-    found = {
+    checked = {
         path.stem: peers.check_peer(
             {"file": str(path), "preprocessing": "raw", "class_offset": offset}, classes
         )
         for path in sorted((Path(ASSETS) / "peers").glob("*.tflite"))
         for offset, classes in [(0, 10) if "cifar10" in path.name else (1, 1000)]
     }
-    assert found["mobilenet_v1_0.75_192_quant"]["image_size"] == [192, 192]
-    assert found["mlperf_tiny_ic_resnet8_cifar10_int8"]["image_size"] == [32, 32]
-    json.dumps([{**entry, "path": ""} for entry in found.values()])
+    assert checked["mobilenet_v1_0.75_192_quant"]["image_size"] == [192, 192]
+    assert checked["mlperf_tiny_ic_resnet8_cifar10_int8"]["image_size"] == [32, 32]
+    json.dumps([{**entry, "path": ""} for entry in checked.values()])
 
 
 def test_nothing_is_left_when_decoding_again_fails(shelf, google, tmp_path):

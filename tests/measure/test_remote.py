@@ -1,6 +1,5 @@
 """A folder that measures anywhere, and what comes back from there."""
 
-import ast
 import hashlib
 import json
 import sys
@@ -65,25 +64,6 @@ def file(tmp_path, models):
     return path
 
 
-def test_the_standalone_file_needs_no_more_than_it_says():
-    text = remote.STANDALONE.read_text()
-    tree = ast.parse(text, feature_version=(3, 9))
-    named = {
-        node.module.split(".")[0]
-        if isinstance(node, ast.ImportFrom)
-        else node.names[0].name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    }
-    assert (
-        named - set(sys.stdlib_module_names) == {"numpy", "ai_edge_litert"}
-        and "edgeq_lib" not in named
-    )
-    assert "strict=" not in text and "match " not in [
-        line.strip()[:6] for line in text.splitlines()
-    ]
-
-
 def test_the_folder_holds_models_and_real_images_in_the_files_own_type(folder, models):
     listed = read_json(folder / "bench.json")
     assert listed["study"] == "sample" and listed["baseline"] == "float32"
@@ -97,10 +77,8 @@ def test_the_folder_holds_models_and_real_images_in_the_files_own_type(folder, m
 
 def test_an_export_replaces_an_export_and_nothing_else(folder, tmp_path):
     (folder / "models" / "old.tflite").write_bytes(b"")
-    assert (
-        remote.export_folder("sample", folder) == 2
-        and not (folder / "models" / "old.tflite").exists()
-    )
+    assert remote.export_folder("sample", folder) == 2
+    assert not (folder / "models" / "old.tflite").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(EdgeqError, match="holds something else"):
@@ -111,31 +89,22 @@ def test_an_export_replaces_an_export_and_nothing_else(folder, tmp_path):
 
 def test_there_and_back(shelf, folder, monkeypatch, capsys):
     monkeypatch.setattr(standalone, "BUDGET_SECONDS", 0.3)
-    monkeypatch.setattr(
-        standalone, "__file__", str(folder / "benchmark.py")
-    )  # as if run there; its children are
+    # As if run there; its children are.
+    monkeypatch.setattr(standalone, "__file__", str(folder / "benchmark.py"))
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--name", "Räspberry Pi 4 / B"])
     standalone.main()
-    said = capsys.readouterr().out
-    assert "cost.r-spberry-pi-4-b.json" in said and "int8 " in said
+    printed = capsys.readouterr().out
+    assert "cost.r-spberry-pi-4-b.json" in printed and "int8 " in printed
     written = folder / "cost.r-spberry-pi-4-b.json"
     assert cli.main(["import-bench", "sample", str(written)]) == 0
-    (found,) = Study("sample").boards()
-    assert found["machine"]["name"] == "Räspberry Pi 4 / B" and set(found["versions"]) == {
-        "ai-edge-litert",
-        "numpy",
-    }
-    assert (
-        found["variants"]["float32"]["latency_ratio"] == 1
-        and found["variants"]["int8"]["latency_ms"]["1"]["p50"] > 0
-    )
-    assert list(found["variants"]["int8"]["latency_ms"]) == [
-        str(n) for n in sorted({1, standalone.cores()})
-    ]
-    assert (
-        found["variants"]["int8"]["load_ms"] > 0
-        and found["variants"]["int8"]["peak_memory_bytes"] > 0
-    )
+    (board,) = Study("sample").boards()
+    assert board["machine"]["name"] == "Räspberry Pi 4 / B"
+    assert set(board["versions"]) == {"ai-edge-litert", "numpy"}
+    assert board["variants"]["float32"]["latency_ratio"] == 1
+    int8 = board["variants"]["int8"]
+    assert int8["latency_ms"]["1"]["p50"] > 0
+    assert list(int8["latency_ms"]) == [str(n) for n in sorted({1, standalone.cores()})]
+    assert int8["load_ms"] > 0 and int8["peak_memory_bytes"] > 0
 
 
 def test_a_file_that_cannot_run_there_is_recorded_with_why(folder, monkeypatch):
@@ -153,18 +122,16 @@ def test_a_file_that_cannot_run_there_is_recorded_with_why(folder, monkeypatch):
         return real(path, timeout)
 
     monkeypatch.setattr(standalone, "measure_cold_start", no_kernel)
-    costs = standalone.measure_folder(folder, say=lambda text: None)
-    assert (
-        costs["int8"]["latency_ratio"] is None and "no kernel" in costs["int8"]["why"]["latency_ms"]
-    )
-    assert costs["float32"]["latency_ratio"] == 1 and costs["float32"]["why"] == {
-        "peak_memory_bytes": "this system does not tell"
-    }
+    costs = standalone.measure_folder(folder, report=lambda line: None)
+    assert costs["int8"]["latency_ratio"] is None
+    assert "no kernel" in costs["int8"]["why"]["latency_ms"]
+    assert costs["float32"]["latency_ratio"] == 1
+    assert costs["float32"]["why"] == {"peak_memory_bytes": "this system does not tell"}
     monkeypatch.setattr(
         standalone, "measure_cold_start", lambda path, timeout: no_kernel(Path("int8"), timeout)
     )
     with pytest.raises(SystemExit, match="float32, with which all are compared, does not run here"):
-        standalone.measure_folder(folder, say=lambda text: None)
+        standalone.measure_folder(folder, report=lambda line: None)
 
 
 def test_a_file_damaged_on_the_way_there_stops_it(folder):
@@ -177,16 +144,24 @@ def test_taken_in_twice_replaces(shelf, file, models):
     assert remote.import_results("sample", file) == "Pi 4"
     file.write_text(json.dumps(cost(models, 0.7)))
     remote.import_results("sample", file)
-    file.write_text(
-        json.dumps(
-            cost(models, 0.2) | {"machine": {"name": "A board", **standalone.describe_machine()}}
-        )
-    )
+    machine = {"name": "A board", **standalone.describe_machine()}
+    file.write_text(json.dumps(cost(models, 0.2) | {"machine": machine}))
     remote.import_results("sample", file)
-    found = Study("sample").boards()
-    assert [
-        (each["machine"]["name"], each["variants"]["int8"]["latency_ratio"]) for each in found
-    ] == [("A board", 0.2), ("Pi 4", 0.7)]
+    ratios = {
+        board["machine"]["name"]: board["variants"]["int8"]["latency_ratio"]
+        for board in Study("sample").boards()
+    }
+    assert list(ratios.items()) == [("A board", 0.2), ("Pi 4", 0.7)]
+
+
+def test_results_of_an_earlier_export_name_their_instruction_sets_too(shelf, file, models):
+    old = cost(models)
+    flags = old["machine"]["flags"] = ["asimd", "asimddp"]
+    del old["machine"]["isa"]
+    file.write_text(json.dumps(old))
+    remote.import_results("sample", file)
+    (board,) = Study("sample").boards()
+    assert board["machine"]["isa"] == board["machine"]["flags"] == flags
 
 
 def damage(change):
@@ -226,8 +201,8 @@ def damage(change):
 def test_damaged_and_foreign_files_get_one_sentence(shelf, file, models, capsys, spoil, says):
     file.write_text(spoil(cost(models)))
     assert cli.main(["import-bench", "sample", str(file)]) == 1
-    said = capsys.readouterr().err
-    assert says in said and len(said.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert says in printed and len(printed.splitlines()) == 1
     assert not (shelf.folder / "boards").exists() and Study("sample").boards() == []
 
 
@@ -237,7 +212,10 @@ def test_a_missing_file(shelf, tmp_path):
 
 
 def test_an_import_is_noticed_by_what_reads_it(shelf, file):
-    """The stage that showed the machines before is not current any more; the listing was read when it was not there."""
+    """The stage that showed the machines before is not current any more.
+
+    The listing was read when it was not there.
+    """
     from edgeq_lib.pipeline.runner import is_current
 
     reader = Study("sample", "90_analysis")
@@ -258,13 +236,13 @@ def test_what_was_measured_on_a_file_that_changed_is_left_out(shelf, file, model
     shelf.save_variant(
         "int8", models["int8"] + b"\0", technique="ptq", scheme="int8", engine="x", seconds=0
     )
-    (found,) = Study("sample").boards()
-    assert list(found["variants"]) == ["float32"]
+    (board,) = Study("sample").boards()
+    assert list(board["variants"]) == ["float32"]
 
 
 def test_machines_stand_side_by_side(shelf, file, models):
     remote.import_results("sample", file)
-    found, variants = Study("sample").boards(), Study("sample").variants()
+    boards, variants = Study("sample").boards(), Study("sample").variants()
     here = {
         "float32": {"latency_ms": {"1": {"p50": 1.2345}}, "latency_ratio": 1.0, "why": {}},
         "int8": {
@@ -273,20 +251,9 @@ def test_machines_stand_side_by_side(shelf, file, models):
             "why": {"latency_ms": "the file is refused"},
         },
     }
-    assert remote.side_by_side(found, here, variants) == [
+    assert remote.side_by_side(boards, here, variants) == [
         {"variant": "float32", "this machine": "1.00 (1.23 ms)", "Pi 4": "0.50 (2 ms)"},
         {"variant": "int8", "this machine": "the file is refused", "Pi 4": "0.50 (2 ms)"},
     ]
-    del found[0]["variants"]["int8"]
-    assert remote.side_by_side(found, here, variants)[1]["Pi 4"] == "not measured"
-
-
-def test_slugs():
-    assert (
-        standalone.file_slug("Raspberry Pi 4 Model B Rev 1.4") == "raspberry-pi-4-model-b-rev-1-4"
-    )
-    assert (
-        standalone.file_slug("../../etc") == "etc"
-        and standalone.file_slug("—") == "machine"
-        and len(standalone.file_slug("x" * 200)) == 60
-    )
+    del boards[0]["variants"]["int8"]
+    assert remote.side_by_side(boards, here, variants)[1]["Pi 4"] == "not measured"

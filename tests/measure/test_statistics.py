@@ -1,4 +1,4 @@
-"""Intervals, paired tests and ties, against values worked out by hand, by other means, or in simulation."""
+"""Intervals, paired tests and ties, against published values, other means, and simulation."""
 
 import numpy as np
 import pytest
@@ -22,6 +22,11 @@ def one_hot(predicted, classes=10, dtype=np.float32):
     return (np.eye(classes)[predicted] * 100).astype(dtype)
 
 
+def images(hits, n):
+    """Correctness of n images of which so many are right."""
+    return np.repeat([1.0, 0.0], [hits, n - hits])
+
+
 def test_ties_count_their_expected_value():
     outputs = np.array(
         [[9, 9, 1, 0, 0, 0, 0], [9, 9, 9, 0, 0, 0, 0], [1, 2, 3, 0, 0, 0, 0], [9, 9, 1, 0, 0, 0, 0]]
@@ -29,15 +34,12 @@ def test_ties_count_their_expected_value():
     top1, top5, ties = correctness(outputs.astype(np.int8), np.array([0, 2, 2, 2]))
     assert top1 == pytest.approx([1 / 2, 1 / 3, 1, 0])
     assert top5 == pytest.approx([1, 1, 1, 1])
-    assert (
-        ties == 3
-    )  # the last image ties for the top too, though its true class is not among the tied
+    assert ties == 3  # the last image ties too, though its true class is not among the tied
 
 
 def test_top5_shares_the_places_that_are_left():
-    outputs = np.array(
-        [[9, 8, 7, 5, 5, 5, 5, 0]], np.uint8
-    )  # three above, four tied for the two places left
+    # Three classes above, four tied for the two ranks that are left.
+    outputs = np.array([[9, 8, 7, 5, 5, 5, 5, 0]], np.uint8)
     top1, top5, ties = correctness(outputs, np.array([4]))
     assert (top1[0], top5[0], ties) == (0, 2 / 4, 0)
 
@@ -69,21 +71,30 @@ def test_bad_input_is_named(outputs, labels, word):
 def test_wilson_by_hand():
     hits, n, z = 45, 50, 1.959964
     p = hits / n
-    centre, half = (
-        (p + z**2 / 2 / n) / (1 + z**2 / n),
-        z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + (z / 2 / n) ** 2),
-    )
-    value, low, high = accuracy(np.repeat([1.0, 0.0], [hits, n - hits]))
-    assert (value, low, high) == pytest.approx(
-        (90, 100 * (centre - half), 100 * (centre + half)), abs=1e-3
-    )
+    centre = (p + z**2 / 2 / n) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + (z / 2 / n) ** 2)
+    expected = (90, 100 * (centre - half), 100 * (centre + half))
+    assert accuracy(images(hits, n)) == pytest.approx(expected, abs=1e-3)
 
 
-def test_wilson_at_the_ends_stays_inside_and_open():
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [
+        (81, 263, 25.53, 36.62),
+        (15, 148, 6.24, 16.05),
+        (0, 20, 0.00, 16.11),
+        (1, 29, 0.61, 17.18),
+    ],
+)
+def test_wilson_on_published_examples(hits, n, low, high):
+    """Newcombe 1998, Statistics in Medicine 17:857-872, Table I, method 3 (score interval)."""
+    assert accuracy(images(hits, n)) == pytest.approx((100 * hits / n, low, high), abs=6e-3)
+
+
+def test_wilson_at_the_bounds_stays_inside_and_open():
     assert accuracy(np.ones(360))[1:] == pytest.approx((98.9442, 100), abs=1e-3)
-    assert (
-        accuracy(np.zeros(10))[1] == pytest.approx(0, abs=1e-9) and accuracy(np.zeros(10))[2] > 20
-    )
+    _, low, high = accuracy(np.zeros(10))
+    assert low == pytest.approx(0, abs=1e-9) and high > 20
 
 
 @pytest.mark.parametrize("lost, won", [(0, 0), (1, 0), (5, 0), (0, 6), (1, 7), (4, 4), (12, 30)])
@@ -93,9 +104,19 @@ def test_mid_p_equals_its_definition_for_whole_counts(lost, won):
     assert mid_p(lost, won) == pytest.approx(min(expected, 1.0))
 
 
-def test_mid_p_on_the_published_example():
-    # Fagerland et al. 2013, airway hyper-responsiveness: 1 against 7 discordant pairs, mid-p 0.039
-    assert mid_p(1, 7) == pytest.approx(0.039, abs=5e-4)
+@pytest.mark.parametrize(
+    ("lost", "won", "expected"),
+    [
+        (1, 7, 0.039),  # airway hyper-responsiveness; Fagerland et al. 2013, BMC MRM 13:91
+        (6, 16, 0.034690),  # complete response; contingencytables, McNemar_midP_test_paired_2x2
+    ],
+)
+def test_mid_p_on_published_examples(lost, won, expected):
+    """Both tables are in Fagerland, Lydersen & Laake 2017, chapter 8.
+
+    The book is "Statistical Analysis of Contingency Tables"; `contingencytables` is its R package.
+    """
+    assert mid_p(lost, won) == pytest.approx(expected, abs=5e-4 if lost == 1 else 5e-7)
 
 
 def test_mid_p_for_fractions_lies_between_its_neighbours():
@@ -104,16 +125,31 @@ def test_mid_p_for_fractions_lies_between_its_neighbours():
 
 
 def test_paired_counts_each_side_once():
-    base, variant = (
-        np.array([1, 1, 1, 1, 0, 0, 1, 1, 1, 1.0]),
-        np.array([1, 1, 0, 0, 0, 1, 1, 1, 1, 1.0]),
-    )
+    base = np.array([1, 1, 1, 1, 0, 0, 1, 1, 1, 1.0])
+    variant = np.array([1, 1, 0, 0, 0, 1, 1, 1, 1, 1.0])
     result = paired(base, variant)
     assert result["drop"] == pytest.approx(10)
     assert result["p_value"] == pytest.approx(mid_p(2, 1))
     assert result["drop_low"] < 10 < result["drop_high"]
     mirrored = paired(variant, base)
     assert mirrored["drop_low"] == pytest.approx(-result["drop_high"])
+
+
+@pytest.mark.parametrize(
+    ("both_wrong", "lost", "won", "both_right", "low", "high"),
+    [
+        # statpsych (Bonett's R package), ci.prop.ps(.05, 12, 4, 26, 6)
+        (12, 26, 4, 6, 25.48067, 62.51933),
+        # statpsych, ci.pairs.prop1 with frequencies 125, 82, 92: its first row
+        (92, 125, 82, 0, 5.011508, 23.559920),
+    ],
+)
+def test_drop_interval_on_published_examples(both_wrong, lost, won, both_right, low, high):
+    """Bonett & Price 2012, doi:10.3102/1076998611411915, as its author's package computes it."""
+    counts = [both_wrong, lost, won, both_right]
+    result = paired(np.repeat([0.0, 1, 0, 1], counts), np.repeat([0.0, 0, 1, 1], counts))
+    assert (result["drop_low"], result["drop_high"]) == pytest.approx((low, high), abs=1e-5)
+    assert result["drop"] == pytest.approx(100 * (lost - won) / sum(counts))
 
 
 def test_a_file_against_itself_has_no_discordance_even_with_ties():
@@ -154,20 +190,19 @@ def test_the_detectable_drop_is_detected_four_times_in_five(n, discordance):
     drop = smallest_detectable_drop(n, discordance) / 100
     rng = np.random.default_rng(1)
     lose, win = (discordance + drop) / 2, (discordance - drop) / 2
-    found = [
+    detected = [
         mid_p(lost, won) < 0.05
         for lost, won, _ in rng.multinomial(n, [lose, win, 1 - discordance], 3000)
     ]
-    assert (
-        0.78 < np.mean(found) < 0.88
-    )  # the formula is for large counts and errs on the safe side for small ones
+    # The formula is for large counts and errs on the safe side for small ones.
+    assert 0.78 < np.mean(detected) < 0.88
 
 
 def test_the_detectable_drop_without_discordance():
     drop = smallest_detectable_drop(360, 0.0) / 100
     assert 6.5 < 360 * drop < 9  # about eight images
-    found = [mid_p(lost, 0) < 0.05 for lost in np.random.default_rng(1).binomial(360, drop, 3000)]
-    assert np.mean(found) > 0.75
+    lost = np.random.default_rng(1).binomial(360, drop, 3000)
+    assert np.mean([mid_p(count, 0) < 0.05 for count in lost]) > 0.75
     assert smallest_detectable_drop(10_000, 0.0) < smallest_detectable_drop(1000, 0.0)
     assert smallest_detectable_drop(3, 0.0) == 100
 
@@ -175,6 +210,16 @@ def test_the_detectable_drop_without_discordance():
 def test_holm_by_hand_with_gaps():
     assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
     assert holm([None, None]) == [None, None] and holm([]) == []
+
+
+def test_agreement_on_a_published_example():
+    """Two assessments of 85 xeromammograms (Boyd et al. 1982), in the Stata manual's entry `kap`.
+
+    There 63.53 % agree.
+    """
+    table = np.array([[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]])
+    first, second = (np.repeat(index.ravel(), table.ravel()) for index in np.indices(table.shape))
+    assert agreement(one_hot(first, 4), one_hot(second, 4)) == pytest.approx(63.53, abs=5e-3)
 
 
 def test_agreement_takes_the_first_of_tied_classes():

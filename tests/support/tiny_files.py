@@ -20,7 +20,10 @@ KERNELS = {
 
 @functools.cache
 def tiny_files() -> dict[str, bytes]:
-    """The tiny network as float32, dynamic range, weight-only, int8 (int8 and float doors), int16x8 and int4."""
+    """The tiny network as float32, dynamic range, weight-only, int8, int16x8 and int4.
+
+    int8 has int8, uint8 and float inputs and outputs.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
     import tf_keras as keras
@@ -64,7 +67,7 @@ def tiny_files() -> dict[str, bytes]:
     made["dynamic"] = quantize(recipe.dynamic_wi8_afp32())
     made["weight_only"] = quantize(recipe.weight_only_wi8_afp32())
     made["int8"] = quantize(recipe.static_wi8_ai8(), ranges)
-    made["int8_float_doors"] = quantize(
+    made["int8_float_io"] = quantize(
         recipe.static_wi8_ai8(),
         ranges,
         [

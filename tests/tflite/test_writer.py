@@ -1,4 +1,4 @@
-"""Flatbuffers taken apart and packed again, and 1 × 1 convolutions as dense layers."""
+"""Flatbuffers taken apart and packed again."""
 
 import numpy as np
 from ai_edge_litert.tools import flatbuffer_utils
@@ -7,8 +7,6 @@ from edgeq_lib.compress.quantize import calibration, quantizer
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.tf import keras
 from edgeq_lib.tflite.buffers import scales_of
-from edgeq_lib.tflite.reader import read_graph
-from edgeq_lib.tflite.rewrite import as_dense
 from edgeq_lib.tflite.runtime import make_interpreter, run_images
 from edgeq_lib.tflite.writer import pack, unpack
 
@@ -34,26 +32,16 @@ def outputs(model: bytes, images: np.ndarray) -> np.ndarray:
 IMAGES = np.random.default_rng(0).normal(size=(3, 7, 9, 4)).astype(np.float32)
 
 
-def test_pointwise_convolutions_become_dense_layers_and_nothing_else_does():
-    flat = convert(network())
-    dense = as_dense(flat)
-    kinds = [op.name for op in read_graph(dense).ops]
-    assert kinds == ["FULLY_CONNECTED"] * 3 + ["ADD", "CONV_2D", "CONV_2D"]
-    assert np.abs(outputs(dense, IMAGES) - outputs(flat, IMAGES)).max() <= 1e-5
-    assert as_dense(dense) == dense
-
-
 def test_packing_stores_equal_scales_and_zero_points_once_and_changes_nothing():
     flat = convert(network())
     ranges = calibration.calibrate(flat, IMAGES, (-3.0, 3.0))
     small = quantizer.quantize(flat, quantizer.scheme("int8"), ranges)
     loose = unpack(small)
     large = bytes(flatbuffer_utils.convert_object_to_bytearray(loose))
-    assert (
-        len(large) - len(small) >= 8 * 6 * 7
-    )  # kernels and biases of four layers of six channels share one vector of zeros
-    for index, (steps, zeros) in scales_of(large).items():
-        np.testing.assert_array_equal(steps, scales_of(small)[index][0])
+    # Kernels and biases of four layers of six channels share one vector of zeros.
+    assert len(large) - len(small) >= 8 * 6 * 7
+    for index, (scales, zeros) in scales_of(large).items():
+        np.testing.assert_array_equal(scales, scales_of(small)[index][0])
         np.testing.assert_array_equal(zeros, scales_of(small)[index][1])
     np.testing.assert_array_equal(outputs(small, IMAGES), outputs(large, IMAGES))
     assert pack(unpack(small)) == small

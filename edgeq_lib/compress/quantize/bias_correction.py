@@ -23,7 +23,7 @@ from edgeq_lib.compress.quantize.sensitivity import most_faithful
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import scales_of, writable_buffers
 from edgeq_lib.tflite.conv_geometry import Window, mean_patch, window
-from edgeq_lib.tflite.pool import pool_of, sum_over_images
+from edgeq_lib.tflite.pool import open_executor, sum_over_images
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.rewrite import first_ops
 from edgeq_lib.tflite.runtime import dequantize_array
@@ -62,7 +62,7 @@ def correct_biases(
         and constants[op.inputs[2]].dtype == np.int32
         and graphs[1].tensors[op.outputs[0]].name in theirs
     ]
-    with pool_of(executor) as pool:
+    with open_executor(executor) as pool:
         means = _mean_tensors(
             float_model, [reference.inputs[0] for _, reference, *_ in jobs], images, pool
         )

@@ -10,20 +10,18 @@
 
 from __future__ import annotations
 
-import os
-import queue
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.progress import progress
+from edgeq_lib.tflite.pool import InterpreterPool, chunks, open_executor
 from edgeq_lib.tflite.reader import read_graph
-from edgeq_lib.tflite.runtime import make_interpreter
 
 Ranges = dict[str, dict[str, np.ndarray]]
 COVERED = 0.98  # share of the calibration images that a covering range holds in full
@@ -86,36 +84,30 @@ def observe(
     wanted = [*graph.inputs, *sorted(computed - set(graph.inputs))]
     wanted = [index for index in wanted if graph.tensors[index].dtype == "FLOAT32"]
     counted = set(np.linspace(0, len(images) - 1, _COUNTED).astype(int)) if histogram else set()
-    workers = os.cpu_count() or 1
-    idle: queue.SimpleQueue = queue.SimpleQueue()
-    for _ in range(workers):
-        idle.put(make_interpreter(model, keep_tensors=True))
+    pool = InterpreterPool([model], keep_tensors=True)
 
-    def work(start: int) -> tuple:
-        interpreter = idle.get()
-        ends = np.empty((2, len(images[start : start + _CHUNK]), len(wanted)), np.float32)
+    def work(interpreters: list[Any], part: slice) -> tuple[np.ndarray, np.ndarray]:
+        (interpreter,) = interpreters
+        extremes = np.empty((2, len(images[part]), len(wanted)), np.float32)
         counts = np.zeros((len(wanted), _BINS if histogram else 0), np.int64)
-        try:
-            for row, image in enumerate(images[start : start + _CHUNK]):
-                interpreter.set_tensor(graph.inputs[0], image[None])
-                interpreter.invoke()
-                for column, index in enumerate(wanted):
-                    values = interpreter.get_tensor(index).ravel()
-                    ends[:, row, column] = values.min(), values.max()
-                    if start + row in counted:
-                        counts[column] += np.bincount(
-                            values.view(np.uint32) >> _SHIFT, minlength=_BINS
-                        )
-        finally:
-            idle.put(interpreter)
-        return ends, counts
+        for row, image in enumerate(images[part]):
+            interpreter.set_tensor(graph.inputs[0], image[None])
+            interpreter.invoke()
+            for column, index in enumerate(wanted):
+                values = interpreter.get_tensor(index).ravel()
+                extremes[:, row, column] = values.min(), values.max()
+                if part.start + row in counted:
+                    counts[column] += np.bincount(values.view(np.uint32) >> _SHIFT, minlength=_BINS)
+        return extremes, counts
 
-    starts = range(0, len(images), _CHUNK)
-    with nullcontext(executor) if executor else ThreadPoolExecutor(workers) as pool:
+    shares = chunks(len(images), _CHUNK)
+    with open_executor(executor, pool.workers) as threads:
         parts, counts = [], 0
-        for ends, found in progress(pool.map(work, starts), "calibration", len(starts)):
-            parts.append(ends)
-            counts = counts + found
+        for extremes, counted_here in progress(
+            pool.map(work, shares, threads), "calibration", len(shares)
+        ):
+            parts.append(extremes)
+            counts = counts + counted_here
     low, high = np.concatenate(parts, axis=1)
     tensors = [graph.tensors[index] for index in wanted]
     return ActivationStatistics(

@@ -21,7 +21,7 @@ from edgeq_lib.compress.quantize.kernels import by_channel, float_kernels
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.conv_geometry import Window, patches, window
-from edgeq_lib.tflite.pool import pool_of, sum_over_images
+from edgeq_lib.tflite.pool import open_executor, sum_over_images
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.rewrite import first_ops
 
@@ -141,7 +141,7 @@ def round_each(
     graph, least, grids = read_graph(model), least_scales(model, ranges), {}
     work = bytearray(model)
     constants = writable_buffers(work)
-    with pool_of(executor) as pool:
+    with open_executor(executor) as pool:
         for kernel in progress(float_kernels(model), "rounding"):
             tried = sorted(widths.get(kernel.name, (8,)))
             if kernel.kind == "DEPTHWISE_CONV_2D":

@@ -16,7 +16,7 @@ from edgeq_lib.compress.quantize.kernels import KERNEL_OPS
 from edgeq_lib.measure.accuracy import Preprocess, predict_file
 from edgeq_lib.measure.statistics import agreement, correctness
 from edgeq_lib.progress import progress
-from edgeq_lib.tflite.pool import pool_of, sum_over_images
+from edgeq_lib.tflite.pool import InterpreterPool, chunks, open_executor, sum_over_images
 from edgeq_lib.tflite.reader import Graph, read_graph
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
 
@@ -102,8 +102,8 @@ def signal_to_noise(
             row[:] = np.square(exact).sum(), np.square(exact - read(other, ours[name])).sum()
         return sums
 
-    with pool_of(executor) as pool:
-        sums = sum_over_images([float_model, model], images, measure, pool, keep_tensors=True)
+    with open_executor(executor) as threads:
+        sums = sum_over_images([float_model, model], images, measure, threads, keep_tensors=True)
     return {name: decibels(*row) for name, row in zip(names, sums, strict=True)}
 
 
@@ -182,18 +182,17 @@ class EvaluationContext:
         Returns:
             agreement and top1 in percent, snr in dB, kB.
         """
-        return self._compare(model, make_interpreter(model))
+        return self._compare(model, InterpreterPool([model], workers=1))
 
-    def _compare(self, model: bytes, interpreter: Any) -> dict[str, float]:
-        outputs = np.concatenate(
-            [
-                run_images(
-                    interpreter, self.preprocess(np.asarray(self.images[start : start + 32]))
-                )
-                for start in range(0, len(self.images), 32)
-            ]
-        )
-        outputs = dequantize_array(outputs, interpreter.get_output_details()[0])
+    def _compare(self, model: bytes, pool: InterpreterPool) -> dict[str, float]:
+        with pool.lend() as (interpreter,):
+            outputs = np.concatenate(
+                [
+                    run_images(interpreter, self.preprocess(np.asarray(self.images[part])))
+                    for part in chunks(len(self.images), 32)
+                ]
+            )
+            outputs = dequantize_array(outputs, interpreter.get_output_details()[0])
         return {
             **fidelity(outputs, self.reference),
             "top1": 100 * float(correctness(outputs, self.labels)[0].mean()),
@@ -224,10 +223,10 @@ def sweep(
     def work(name: str) -> dict[str, float]:
         with _MAKING:
             model = case.make(recipes[name], (observed or {}).get(name))
-            interpreter = make_interpreter(model)
-        return case._compare(model, interpreter)
+            pool = InterpreterPool([model], workers=1)
+        return case._compare(model, pool)
 
-    with pool_of(executor) as pool:
+    with open_executor(executor) as pool:
         return dict(
             zip(recipes, progress(pool.map(work, recipes), label, len(recipes)), strict=True)
         )
