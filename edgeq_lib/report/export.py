@@ -107,12 +107,14 @@ def rendered(
     Returns:
         File name → content.
     """
+    from edgeq_lib.report.pdf import pdf
+
     content = blocks(results, figures, captions)
     return {
         "results.csv": spreadsheet(results).encode(),
         "report.md": render.markdown(content).encode(),
-        "report.html": render.html_page(content, pictures).encode(),
-        "report.pdf": render.pdf(content, pictures),
+        "report.html": render.page(results, content, pictures).encode(),
+        "report.pdf": pdf(content, pictures),
     }
 
 
