@@ -16,7 +16,11 @@ from edgeq_lib.pipeline.runner import interruptible, run_study
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status (0 done, 1 a mistake that the message says how to mend, 130 stopped)."""
+    """Run a command.
+
+    Returns:
+        The exit status: 0 done, 1 a mistake that the message says how to mend, 130 stopped.
+    """
     parser = argparse.ArgumentParser(
         prog="edgeq", description="Compress image models and measure what it costs and buys."
     )
@@ -65,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print(
-            "\nedgeq: stopped; finished stages and training epochs are kept, the same command goes on from there.",
+            "\nedgeq: stopped; finished stages and training epochs are kept, the same command "
+            "goes on from there.",
             file=sys.stderr,
         )
         return 130
@@ -82,7 +87,8 @@ def _peer_and_board_commands(commands: Any) -> None:
         "--preprocessing",
         required=True,
         metavar="NAME",
-        help="how it wants its pixels: raw (0 to 255 into an integer input), signed, unit, none, torch or caffe",
+        help="how it wants its pixels: raw (0 to 255 into an integer input), signed, unit, none, "
+        "torch or caffe",
     )
     peer.add_argument(
         "--image-size",
@@ -198,7 +204,8 @@ def _import_bench(given: argparse.Namespace) -> None:
 
     machine = remote.import_results(given.study, Path(given.file))
     print(
-        f"Measurements of '{machine}' are on the shelf; `edgeq run {given.study}` puts them into the report."
+        f"Measurements of '{machine}' are on the shelf; `edgeq run {given.study}` puts them into "
+        "the report."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a notebook works with: the study's shelf, its images, its preprocessing and its float32 baseline."""
+"""What a notebook works with: the study's shelf, its images, preprocessing and baseline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Stage(Study):
-    """A study, opened by the notebook that is one of its stages; what is not asked for is not read."""
+    """A study, opened by the notebook that is one of its stages; data are read when asked for."""
 
     @cached_property
     def data(self) -> Data:
@@ -48,7 +48,7 @@ def open_study(name: str, stage: str, needs: str = "") -> Stage:
     """Open a study for the notebook `stage`.
 
     Opened by hand, before the stage that it `needs` has ever run, the earlier notebooks of
-    `studies/NAME.yaml` run first, so that each notebook works from top to bottom on a fresh machine.
+    `studies/NAME.yaml` run first, so that each notebook works from top to bottom anywhere.
 
     Args:
         name: The study, `runs/NAME`.

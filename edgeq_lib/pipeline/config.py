@@ -1,7 +1,8 @@
 """Study files and their validation.
 
-A notebook's cell tagged `parameters` is the schema of its section: names, types, defaults and, as comments, the help.
-So a new notebook needs no change here, and what the YAML may say and what the notebook takes cannot drift apart.
+A notebook's cell tagged `parameters` is the schema of its section: names, types, defaults and, as
+comments, the help. So a new notebook needs no change here, and what the YAML may say and what the
+notebook takes cannot drift apart.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from edgeq_lib.files import EdgeqError, digest, home
 
 
 def _existing(value: str, info: pydantic.ValidationInfo) -> str:
-    """A bare name stays as it is; what looks like a path must exist, relative to the study's file or to the checkout."""
+    """A bare name stays; a path must exist, relative to the study's file or to the checkout."""
     expanded = os.path.expandvars(os.path.expanduser(value))
     if "$" in expanded:
         raise ValueError(
@@ -41,7 +42,7 @@ def _existing(value: str, info: pydantic.ValidationInfo) -> str:
 
 
 def _first(value: Any, info: pydantic.ValidationInfo) -> Any:
-    """Of a list the first entry that is there; the last one stands for itself, so that its absence is an error."""
+    """Of a list the first entry that exists, else the last, so that its absence is an error."""
     if not isinstance(value, list):
         return value
     if not value or not all(isinstance(each, str) for each in value):
@@ -112,7 +113,11 @@ class Notebook:
 
 
 def read_notebook(path: Path) -> Notebook:
-    """Read a notebook's declaration, nothing executed. Raises EdgeqError without a cell tagged `parameters`."""
+    """Read a notebook's declaration; nothing is executed.
+
+    Raises:
+        EdgeqError: Without a cell tagged `parameters`.
+    """
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in cells]
     tagged = [
@@ -161,24 +166,33 @@ def study_path(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFile:
-    """Read and validate `studies/NAME.yaml`, or a file by its path; `overrides` are `section.key` or `key` → value.
+    """Read and validate `studies/NAME.yaml`, or a file by its path.
 
-    A stage gets the common section, as far as its notebook declares it, and its own; `section: false` leaves a stage out.
-    Raises EdgeqError, one sentence
-    that names the key and the cure, for an unknown key, a wrong type, an impossible value or a missing file.
+    A stage gets the common section, as far as its notebook declares it, and its own; `section:
+    false` leaves a stage out.
+
+    Args:
+        name_or_path: The study.
+        overrides: `section.key` or `key` → value.
+
+    Raises:
+        EdgeqError: For an unknown key, a wrong type, an impossible value or a missing file: one
+            sentence that names the key and says what to do.
     """
     path = study_path(name_or_path)
     if not path.exists():
         have = ", ".join(sorted(file.stem for file in (home() / "studies").glob("*.yaml")))
         raise EdgeqError(
-            f"There is no study {path.name}; take one of {have}, or give the path of your own YAML file."
+            f"There is no study {path.name}; take one of {have}, or give the path of your own "
+            "YAML file."
         )
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         raise EdgeqError(
-            f"{path.name} is not valid YAML{f' in line {mark.line + 1}' if mark else ''}; mind indentation and "
+            f"{path.name} is not valid YAML{f' in line {mark.line + 1}' if mark else ''}; mind "
+            "indentation and "
             "colons."
         ) from None
     known = notebooks()
@@ -187,7 +201,8 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
         isinstance(part or {}, dict) for part in content.values()
     ):
         raise EdgeqError(
-            f"{path.name} must hold sections with keys (common, {', '.join(sections)}), each `key: value`, or "
+            f"{path.name} must hold sections with keys (common, {', '.join(sections)}), each "
+            "`key: value`, or "
             "`section: false` to leave a technique out."
         )
     left_out = {section for section, part in content.items() if part is False}
@@ -197,7 +212,8 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
     for section in content:
         if section not in ("common", *sections):
             raise EdgeqError(
-                f"{path.name}: there is no section '{section}'{_near(section, ['common', *sections])}."
+                f"{path.name}: there is no section "
+                f"'{section}'{_near(section, ['common', *sections])}."
             )
     for key in content.get("common", {}):
         if not any(key in notebook.fields for notebook in known) or key == "study":

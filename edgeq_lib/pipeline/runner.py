@@ -40,10 +40,24 @@ def run_study(
     overrides: dict[str, Any] | None = None,
     say: Any = print,
 ) -> Study:
-    """Run the stages of a study that are not current; returns the study.
+    """Run the stages of a study that are not current.
 
-    `only` one stage, `start` from one, `before` one; `force` runs them even when they are current. A stage is done only
-    when its records exist. Raises EdgeqError for the user's mistakes and when another run holds the study.
+    A stage is done only when its records exist.
+
+    Args:
+        name: The study, or the path of its file.
+        only: This stage alone.
+        start: This stage and those after it.
+        before: The stages before this one.
+        force: Run stages that are current, too.
+        overrides: Parameters, `section.key` or `key` → value.
+        say: Called with each line of progress.
+
+    Returns:
+        The study.
+
+    Raises:
+        EdgeqError: For the user's mistakes, and when another run holds the study.
     """
     file = config.load(name, overrides)
     stages = {stage: given for stage, given in file.stages.items() if not before or stage < before}
@@ -88,7 +102,7 @@ def _full_name(asked: str, stages: dict[str, Any]) -> str | None:
 
 
 def is_current(study: Study, stage: str, key: str) -> bool:
-    """Whether a stage's record was made by this code and these parameters from what is on the shelf now."""
+    """Tell whether a stage's record was made by this code from what is on the shelf now."""
     path = study.folder / "stages" / f"{stage}.json"
     if not path.exists():
         return False
@@ -145,7 +159,7 @@ def _source_file(module: str) -> Path:
 
 
 def _imports(source: str) -> Iterator[str]:
-    """The modules of edgeq_lib that a notebook's code names; lines of IPython's own do not count."""
+    """The modules of edgeq_lib that a notebook's code names; IPython's own lines do not count."""
     lines = source.splitlines()
     source = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
     with contextlib.suppress(SyntaxError):
@@ -220,13 +234,15 @@ def _run_stage(
                 raise EdgeqError(f"{notebook.stage}: {error.evalue}") from None
             said = (error.evalue or "").split("\n")[0][:300]
             raise EdgeqError(
-                f"{notebook.stage} failed with {error.ename}: {said} (the notebook that shows where: "
+                f"{notebook.stage} failed with {error.ename}: {said} (the notebook that shows "
+                "where: "
                 f"{_shown(failed)}); finished stages are kept."
             ) from None
     record = runs() / name / "stages" / f"{notebook.stage}.json"
     if not record.exists() or read_json(record)["key"] != key:
         raise EdgeqError(
-            f"{notebook.stage} ended without its records, so it does not count as done; its last cell must call "
+            f"{notebook.stage} ended without its records, so it does not count as done; its last "
+            "cell must call "
             "`shelf.finish`."
         )
     os.replace(partial, done)
@@ -254,7 +270,10 @@ def _environment(**values: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched(stage: str, say: Any) -> Iterator[str]:
-    """Show what the stage reports of its progress: one line that changes in a terminal, a line a minute elsewhere."""
+    """Show what the stage reports of its progress.
+
+    One line that changes in a terminal, one line per minute elsewhere.
+    """
     over, terminal = threading.Event(), sys.stderr.isatty()
     with tempfile.TemporaryDirectory() as folder:
         channel, started = Path(folder) / "progress.json", time.time()
@@ -286,7 +305,7 @@ def _watched(stage: str, say: Any) -> Iterator[str]:
 
 
 def interruptible() -> None:
-    """Let a polite kill end like Ctrl-C: the kernel is stopped, the lock freed, finished work kept."""
+    """Let a polite kill end like Ctrl-C: kernel stopped, lock freed, finished work kept."""
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt

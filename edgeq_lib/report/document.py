@@ -46,7 +46,8 @@ FRONT = (
     "ring is around the recommended file; peers have no part in the front."
 )
 CAPTIONS = {
-    "decision": "The decision flow; the path that this study took is filled in. It takes fewer than "
+    "decision": "The decision flow; the path that this study took is filled in. It takes fewer "
+    "than "
     "8 bits only where no file with 8 or more meets every criterion. A step suffices when one of "
     "its variants meets them and validation cannot tell that a costlier one is more accurate. "
     "Beside each end stand the study's best files for it.",
@@ -63,10 +64,12 @@ METHODS = (
     "the table, peers included.",
     "The minimum detectable effect is the smallest drop that a paired test at 5 % finds four times "
     "in five (80 % power), given how many images the two files disagreed on.",
-    "Every choice, the recommendation included, was made on the validation images; test images only "
+    "Every choice, the recommendation included, was made on the validation images; test images "
+    "only "
     "serve to report. A criterion is decided by the point estimate; it is met without reserve only "
     "when the whole interval lies within the bound.",
-    "Latency is a ratio to float32, interleaved with it on the machine named above; brackets are the "
+    "Latency is a ratio to float32, interleaved with it on the machine named above; brackets are "
+    "the "
     "10th and the 90th percentile over rounds. A ratio travels to machines of the same instruction "
     "set and to no other. LiteRT has no fast kernels for 16-bit activations and for 4-bit "
     "convolutions: the latency of those schemes is that of its reference kernels.",
@@ -181,7 +184,8 @@ def _setup(results: Results) -> list[str]:
     own = next(iter(machines(results)), {})
     runtime = results["versions"].get("ai-edge-litert", "of unknown version")
     texts.append(
-        f"**Machine.** {machine_name(own)}, {own.get('cores', '?')} cores; ai-edge-litert {runtime}. "
+        f"**Machine.** {machine_name(own)}, {own.get('cores', '?')} cores; ai-edge-litert "
+        f"{runtime}. "
         "Latency at one thread."
     )
     bounds = ", ".join(f"{entry['name']} {entry['bound']}" for entry in results["criteria"])

@@ -119,7 +119,7 @@ def rendered(
 
 
 def results_table(folder: Path) -> str:
-    """Write the published studies as a Markdown table, one line each, from `folder`/*/results.json."""
+    """Write the published studies as a Markdown table, one line each."""
     head = (
         "study",
         "data, test images",

@@ -59,7 +59,8 @@ def _leave_out_large(folder: Path, name: str, command: str) -> list[str]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.stat().st_size > LARGEST:
             lines.append(
-                f"{path.relative_to(folder)} ({path.stat().st_size / 1e6:.1f} MB) is not published, "
+                f"{path.relative_to(folder)} ({path.stat().st_size / 1e6:.1f} MB) is not "
+                "published, "
                 f"being over {LARGEST / 1e6:g} MB: `{command}` makes it in runs/{name}/report."
             )
             path.unlink()

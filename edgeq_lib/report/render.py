@@ -93,7 +93,7 @@ def page(
 
 
 def _with_reference(content: Sequence[Block]) -> list[Block]:
-    """The blocks with a reference to the explorer in place of the main table, which it stands for."""
+    """The blocks with a reference to the explorer in the place of the main table."""
 
     def is_main(before: Block, block: Block) -> bool:
         return block[0] == "table" and before[:2] == ("heading", "Results")

@@ -1,4 +1,4 @@
-"""Everything that is published about a study, collected from its shelf: the content of results.json.
+"""The content of results.json: everything that is published about a study.
 
 Everything heavy is imported where it is used, so that the command line can print a table at once.
 """

@@ -1,4 +1,4 @@
-"""What a study's results say, in sentences, and one table for the terminal: from results.json alone."""
+"""What a study's results say, in sentences, and one table for the terminal."""
 
 from __future__ import annotations
 

@@ -1,9 +1,13 @@
-"""Block reconstruction: rounding that is learned from the outputs of blocks, on a handful of unlabelled images.
+"""Block reconstruction: rounding learned from the outputs of blocks, on a few unlabelled images.
 
-Layer by layer (`low_bit`), each kernel makes up for what those before it lost; within a block, the layers can share that
-work, and a residual connection is part of it. So each block of the simulation (see `qat`) is trained for some hundred steps
-to give out what it does in float, given what the blocks before it, already trained, really send (BRECQ, Li et al., arXiv
-2102.05426; there the rounding is a relaxed variable, here it is the rounded weight itself with a straight-through gradient).
+Layer by layer, each kernel makes up for what those before it lost; within a block, the layers can
+share that work, and a residual connection is part of it (BRECQ, Li et al., arXiv 2102.05426).
+
+1. Cut the simulation (see `qat`) into blocks.
+2. Train each block for some hundred steps to give the output that it gives in float, given what the
+   blocks before it, already trained, really send. There the rounding is a relaxed variable; here it
+   is the rounded weight itself with a straight-through gradient.
+3. Keep a block's old codes where it is no nearer to float.
 """
 
 from __future__ import annotations
@@ -30,12 +34,20 @@ def reconstruct(
     learning_rate: float = 1e-2,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Train the low-bit kernels of `simulation` in place, block by block.
+    """Train the low-bit kernels of a simulation in place, block by block.
 
-    `simulation` is `qat.quantize_aware(model, …, grids)`. `images`: preprocessed float32 (n, H, W, C), unlabelled.
-    `learning_rate` is Adam's, counted in steps of the grid and falling along a cosine; a block that is no nearer to float for
-    it keeps its codes. Returns a record a block: its last layer, and the energy of its output's error as a share of the
-    output's, a mean over images, before and after.
+    Args:
+        simulation: `qat.quantize_aware(model, …, grids)`.
+        model: The float Keras model.
+        images: Preprocessed float32 (n, H, W, C), unlabelled.
+        steps: Of training per block.
+        batch: Images per step.
+        learning_rate: Adam's, counted in scales of the kernel and falling along a cosine.
+        seed: Of the order of images.
+
+    Returns:
+        A record per block: its last layer, and the energy of its output's error as a share of the
+        output's, a mean over images, before and after.
     """
     plain, rng, records = (
         expand_activations(fold_batch_norms(model)),
@@ -64,10 +76,11 @@ def reconstruct(
 
 
 def blocks_of(simulation: keras.Model) -> list[str]:
-    """The layers that end a block, in the order of the graph.
+    """List the layers that end a block, in the order of the graph.
 
-    All that comes later depends on nothing older than a block's output, dense layers or convolutions read it, and the block
-    holds a low-bit kernel: residual blocks, and pairs of a pointwise and a depthwise layer where there are none.
+    All that comes later depends on nothing older than a block's output, dense layers or
+    convolutions read it, and the block holds a low-bit kernel: residual blocks, and pairs of a
+    pointwise and a depthwise layer where there are none.
     """
     place = {layer.name: number for number, layer in enumerate(simulation.layers)}
     needed, low, found = 0, False, []
@@ -126,8 +139,10 @@ def _train(
     learning_rate: float,
     rng: np.random.Generator,
 ) -> None:
-    """Train the block's low-bit kernels, in units of their steps: a weight is near to its next code or it is not, whatever
-    the scale of its channel."""
+    """Train the block's low-bit kernels, in units of their scales.
+
+    A weight is near to its next code or it is not, whatever the scale of its channel.
+    """
     trained = [layer for layer in block.layers if _learned(layer)]
     kernels = [float_weights(layer)[0] for layer in trained]
     units = [tf.constant(_learned(layer).step(None)) for layer in trained]

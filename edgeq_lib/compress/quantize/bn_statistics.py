@@ -1,8 +1,10 @@
-"""What the tensors of a network hold, from its batch norms alone: mean, variance and range of each channel, without an image.
+"""Statistics from batch norms alone: mean, variance and range of each channel, without an image.
 
-A batch norm leaves the data that it was trained on with mean beta and standard deviation gamma in each channel. Taken as
-normal, these pass through activations in closed form; where no batch norm says anything (sums, means, scores) they are
-propagated as if what meets were independent (Nagel et al., arXiv 1906.04721, section 4.2 and appendix).
+1. A batch norm leaves the data that it was trained on with mean beta and standard deviation gamma
+   in each channel.
+2. Taken as normal, these pass through activations in closed form.
+3. Where no batch norm says anything (sums, means, scores) they are propagated as if what meets were
+   independent (Nagel et al., arXiv 1906.04721, section 4.2 and appendix).
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "LOGISTIC": _sigmoid,
     "HARD_SWISH": lambda x: x * np.clip(x + 3, 0, 6) / 6,
 }
-# Sums of channels that no batch norm speaks for reach so many times as far as if channels were independent, which those of
+# Sums of channels that no batch norm speaks for reach so many times as far as if channels were
+# independent, which those of
 # a trained network are not: a margin, not a law.
 _TOGETHER = 2
 _UNCHANGED = ("MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "SQUEEZE")
@@ -49,7 +52,7 @@ _UNCHANGED = ("MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "SQUEEZE")
 
 @dataclass(frozen=True)
 class Moments:
-    """A tensor's channels: mean, standard deviation, and the ends of the range that is believed, float64 (channels,)."""
+    """A tensor's channels: mean, deviation and the believed range, float64 (channels,)."""
 
     mean: np.ndarray
     std: np.ndarray
@@ -63,7 +66,7 @@ Norms = dict[
 
 
 def activations(model: bytes) -> list[str]:
-    """The activation fused into each op of a flatbuffer, "NONE" where there is none."""
+    """List the activation fused into each op of a flatbuffer, "NONE" where there is none."""
     table, found = schema.Model.GetRootAs(model).Subgraphs(0), []
     kinds = {
         value: name
@@ -83,10 +86,18 @@ def activations(model: bytes) -> list[str]:
 
 
 def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
-    """Beta and |gamma| of the batch norms that the converter folded into the kernels of `float_model`.
+    """Find beta and |gamma| of the batch norms that were folded into the kernels of a flatbuffer.
 
-    Layers and ops are paired by their folded weights and biases, since the converter's names are no guide. Raises EdgeqError
-    when the flatbuffer was not made from this model, or no batch norm follows a layer with weights.
+    Layers and ops are paired by their folded weights and biases, since the converter's names are no
+    guide.
+
+    Args:
+        model: The Keras model, batch norms in place.
+        float_model: The float flatbuffer made from it.
+
+    Raises:
+        EdgeqError: When the flatbuffer was not made from this model, or no batch norm follows a
+            layer with weights.
     """
     folded, found, left = fold_batch_norms(model), {}, float_kernels(float_model)
     followed = 0
@@ -109,7 +120,8 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
                 break
     if not found or len(found) < followed:
         raise EdgeqError(
-            "The network's batch norms cannot be found in its float file; data-free quantization needs a network "
+            "The network's batch norms cannot be found in its float file; data-free quantization "
+            "needs a network "
             "with batch norms and the float file that was converted from it: run 02_baseline again."
         )
     return found
@@ -118,11 +130,22 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
 def tensor_moments(
     model: bytes, norms: Norms, input_range: tuple[float, float], reach: float = 6.0
 ) -> dict[int, Moments]:
-    """Tensor index → `Moments` of every computed tensor of a float flatbuffer, the input's being uniform in its range.
+    """Propagate moments through a float flatbuffer, the input's being uniform in its range.
 
-    A range is mean ± `reach` standard deviations a channel before the activation (twice that where a kernel has no batch
-    norm), then what the activation makes of it.
-    Raises EdgeqError for an op that it has no rule for.
+    A range is mean ± `reach` standard deviations per channel before the activation (twice that
+    where a kernel has no batch norm), then what the activation makes of it.
+
+    Args:
+        model: The float flatbuffer.
+        norms: Statistics of its batch norms.
+        input_range: The range of the network's input.
+        reach: Standard deviations.
+
+    Returns:
+        Tensor index → moments, of every computed tensor.
+
+    Raises:
+        EdgeqError: For an op that it has no rule for.
     """
     graph, fused, constants = (
         read_graph(model),
@@ -192,7 +215,8 @@ def tensor_moments(
             )
         else:
             raise EdgeqError(
-                f"There is no rule for the range of {op.name} without images; calibrate on images (03_ptq)."
+                f"There is no rule for the range of {op.name} without images; calibrate on "
+                "images (03_ptq)."
             )
         result = unary(result, UNARY[fused[number]]) if fused[number] != "NONE" else result
         found[op.outputs[0]] = _spread(result, shape)
@@ -202,7 +226,7 @@ def tensor_moments(
 def ranges_from_moments(
     model: bytes, norms: Norms, input_range: tuple[float, float], reach: float = 6.0
 ) -> Ranges:
-    """Activation ranges {tensor: {"min", "max"}} as of `ptq.calibrate`, from the batch norms alone (see `of_tensors`)."""
+    """Return activation ranges as `calibration.calibrate` does, from the batch norms alone."""
     graph, result = read_graph(model), {}
     for index, moments in tensor_moments(model, norms, input_range, reach).items():
         tensor = graph.tensors[index]
@@ -219,7 +243,7 @@ def ranges_from_moments(
 
 
 def unary(moments: Moments, function: Callable[[np.ndarray], np.ndarray]) -> Moments:
-    """What an elementwise function leaves of a normal distribution: moments by quadrature, ends by trying the range."""
+    """Pass moments through an elementwise function: by quadrature, the range by trying it."""
     values = function(moments.mean + moments.std * _POINTS[:, None])
     mean = _SHARES @ values
     ends = function(np.linspace(moments.low, moments.high, 201))
@@ -270,7 +294,7 @@ def _constant(values: np.ndarray) -> Moments:
 
 
 def _spread(moments: Moments, shape: tuple[int, ...]) -> Moments:
-    """One entry a channel of the tensor: a flattened image repeats its channels, a broadcast constant its value."""
+    """One entry per channel: a flattened image repeats its channels, a constant its value."""
     width = shape[-1] if shape else prod(shape)
     return Moments(
         *(np.resize(part, width) for part in (moments.mean, moments.std, moments.low, moments.high))

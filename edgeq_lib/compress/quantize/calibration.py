@@ -26,11 +26,13 @@ from edgeq_lib.tflite.reader import read_graph
 Ranges = dict[str, dict[str, np.ndarray]]
 COVERED = 0.98  # share of the calibration images that a covering range holds in full
 _MOMENTUM = 0.95  # of litert-quantizer's moving average
-# The histogram's bins are float32's own: sign, exponent and six bits of the mantissa. So no range must be known
+# The histogram's bins are float32's own: sign, exponent and six bits of the mantissa. So no range
+# must be known
 # before the pass, and a bin is at most 1.6 % wide.
 _SHIFT = 17
 _BINS = 2 ** (32 - _SHIFT)
-_COUNTED = 64  # images, evenly spaced, whose values go into the histogram: counting takes longer than inferring
+# Images, evenly spaced, whose values go into the histogram: counting takes longer than inferring
+_COUNTED = 64
 _CHUNK = 8
 
 
@@ -73,7 +75,8 @@ def observe(
     """
     if not len(images):
         raise EdgeqError(
-            "The representative set is empty; set `calibration` in the section 'data' to 16 images or more."
+            "The representative set is empty; set `calibration` in the section 'data' to 16 "
+            "images or more."
         )
     if not np.isfinite(images).all():
         raise EdgeqError(

@@ -32,7 +32,8 @@ def quantize_with_converter(model: Any, spec: Scheme, images: np.ndarray) -> byt
 
     if not spec.converter:
         raise EdgeqError(
-            f"TensorFlow's converter cannot make {spec.scheme} so; take it out of converter_schemes."
+            f"TensorFlow's converter cannot make {spec.scheme} so; take it out of "
+            "converter_schemes."
         )
 
     def configure(converter: Any) -> None:

@@ -1,7 +1,13 @@
-"""Data-free quantization: make a float network easy to round, from its weights and batch norms alone (DFQ).
+"""Data-free quantization (DFQ): make a float network easy to round, from weights and norms alone.
 
-Nagel et al., arXiv 1906.04721. Everything works on the float flatbuffer: constants and fused activations are rewritten in
-place, so that names, ops and sizes stay. A step that changes what tensors hold returns the statistics that then hold.
+Nagel et al., arXiv 1906.04721. Constants and fused activations of the float flatbuffer are
+rewritten in place, so that names, ops and sizes stay. A step that changes what tensors hold returns
+the statistics that then hold.
+
+1. `equalize`: scale channels so that both sides of each pair of layers have the same ranges.
+2. `absorb_high_biases`: move what a channel nearly always exceeds into the next op.
+3. `int8_per_tensor`: ranges from batch norms, biases corrected analytically.
+4. `files_by_rounding`: fewer bits, nearest or SQuant.
 """
 
 from __future__ import annotations
@@ -46,11 +52,12 @@ class Pair(NamedTuple):
 
 
 def pairs(model: bytes, allowed: tuple[str, ...] = ("NONE", "RELU", "RELU6")) -> list[Pair]:
-    """The pairs of ops that cross-layer equalization may touch, in the order of the graph.
+    """List the pairs of ops that cross-layer equalization may touch, in the order of the graph.
 
-    The first one's output has one reader, the second, maybe behind pooling; the first's activation is one of `allowed`,
-    through which a positive factor passes. It does not pass through a swish or a sigmoid, and behind a residual addition
-    or a squeeze-and-excite multiplication a channel has several readers or writers. Ops without a bias are left out.
+    The first one's output has one reader, the second, maybe behind pooling; the first's activation
+    is one of `allowed`, through which a positive factor passes. It does not pass through a swish or
+    a sigmoid, and behind a residual addition or a squeeze-and-excite multiplication a channel has
+    several readers or writers. Ops without a bias are left out.
     """
     graph, fused = read_graph(model), bn_statistics.activations(model)
     kernels = {kernel.number: kernel for kernel in float_kernels(model)}
@@ -102,7 +109,7 @@ def _takes_all(kind: str, shape: tuple[int, ...], channels: int) -> bool:
 
 
 def without_relu6(model: bytes) -> bytes:
-    """The float flatbuffer with RELU in the place of each RELU6 that stands between a pair.
+    """Put RELU in the place of each RELU6 that stands between a pair.
 
     A factor does not pass the ceiling at 6; what this costs is the float accuracy of the result.
     """
@@ -120,7 +127,7 @@ def without_relu6(model: bytes) -> bytes:
 
 
 def _incoming(kind: str, kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A view (…, channels, …) with the input channel on axis 1: weights of a kernel as it stands in the flatbuffer."""
+    """A view (…, channels, …) of a stored kernel with the input channel on axis 1."""
     return (
         kernel.reshape(-1, channels, kernel.shape[-1] // channels)
         if kind == "DEPTHWISE_CONV_2D"
@@ -131,13 +138,23 @@ def _incoming(kind: str, kernel: np.ndarray, channels: int) -> np.ndarray:
 def equalize(
     model: bytes, norms: Norms, reach: float = 3.0, rounds: int = 20
 ) -> tuple[bytes, Norms]:
-    """Cross-layer equalization: scale channels so that both sides of each pair have the same weight ranges.
+    """Equalize across layers: scale channels so that both sides of each pair have the same ranges.
 
-    A channel of the first is divided by sqrt(r1 / r2) and what reads it multiplied, r being the largest magnitudes; chains
-    settle in some rounds. Through a linear op or a ReLU nothing changes in float but rounding (1e-5 of the largest output).
-    Through a ReLU6 only those channels are scaled whose mean + `reach` standard deviations stay below 6 before and after, as
-    the batch norm knows: the ceiling then cuts next to nothing, and the network needs no ReLU in its place. No channel grows
-    beyond the widest of its tensor, whose range would suffer. Channels without weights on either side stay.
+    A channel of the first is divided by sqrt(r1 / r2) and what reads it multiplied, r being the
+    largest magnitudes; chains settle in some rounds. Through a linear op or a ReLU nothing changes
+    in float but rounding (1e-5 of the largest output). Through a ReLU6 only those channels are
+    scaled that stay below 6 before and after: the ceiling then cuts next to nothing, and the
+    network needs no ReLU in its place. No channel grows beyond the widest of its tensor, whose
+    range would suffer. Channels without weights on either side stay.
+
+    Args:
+        model: The float flatbuffer.
+        norms: Statistics of its batch norms (`bn_statistics.batch_norm_statistics`).
+        reach: Standard deviations above the mean that must stay below 6.
+        rounds: Passes over the pairs.
+
+    Returns:
+        The float flatbuffer, and the statistics that then hold.
     """
     mended, norms = bytearray(model), dict(norms)
     graph, constants, fused = (
@@ -169,11 +186,16 @@ def equalize(
 
 
 def absorb_high_biases(model: bytes, norms: Norms) -> tuple[bytes, Norms]:
-    """Move what a channel nearly always exceeds, c = max(0, beta - 3 gamma), from its bias into the next op's.
+    """Move what a channel nearly always exceeds into the next op's bias.
 
-    Behind a ReLU this is exact for all values above c, 99.9 % of them if they are normal; behind a ReLU6 for channels that
-    stay below 6 as well. The next op must be dense or 1 × 1: a wider one reads zeros beyond the border, which know nothing
-    of c.
+    That is c = max(0, beta - 3 gamma).
+
+    Behind a ReLU this is exact for all values above c, 99.9 % of them if they are normal; behind a
+    ReLU6 for channels that stay below 6 as well. The next op must be dense or 1 × 1: a wider one
+    reads zeros beyond the border, which know nothing of c.
+
+    Returns:
+        The float flatbuffer, and the statistics that then hold.
     """
     mended, norms = bytearray(model), dict(norms)
     graph, constants = read_graph(model), writable_buffers(mended)
@@ -204,8 +226,10 @@ def absorb_high_biases(model: bytes, norms: Norms) -> tuple[bytes, Norms]:
 
 
 def clip_weights(model: bytes, limit: float) -> bytes:
-    """The float flatbuffer with all weights clipped to ± `limit`: the simplest cure of steps that few large weights made
-    coarse. `correct_biases` makes up for what it does to the means."""
+    """Clip all weights to ± `limit`, where few large weights make scales coarse.
+
+    `correct_biases_from_statistics` makes up for what it does to the means.
+    """
     mended = bytearray(model)
     constants = writable_buffers(mended)
     for kernel in float_kernels(model):
@@ -216,9 +240,15 @@ def clip_weights(model: bytes, limit: float) -> bytes:
 def correct_biases_from_statistics(
     model: bytes, changed: bytes, norms: Norms, input_range: tuple[float, float]
 ) -> bytes:
-    """`changed` (the float flatbuffer `model` with other weights) with biases that keep the mean of each channel.
+    """Correct biases analytically: keep the mean of each channel when weights change.
 
-    The mean of what an op reads comes from the batch norms, through the activation in closed form: analytic bias correction.
+    The mean of what an op reads comes from the batch norms, through the activation in closed form.
+
+    Args:
+        model: The float flatbuffer whose means are kept.
+        changed: The same with other weights.
+        norms: Statistics of its batch norms.
+        input_range: The range of the network's input.
     """
     mended, graph = bytearray(changed), read_graph(model)
     exact, constants = writable_buffers(bytearray(model)), writable_buffers(mended)
@@ -238,9 +268,14 @@ def correct_biases_from_statistics(
 def int8_per_tensor(
     model: bytes, norms: Norms, input_range: tuple[float, float], exact: bytes | None = None
 ) -> bytes:
-    """The int8 file of a float flatbuffer with one scale a tensor for the weights too, without any image.
+    """Make an int8 file with one scale per tensor for the weights too, without any image.
 
-    With `exact`, the network whose channel means it shall keep (`model` itself, say), its biases are corrected analytically.
+    Args:
+        model: The float flatbuffer.
+        norms: Statistics of its batch norms.
+        input_range: The range of the network's input.
+        exact: The network whose channel means are kept (`model` itself, say); None for no
+            correction.
     """
     ranges = bn_statistics.ranges_from_moments(exact or model, norms, input_range)
     if exact is not None:
@@ -268,7 +303,7 @@ def with_weights(
     norms: Norms,
     input_range: tuple[float, float],
 ) -> bytes:
-    """The float flatbuffer with rounded weights, and biases corrected analytically for the rounding."""
+    """Put rounded weights into the float flatbuffer, biases corrected analytically."""
     return correct_biases_from_statistics(
         model, quantized_weights.with_quantized_weights(model, grids), norms, input_range
     )
@@ -277,11 +312,19 @@ def with_weights(
 def files_by_rounding(
     model: bytes, norms: Norms, input_range: tuple[float, float], bits: int, method: str
 ) -> dict[str, bytes]:
-    """What a row of `squant.METHODS` makes of a float flatbuffer at `bits`, without any image:
+    """Make files of one width and one way of rounding, without any image.
 
-    "weights only": all kernels rounded, float activations and biases as they were; "biases corrected": the same with analytic
-    bias correction; "int8 activations": the real file of the latter, in which depthwise kernels have 8 bits (LiteRT has none
-    of fewer).
+    Args:
+        model: The float flatbuffer.
+        norms: Statistics of its batch norms.
+        input_range: The range of the network's input.
+        bits: Of the weights.
+        method: A row of `squant.METHODS`.
+
+    Returns:
+        "weights only": all kernels rounded, float activations and biases as they were; "biases
+        corrected": the same with analytic bias correction; "int8 activations": the real file of the
+        latter, in which depthwise kernels have 8 bits (LiteRT has none of fewer).
     """
     ranges = bn_statistics.ranges_from_moments(model, norms, input_range)
     depthwise = {

@@ -1,7 +1,8 @@
-"""The roundings of quantization-aware training: what LiteRT's int8 kernels compute, written as tfmot quantizers.
+"""Fake quantization: what LiteRT's int8 kernels compute, written as tfmot quantizers.
 
-A kernel is rounded per output channel, its bias in the steps of int32, an activation to its calibrated range; nothing is
-rounded between an operation and the relu that LiteRT fuses into it (Jacob et al., arXiv 1712.05877).
+A kernel is rounded per output channel, its bias in the scales of int32, an activation to its
+calibrated range; nothing is rounded between an operation and the relu that LiteRT fuses into it
+(Jacob et al., arXiv 1712.05877).
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from edgeq_lib.tflite.quiet import quiet
 
 
 def is_wrapper(layer: Any) -> bool:
-    """Whether a layer of a model of `quantize_aware` is one that tfmot wrapped, to round something in it."""
+    """Tell whether a layer of a model of `quantize_aware` is one that tfmot wrapped."""
     return isinstance(layer, tfmot.QuantizeWrapperV2)
 
 
 def wrappers(model: keras.Model) -> list:
-    """The wrapped layers of a model of `quantize_aware`, in the order of the graph."""
+    """List the wrapped layers of a model of `quantize_aware`, in the order of the graph."""
     return [layer for layer in model.layers if is_wrapper(layer)]
 
 
 def float_weights(wrapper: Any) -> list:
-    """The variables of a wrapped layer, in its own order; the wrapper holds them, the layer's kernel being replaced."""
+    """List the variables of a wrapped layer, in its own order; the wrapper holds them."""
     learned = wrapper.quantize_config.learned
     return [
         variable
@@ -41,15 +42,18 @@ with quiet():
 
 
 def kernel_name(layer: Any) -> str | None:
-    """The attribute that holds a layer's kernel; None when it has none."""
+    """Name the attribute that holds a layer's kernel; None when it has none."""
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return "depthwise_kernel"
     return "kernel" if isinstance(layer, WITH_KERNEL) else None
 
 
 class Rounding(tfmot.quantizers.Quantizer):
-    """A tfmot quantizer without variables. QAT models are saved as weights and built again from their float model, so
-    none has a configuration."""
+    """A tfmot quantizer without variables.
+
+    QAT models are saved as weights and built again from their float model, so none has a
+    configuration.
+    """
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
         """The variables: none."""
@@ -61,10 +65,10 @@ class Rounding(tfmot.quantizers.Quantizer):
 
 
 class ChannelWeights(Rounding):
-    """Symmetric int8 weights, one scale an output channel, from the largest magnitude of the weights as they are now.
+    """Symmetric int8 weights, one scale per output channel, from the weights as they are now.
 
-    Without state, so evaluation sees what export writes (tfmot's own lags by one step), and per channel in depthwise
-    kernels too (tfmot's own is per tensor there).
+    Without state, so evaluation sees what export writes (tfmot's own lags by one step), and per
+    channel in depthwise kernels too (tfmot's own is per tensor there).
     """
 
     def __init__(self, channels: int):
@@ -79,22 +83,24 @@ class ChannelWeights(Rounding):
         return tf.reshape(rounded, tf.shape(inputs))
 
     def step(self, kernel: Any) -> Any:
-        """Step size of each output channel; a depthwise kernel (h, w, c, m) has c * m of them."""
+        """Compute the scale of each output channel; a depthwise kernel has c * m of them."""
         largest = tf.reduce_max(tf.abs(tf.reshape(kernel, (-1, self.channels))), axis=0)
         return tf.stop_gradient(tf.maximum(largest, 1e-9) / 127)
 
 
 class LearnedScales(Rounding):
-    """Symmetric weights on a grid whose steps are trained with them (Esser et al., arXiv 1902.08153): at few bits, what is
-    clipped and what is coarsened must be weighed channel by channel, and training can. Steps that are powers of two at the
-    start stay powers of two."""
+    """Symmetric weights whose scales are trained with them (Esser et al., arXiv 1902.08153).
+
+    At few bits, what is clipped and what is coarsened must be weighed channel by channel, and
+    training can. Scales that are powers of two at the start stay powers of two.
+    """
 
     def __init__(self, grid: QuantizedWeights):
         self.bits, self.start, self.variable = grid.bits, grid.scales, None
         self.shifts = bool((np.frexp(grid.scales)[0] == 0.5).all())
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
-        """The steps, one a channel, saved and trained with the model's weights."""
+        """Make the scales, one per channel, saved and trained with the model's weights."""
         self.variable = layer.add_weight(
             f"{name}_steps",
             shape=self.start.shape,
@@ -104,7 +110,7 @@ class LearnedScales(Rounding):
         return {"steps": self.variable}
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
-        """The kernel as the file holds it; gradients pass where nothing is clipped, and reach the steps."""
+        """Return the kernel as the file holds it; gradients pass where nothing is clipped."""
         steps, most = self._damped_steps(inputs), float(qmax(self.bits))
         flat = tf.reshape(inputs, (-1, self.start.size)) / steps
         inside = tf.clip_by_value(flat, -most, most)
@@ -113,13 +119,13 @@ class LearnedScales(Rounding):
         )
 
     def _damped_steps(self, kernel: Any) -> Any:
-        """The steps, with gradients scaled down by the number of weights that share one, as the paper advises."""
+        """The scales, gradients damped by the number of weights that share one."""
         share = 1 / np.sqrt(np.prod(kernel.shape) / self.start.size * qmax(self.bits))
         positive = tf.maximum(self.variable, 1e-9)
         return positive * share + tf.stop_gradient(self.step(kernel) - positive * share)
 
     def step(self, kernel: Any) -> Any:
-        """Step size of each output channel."""
+        """Compute the scale of each output channel."""
         positive = tf.maximum(self.variable, 1e-9)
         return tf.stop_gradient(
             tf.pow(2.0, tf.round(tf.math.log(positive) / np.log(2))) if self.shifts else positive
@@ -127,8 +133,11 @@ class LearnedScales(Rounding):
 
 
 class BiasScales(Rounding):
-    """A bias in steps of input step × weight step, as int32 holds it: too fine to cost accuracy, but left out it makes
-    one activation in a thousand differ from the file, and deep networks amplify that."""
+    """A bias in units of input scale × weight scale, as int32 holds it.
+
+    Too fine to cost accuracy, but left out it makes one activation in a thousand differ from the
+    file, and deep networks amplify that.
+    """
 
     def __init__(self, kernel: Any, weights: ChannelWeights | LearnedScales, source: Any):
         self.kernel, self.weights, self.source = kernel, weights, source
@@ -159,8 +168,7 @@ class FixedRange(Rounding):
 class CalibratedRange(Rounding):
     """Asymmetric int8 activations on a range that calibration set and training keeps.
 
-    Not a moving average, nor a minimum and maximum that grow in training: one freak image would ruin either (see
-    `qat._ranges`).
+    Not a moving average, nor extremes that grow in training: one outlier image would ruin either.
     """
 
     def __init__(self, low: float, high: float):
@@ -188,8 +196,11 @@ class CalibratedRange(Rounding):
 
 
 class PooledRange(Rounding):
-    """Averages, in the steps of what was averaged. Half steps are common there, and LiteRT rounds them away from its
-    integer zero, which fake quantization does not."""
+    """Averages, in the scale of what was averaged.
+
+    Halves are common there, and LiteRT rounds them away from its integer zero, which fake
+    quantization does not.
+    """
 
     def __init__(self, source: Any):
         self.source = source
@@ -237,9 +248,12 @@ class NoRounding(tfmot.QuantizeConfig):
 
 
 class LayerConfig(NoRounding):
-    """What tfmot's wrapper rounds in one layer: kernel and bias when there are any, and the output when it is a tensor
-    in the flatbuffer, which is when its quantizer is given. `source` is the quantizer of the layer's input, `grid` where
-    the steps of a low-bit kernel start."""
+    """What tfmot's wrapper rounds in one layer.
+
+    Kernel and bias when there are any, and the output when it is a tensor in the flatbuffer, which
+    is when its quantizer is given. `source` is the quantizer of the layer's input, `grid` where a
+    low-bit kernel starts.
+    """
 
     def __init__(
         self, output: Any = None, source: Any = None, grid: QuantizedWeights | None = None

@@ -38,7 +38,7 @@ def output_error(weights: np.ndarray, grid: QuantizedWeights, second: np.ndarray
 
 
 def damped(second: np.ndarray) -> np.ndarray:
-    """Add a little to the diagonal of S, so that it can be inverted; all zeros become the identity."""
+    """Add a little to the diagonal of S, so that it can be inverted; zeros become the identity."""
     mean = np.trace(second) / len(second)
     return second + np.eye(len(second)) * (_DAMPING * mean if mean > 0 else 1.0)
 

@@ -1,4 +1,4 @@
-"""The study's network at another image size: the same weights, other feature maps, so another speed."""
+"""The study's network at another image size: the same weights, so another speed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ CALIBRATION = 16  # images are enough for ranges that only speed depends on
 
 
 def sizes(study: Study, scales: list[float]) -> list[int]:
-    """The study's image size times each of `scales`, in pixels; [] for a network that did not come from the zoo, whose layers
-    are known at one size only."""
+    """Return the study's image size times each of `scales`, in pixels.
+
+    [] for a network that did not come from the zoo, whose layers are known at one size only.
+    """
     side = study.read("data")["image_size"][0]
     return (
         [round(side * scale) for scale in scales]
@@ -28,10 +30,16 @@ def sizes(study: Study, scales: list[float]) -> list[int]:
 
 
 def files_at(study: Study, size: int) -> dict[str, bytes]:
-    """`float32` and `int8` (PTQ) flatbuffers of the study's network for images of `size` × `size` pixels.
+    """Make `float32` and `int8` flatbuffers of the study's network for another image size.
 
-    Made to be timed, not to predict: nothing was trained at this size. Raises EdgeqError for a size that the network does
-    not bear.
+    Made to be timed, not to predict: nothing was trained at this size.
+
+    Args:
+        study: The study.
+        size: Pixels per side.
+
+    Raises:
+        EdgeqError: For a size that the network does not bear.
     """
     baseline, data = study.read("baseline"), dataset.load(study)
     model = zoo.build(

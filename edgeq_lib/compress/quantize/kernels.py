@@ -1,4 +1,4 @@
-"""The kernels of a float flatbuffer: weights of convolutions and dense layers, by output channel."""
+"""The kernels of a float flatbuffer: weights of convolutions and dense layers."""
 
 from __future__ import annotations
 

@@ -119,7 +119,8 @@ def choose(minimised: Table, limited: Table, limit: float) -> Widths:
     smallest = {name: min(each, key=each.get) for name, each in limited.items()}
     if total_cost(limited, smallest) > limit:
         raise EdgeqError(
-            f"The budget {limit:,.6g} is below {total_cost(limited, smallest):,.6g}, the least that any choice of "
+            f"The budget {limit:,.6g} is below {total_cost(limited, smallest):,.6g}, the least "
+            "that any choice of "
             "widths takes; raise it, or allow narrower widths."
         )
     pairs = [(name, bits) for name in minimised for bits in minimised[name]]
@@ -164,7 +165,8 @@ def greedy(minimised: Table, limited: Table, limit: float) -> Widths:
         ]
         if not changes:
             raise EdgeqError(
-                f"The budget {limit:,.6g} is below {total_cost(limited, widths):,.6g}, the least that any choice of "
+                f"The budget {limit:,.6g} is below {total_cost(limited, widths):,.6g}, the least "
+                "that any choice of "
                 "widths takes; raise it, or allow narrower widths."
             )
         _, name, bits = min(changes)
@@ -207,19 +209,23 @@ def mix_verdict(found: Mapping[str, Mapping[str, float]], size: str = "bytes") -
         size: The key of the size that counts.
     """
     (name, uniform), *others = found.items()
-    as_small = {label: each for label, each in others if each[size] <= uniform[size]}
+    as_small = {label: row for label, row in others if row[size] <= uniform[size]}
     as_good = {
-        label: each for label, each in as_small.items() if each["agreement"] >= uniform["agreement"]
+        label: row for label, row in as_small.items() if row["agreement"] >= uniform["agreement"]
     }
-    said = f"{name} agree with float32 on {uniform['agreement']:.1f} % at {uniform[size] / 1000:,.0f} kB."
+    sentences = [
+        f"**{name}** agrees with float32 on {uniform['agreement']:.1f} % at "
+        f"{uniform[size] / 1000:,.1f} kB."
+    ]
     if as_small:
         best = most_faithful(as_small)
-        said += f" Of mixes no larger, **{best}** agrees on {as_small[best]['agreement']:.1f} %."
-    if as_good:
-        smallest = min(as_good, key=lambda label: as_good[label][size])
-        smaller = 100 * (1 - as_good[smallest][size] / uniform[size])
-        return (
-            said
-            + f" The smallest of them that agrees as often, **{smallest}**, is {smaller:.1f} % smaller."
-        )
-    return said + " No mix of that size or below agrees as often."
+        agreement = as_small[best]["agreement"]
+        sentences.append(f"Of files no larger, **{best}** agrees on {agreement:.1f} %.")
+    if not as_good:
+        return " ".join([*sentences, "No mix of that size or below agrees as often."])
+    smallest = min(as_good, key=lambda label: as_good[label][size])
+    saved = 100 * (1 - as_good[smallest][size] / uniform[size])
+    sentences.append(
+        f"The smallest of them that agrees as often, **{smallest}**, is {saved:.1f} % smaller."
+    )
+    return " ".join(sentences)

@@ -1,12 +1,14 @@
-"""Quantization-aware training with tensorflow-model-optimization, so that training sees what LiteRT will compute.
+"""Quantization-aware training: training sees what LiteRT will compute.
 
-Recipe of Krishnamoorthi (arXiv 1806.08342) and Jacob et al. (arXiv 1712.05877): batch norms folded before training,
-weights rounded per output channel, every activation that is a tensor in the flatbuffer rounded to its calibrated range,
-and nothing rounded between an operation and the relu that LiteRT fuses into it. tfmot supplies wrapper, configs and
-quantizers; its layout transforms (`quantize_apply`) are not used, because they know neither multiplications nor
-squeeze-and-excite branches, and there is nothing left for them to fold.
+1. Fold batch norms into their convolutions, before training (Krishnamoorthi, arXiv 1806.08342).
+2. Round weights per output channel, and every activation that is a tensor in the flatbuffer to its
+   calibrated range; nothing between an operation and the relu that LiteRT fuses into it (Jacob et
+   al., arXiv 1712.05877).
+3. Train with the straight-through gradient (`models.training.fit`); `qat_export` makes the file.
 
-`qat_export` makes the file.
+tfmot supplies wrapper, configs and quantizers. Its layout transforms (`quantize_apply`) are not
+used: they know neither multiplications nor squeeze-and-excite branches, and nothing is left to
+fold.
 """
 
 from __future__ import annotations
@@ -77,13 +79,20 @@ def quantize_aware(
     calibration_images: np.ndarray,
     grids: Mapping[str, QuantizedWeights] | None = None,
 ) -> keras.Model:
-    """A model that computes in float what the int8 file will compute, to be trained with plain compile and fit.
+    """Build a model that computes in float what the int8 file will compute.
 
-    `model`: flat float tf_keras model. `calibration_images`: float32 (n, H, W, C), preprocessed, from the training set.
-    The result has the weights of `model` with its batch norms folded, and gives logits if `model` does. Built again
-    from the same arguments it has the same variables in the same order: `save_weights` and `load_weights` resume it.
-    Kernels of the layers that `grids` names start on their grid, with steps that are trained; all others have 8 bits.
-    Raises EdgeqError for layers that cannot be trained this way.
+    It is trained with plain compile and fit, and gives logits if `model` does. Built again from the
+    same arguments it has the same variables in the same order: `save_weights` and `load_weights`
+    resume it.
+
+    Args:
+        model: Flat float tf_keras model; its weights are taken, batch norms folded.
+        calibration_images: Preprocessed float32 (n, H, W, C), from the training set.
+        grids: Layer → quantized weights that its kernel starts from, with scales that are trained;
+            all other kernels have 8 bits.
+
+    Raises:
+        EdgeqError: For layers that cannot be trained this way.
     """
     check_flat(model)
     check_images(calibration_images)
@@ -126,8 +135,10 @@ def quantize_aware(
 
 
 def _near(kernel: np.ndarray, grid: QuantizedWeights) -> np.ndarray:
-    """The float kernel, moved only as far as it takes to be rounded to this grid: where it lies between two codes is what
-    training starts from."""
+    """The float kernel, moved only as far as it takes to be rounded to these codes.
+
+    Where it lies between two codes is what training starts from.
+    """
     return (
         np.clip(
             kernel.reshape(grid.codes.shape),
@@ -153,9 +164,11 @@ def _copy_weights(values: list[np.ndarray], wrapper: Any) -> None:
 
 
 def check_images(images: np.ndarray) -> None:
+    """Raise EdgeqError without calibration images."""
     if len(images) == 0:
         raise EdgeqError(
-            "There are no calibration images; set `calibration` in the section 'data' to 16 or more."
+            "There are no calibration images; set `calibration` in the section 'data' to 16 or "
+            "more."
         )
     if not np.isfinite(images).all():
         raise EdgeqError(
@@ -166,7 +179,8 @@ def check_images(images: np.ndarray) -> None:
 def _check_layers(model: keras.Model) -> None:
     if len(model.inputs) != 1:
         raise EdgeqError(
-            f"Model {model.name!r} has {len(model.inputs)} inputs; quantization-aware training here takes "
+            f"Model {model.name!r} has {len(model.inputs)} inputs; quantization-aware training "
+            "here takes "
             "models of one image."
         )
     known = (*OWN_RANGE, *SAME_RANGE, *MOVE_VALUES)
@@ -183,13 +197,15 @@ def _check_layers(model: keras.Model) -> None:
         else:
             continue
         raise EdgeqError(
-            f"Layer {layer.name!r} cannot be trained quantization-aware ({why}); write the network with "
-            "plain Keras layers, or set `qat: false` in the study and take int8 post-training quantization."
+            f"Layer {layer.name!r} cannot be trained quantization-aware ({why}); write the "
+            "network with "
+            "plain Keras layers, or set `qat: false` in the study and take int8 post-training "
+            "quantization."
         )
 
 
 def _fused(model: keras.Model, layer: Any) -> bool:
-    """Whether LiteRT fuses the following relu into this layer, so that its own output is no tensor."""
+    """Whether LiteRT fuses the following relu into this layer: its own output is no tensor then."""
     reader = only_consumer(model, layer) if isinstance(layer, FUSE_RELU) else None
     return (
         isinstance(reader, layers.ReLU | layers.Activation)
@@ -229,17 +245,17 @@ def _output_quantizers(model: keras.Model, images: np.ndarray) -> dict[str, Any]
 
 
 def source_of(layer: Any, rounded: dict[str, Any]) -> str:
-    """The layer that rounded the values which this one outputs: itself, or the one that they were moved from."""
+    """Name the layer that rounded a layer's output: itself, or where the values came from."""
     while layer.name not in rounded:
         layer = layer.input._keras_history.layer
     return layer.name
 
 
 def _ranges(model: keras.Model, images: np.ndarray, batch: int = 8) -> np.ndarray:
-    """(low, high) of each output, shape (outputs, 2): wide enough for ptq.COVERED of the images in full.
+    """(low, high) of each output, (outputs, 2), covering `calibration.COVERED` of the images.
 
-    Each image has one vote. Percentiles of values clip the rare large values that squeeze-and-excite branches live on;
-    the true minimum and maximum belong to one freak image, 25 times as large as the next in a case seen.
+    Each image has one vote. Percentiles of values clip the rare large values that
+    squeeze-and-excite branches live on; the true extremes may belong to one outlier image.
     """
 
     @tf.function(autograph=False)
@@ -264,11 +280,14 @@ def _ranges(model: keras.Model, images: np.ndarray, batch: int = 8) -> np.ndarra
 
 
 def quantize_aware_selective(model: keras.Model) -> keras.Model:
-    """The recipe found in tutorials: tfmot's defaults for Conv2D and Dense, a no-op QuantizeConfig for all else.
+    """Build the recipe of tutorials: tfmot's defaults for Conv2D and Dense, no-ops else.
 
-    For comparison. tfmot recognises a batch norm only behind annotated neighbours, so here norms stay beside their
-    convolutions and most tensors get no range: `export_selective` shows what that costs. Raises EdgeqError as
-    `quantize_aware` does.
+    For comparison. tfmot recognises a batch norm only behind annotated neighbours, so here norms
+    stay beside their convolutions and most tensors get no range: `export_selective` shows what that
+    costs.
+
+    Raises:
+        EdgeqError: As `quantize_aware` does.
     """
     check_flat(model)
 
@@ -282,7 +301,8 @@ def quantize_aware_selective(model: keras.Model) -> keras.Model:
             return tfmot.quantize_apply(keras.models.clone_model(copy, clone_function=annotate))
     except (ValueError, RuntimeError, TypeError) as error:
         raise EdgeqError(
-            f"tfmot refuses model {model.name!r} ({_reason(error)}); set `qat.selective: false`, the "
+            f"tfmot refuses model {model.name!r} ({_reason(error)}); set `qat.selective: false`, "
+            "the "
             "full recipe does without."
         ) from None
 

@@ -1,8 +1,9 @@
-"""From a trained model of `qat` to its file, and grids from a file back to layers.
+"""From a trained model of `qat` to its file, and quantized weights from a file back to layers.
 
-The engine is the one that also makes the int8 PTQ file: the trained float weights go through LiteRT's converter, and
-`litert-quantizer` gets the ranges that training used as its calibration result. The converter keeps no reliable names, so
-kernels and tensors are paired with layers by their values.
+The engine is the one that also makes the int8 PTQ file: the trained float weights go through
+LiteRT's converter, and `litert-quantizer` gets the ranges that training used as its calibration
+result. The converter keeps no reliable names, so kernels and tensors are paired with layers by
+their values.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ layers = keras.layers
 
 
 def trained_float_model(model: keras.Model) -> keras.Model:
-    """The model inside a model of `quantize_aware`, the wrappers gone, batch norms folded, its kernels as training rounded
-    them. Training leaves many weights halfway between two codes (Nagel et al., arXiv 2203.11086), where a second rounding may
-    choose the other; on the grid there is nothing left to choose."""
+    """Take the float model out of a QAT model, its kernels as training rounded them.
+
+    Training leaves many weights halfway between two codes (Nagel et al., arXiv 2203.11086), where a
+    second rounding may choose the other; on the codes there is nothing left to choose.
+    """
 
     def replace(layer: Any) -> Any:
         if not is_wrapper(layer):
@@ -56,10 +59,16 @@ def _computed_weights(wrapper: Any) -> list[np.ndarray]:
 
 
 def export_int8(model: keras.Model, calibration_images: np.ndarray, io: str = "int8") -> bytes:
-    """The int8 file of a model of `quantize_aware`: batch 1, input and output of type `io` (int8, uint8), integer ops only.
+    """Export the int8 file of a model of `quantize_aware`: batch 1, integer ops only.
 
-    Made by the engine of int8 PTQ, from the trained weights and the ranges used in training; hence the same ops, size
-    and speed. `calibration_images`, float32 (n, H, W, C), give the range of tensors that training did not see, if any.
+    Made by the engine of int8 PTQ, from the trained weights and the ranges used in training; hence
+    the same ops, size and speed.
+
+    Args:
+        model: The trained model.
+        calibration_images: Preprocessed float32 (n, H, W, C); they give the range of tensors that
+            training did not see, if any.
+        io: Type of input and output, int8 or uint8.
     """
     check_images(calibration_images)
     plain = trained_float_model(model)
@@ -82,7 +91,7 @@ def export_int8(model: keras.Model, calibration_images: np.ndarray, io: str = "i
 
 
 def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, QuantizedWeights]:
-    """Output of an op of the float flatbuffer → the grid that training gave its kernel, where its steps were trained."""
+    """Output of an op → the quantized weights that training gave its kernel."""
     learned = {
         wrapper.layer.name: wrapper
         for wrapper in wrappers(model)
@@ -105,11 +114,21 @@ def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, QuantizedWeight
 def kernels_by_layer(
     model: keras.Model, flat: bytes, grids: Mapping[str, QuantizedWeights]
 ) -> dict[str, QuantizedWeights]:
-    """The grids of a float flatbuffer's ops by the names of the Keras layers that they came from, for `quantize_aware`.
+    """Bring quantized weights of a float flatbuffer back to the Keras layers that they came from.
 
-    `model`: batch norms folded, as `flat` was made from it. Those of 8 bits are among them: layers make up for each other's
-    errors, and with other codes in one of them the rest would make up for errors that are not there. Raises EdgeqError when
-    the weights of a low-bit op are those of no layer.
+    Those of 8 bits are among them: layers make up for each other's errors, and with other codes in
+    one of them the rest would make up for errors that do not exist.
+
+    Args:
+        model: The Keras model, batch norms folded, as `flat` was made from it.
+        flat: The float flatbuffer.
+        grids: Output of an op → its quantized weights.
+
+    Returns:
+        Layer → its quantized weights, for `qat.quantize_aware`.
+
+    Raises:
+        EdgeqError: When the weights of a low-bit op are those of no layer.
     """
     weights = {
         layer.name: getattr(layer, kernel_name(layer)).numpy()
@@ -125,7 +144,7 @@ def kernels_by_layer(
 
 
 def _paired(weights: Mapping[str, np.ndarray], candidates: list[Kernel]) -> dict[str, Kernel]:
-    """Layer → the kernel of the flatbuffer that holds its weights; layers without one are absent."""
+    """Layer → the kernel of the flatbuffer that holds its weights, where there is one."""
     found = {
         layer: next((kernel for kernel in candidates if is_kernel_of(kernel, values)), None)
         for layer, values in weights.items()
@@ -136,16 +155,21 @@ def _paired(weights: Mapping[str, np.ndarray], candidates: list[Kernel]) -> dict
 def _check_paired(left: set[str]) -> None:
     if left:
         raise EdgeqError(
-            f"The weights of {', '.join(sorted(left))} are not the same in the Keras model and in its float "
-            "file, so their bits would be lost; hand in the file that was converted from this very model."
+            f"The weights of {', '.join(sorted(left))} are not the same in the Keras model and "
+            "in its float "
+            "file, so their bits would be lost; hand in the file that was converted from this "
+            "very model."
         )
 
 
 def _learned_ranges(
     model: keras.Model, plain: keras.Model, flat: bytes, names: list[str], images: np.ndarray
 ) -> dict[str, tuple[float, float]]:
-    """Flatbuffer tensor → range used in training. Tensors are paired with layers by their values on a few images, since
-    the converter keeps no reliable names; tensors without a partner are absent."""
+    """Flatbuffer tensor → range used in training.
+
+    Tensors are paired with layers by their values on a few images; those without a partner are
+    absent.
+    """
     bounds = {
         wrapper.layer.name: tuple(map(float, wrapper.quantize_config.output.ends()))
         for wrapper in wrappers(model)
@@ -184,7 +208,12 @@ def _tensor_values(flat: bytes, names: list[str], images: np.ndarray) -> dict[st
 
 
 def export_selective(model: keras.Model, calibration_images: np.ndarray) -> bytes:
-    """The file of a model of `quantize_aware_selective`, int8 input and output, by TensorFlow's converter, which the
-    recipe uses; the images, float32 (n, H, W, C), give the ranges of all that was not annotated."""
+    """Export the file of a model of `quantize_aware_selective` by TensorFlow's converter.
+
+    Args:
+        model: The trained model.
+        calibration_images: Preprocessed float32 (n, H, W, C); they give the ranges of all that was
+            not annotated.
+    """
     check_images(calibration_images)
     return converter.quantize_with_converter(model, quantizer.scheme("int8"), calibration_images)

@@ -1,7 +1,10 @@
-"""QKeras as a second engine: its layers and quantizers around trained float weights, and the file that holds its weights.
+"""QKeras as a second engine: its quantizers around trained weights, and a file with them.
 
-QKeras (https://github.com/google/qkeras) is an optional extra. A `Recipe` says how its quantizers are set, since that is
-what decides: the same library, at the same width, keeps a network or destroys it.
+QKeras (Coelho et al., arXiv 2006.10159) is an optional extra.
+
+1. A `Recipe` says how its quantizers are set, which is what decides.
+2. `quantize_network` builds the QKeras model, to be used as it is or trained.
+3. `exports` writes the integer-only file with the very weights that it computes with.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ _SETTINGS = {
 class Recipe:
     """How the quantizers are set. The defaults are the careful way."""
 
-    kernels: str = "auto"  # quantized_bits with alpha = "auto", "auto_po2" or 1 ("fixed": range ±1), or quantized_po2 ("po2")
+    # Quantized_bits with alpha = "auto", "auto_po2" or 1 ("fixed": range ±1), or quantized_po2
+    # ("po2")
+    kernels: str = "auto"
     edges: int | None = (
         8  # bits of first layer, depthwise kernels and last layer; None: as the others
     )
@@ -59,7 +64,8 @@ class Recipe:
         False  # rounded as the kernels are, range ±1; else float, as int32 in the file all but is
     )
     activations: int | None = (
-        8  # bits behind each activation, ranges from calibration; None: as the kernels, range 0 to 1
+        # Bits behind each activation, ranges from calibration; None: as the kernels, range 0 to 1
+        8
     )
     fold: bool = (
         True  # batch norms are folded first; else they stay float beside their convolutions
@@ -75,17 +81,24 @@ RECIPES = {
 
 
 def recipe(name: str) -> Recipe:
-    """A row of the table. Raises EdgeqError for a name that is not there."""
+    """Look up a row of `RECIPES`.
+
+    Raises:
+        EdgeqError: For a name that is not in the table.
+    """
     if name not in RECIPES:
         raise EdgeqError(f"There is no QKeras recipe '{name}'; take some of {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 
 def load_library() -> Any:
-    """The module qkeras, on the Keras that edgeq uses. Raises EdgeqError when it is not installed or on another Keras.
+    """Import qkeras on the Keras that edgeq uses.
 
-    It imports `tensorflow.keras`, which is Keras 3 unless TF_USE_LEGACY_KERAS stood in the environment before TensorFlow
-    was imported; here both ways in which TensorFlow decides are set to Keras 2, as that would have done.
+    It imports `tensorflow.keras`, which is Keras 3 unless TF_USE_LEGACY_KERAS was set before
+    TensorFlow was imported; here both ways in which TensorFlow decides are set to Keras 2.
+
+    Raises:
+        EdgeqError: When it is not installed, or on another Keras.
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     legacy = str(Path(keras.__file__).parent / "api" / "_v2")
@@ -100,13 +113,14 @@ def load_library() -> Any:
         ) from None
     if not issubclass(qkeras.QDense, layers.Dense) or tf.keras.layers.Dense is not layers.Dense:
         raise EdgeqError(
-            "QKeras was loaded upon Keras 3 in this process; set TF_USE_LEGACY_KERAS=1 and start Python again."
+            "QKeras was loaded upon Keras 3 in this process; set TF_USE_LEGACY_KERAS=1 and start "
+            "Python again."
         )
     return qkeras
 
 
 def reason_missing() -> str:
-    """Empty when QKeras can be used, else the sentence that says why not."""
+    """Say why QKeras cannot be used; empty when it can."""
     try:
         load_library()
     except EdgeqError as error:
@@ -115,10 +129,18 @@ def reason_missing() -> str:
 
 
 def quantize_network(model: keras.Model, bits: int, way: Recipe, images: np.ndarray) -> keras.Model:
-    """A QKeras model with the weights of `model` (flat, float), to be used as it is or trained by `training.fit`.
+    """Build a QKeras model with the weights of a float network.
 
-    `images`: preprocessed float32 (n, H, W, C) of the calibration set; they tell how large activations become. Raises
-    EdgeqError for layers with a kernel that this engine does not know, for bits outside 2 to 8, and when QKeras is missing.
+    Args:
+        model: Flat float tf_keras model.
+        bits: Of the weights, 2 to 8.
+        way: How the quantizers are set.
+        images: Preprocessed float32 (n, H, W, C) of the calibration set; they tell how large
+            activations become.
+
+    Raises:
+        EdgeqError: For layers with a kernel that this engine does not know, for other bits, and
+            when QKeras is missing.
     """
     if not 2 <= bits <= 8:
         raise EdgeqError(f"QKeras models are made here with weights of 2 to 8 bits, not {bits}.")
@@ -204,7 +226,8 @@ def _integer(largest: float) -> int:
 def _quantized_layer(qkeras: Any, layer: Any, bits: int, way: Recipe) -> Any:
     if type(layer) not in _SETTINGS:
         raise EdgeqError(
-            f"Layer {layer.name!r} is a {type(layer).__name__}, for which there is no QKeras layer here; set "
+            f"Layer {layer.name!r} is a {type(layer).__name__}, for which there is no QKeras "
+            "layer here; set "
             "`qkeras: false` in the study."
         )
     depthwise = isinstance(layer, layers.DepthwiseConv2D)
@@ -215,7 +238,9 @@ def _quantized_layer(qkeras: Any, layer: Any, bits: int, way: Recipe) -> Any:
         kernel = qkeras.quantized_bits(bits, 0, 1, alpha=1.0)
     elif way.kernels == "auto_po2":
         kernel = qkeras.quantized_bits(bits, 0, 1, alpha="auto_po2")
-    else:  # `integer` changes no step, but training clips to ± 2 ** integer; of a depthwise kernel the last axis is no channel
+    # `integer` changes no step, but training clips to ± 2 ** integer; of a depthwise kernel the
+    # last axis is no channel
+    else:
         kernel = qkeras.quantized_bits(
             bits, _integer(largest), 1, alpha="auto", scale_axis=2 if depthwise else None
         )
@@ -235,7 +260,7 @@ def _settings(layer: Any, kind: Any) -> dict[str, Any]:
 
 
 def quantized_layers(model: keras.Model) -> list:
-    """The QKeras layers of a model that have a kernel, in the order of the graph."""
+    """List the QKeras layers of a model that have a kernel, in the order of the graph."""
     return [
         layer
         for layer in model.layers
@@ -244,7 +269,7 @@ def quantized_layers(model: keras.Model) -> list:
 
 
 def computed_weights(layer: Any) -> list[np.ndarray]:
-    """Kernel and bias, if there is one, as a QKeras layer computes with them."""
+    """Return kernel and bias, if any, as a QKeras layer computes with them."""
     return [
         (quantizer or tf.identity)(variable).numpy()
         for quantizer, variable in zip(
@@ -255,10 +280,12 @@ def computed_weights(layer: Any) -> list[np.ndarray]:
 
 
 def kernel_grid(layer: Any) -> quantized_weights.QuantizedWeights:
-    """The kernel of a QKeras layer as it computes with it: integer codes, and a step for each channel.
+    """Return the kernel of a QKeras layer as integer codes and a scale per channel.
 
-    Powers of two lie on a grid as well, its step the smallest of the channel's. Raises EdgeqError when the codes take more
-    than eight bits.
+    Powers of two lie on such codes as well, the scale being the smallest of the channel's.
+
+    Raises:
+        EdgeqError: When the codes take more than eight bits.
     """
     values, quantizer = computed_weights(layer)[0].astype(np.float64), layer.quantizers[0]
     shape = values.shape[2:] if kernel_name(layer) == "depthwise_kernel" else values.shape[-1:]
@@ -273,14 +300,15 @@ def kernel_grid(layer: Any) -> quantized_weights.QuantizedWeights:
         bits = int(np.log2(np.abs(values).max(axis=0) / steps).max()) + 2
     if bits > 8:
         raise EdgeqError(
-            f"The powers of two in layer {layer.name!r} reach over {bits - 1} octaves, and int8 holds 7; take "
+            f"The powers of two in layer {layer.name!r} reach over {bits - 1} octaves, and int8 "
+            "holds 7; take "
             "fewer bits."
         )
     return quantized_weights.round_to_nearest(values, np.maximum(steps, 1e-10), bits)
 
 
 def rounded_float_model(model: keras.Model) -> keras.Model:
-    """The model in plain Keras layers, with the weights that the QKeras layers compute with; activations are not rounded."""
+    """Build the model in plain Keras layers with the weights that QKeras computes with."""
     own = {id(layer) for layer in quantized_layers(model)}
 
     def replace(layer: Any) -> Any:
@@ -301,10 +329,17 @@ def rounded_float_model(model: keras.Model) -> keras.Model:
 
 
 def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float, float]) -> bytes:
-    """The integer-only file with the weights of a QKeras model that was made with its batch norms folded.
+    """Write the integer-only file of a QKeras model whose batch norms were folded.
 
-    Activations have int8 in the ranges that the calibration `images`, float32 (n, H, W, C), show: LiteRT knows finer ones
-    than powers of two. Raises EdgeqError when the codes of a layer do not fit into int8.
+    Activations have int8 in calibrated ranges: LiteRT knows finer ones than powers of two.
+
+    Args:
+        model: The QKeras model.
+        images: Preprocessed float32 (n, H, W, C), the calibration set.
+        input_range: The range of the network's input.
+
+    Raises:
+        EdgeqError: When the codes of a layer do not fit into int8.
     """
     grids = {
         layer.name: (kernel_grid(layer), computed_weights(layer)[0])
@@ -317,7 +352,8 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
         own = next((each for each, values in grids.values() if is_kernel_of(kernel, values)), None)
         if own is None:
             raise EdgeqError(
-                "The float file holds other weights than the QKeras model; take a recipe that folds batch norms."
+                "The float file holds other weights than the QKeras model; take a recipe that "
+                "folds batch norms."
             )
         # a dead channel is all bias, which its own steps would clip
         found[kernel.name] = quantized_weights.round_to_nearest(
@@ -329,7 +365,16 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
 def exports(
     models: Mapping[str, keras.Model], images: np.ndarray, input_range: tuple[float, float]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Name → file of those models that `export` has one for, and name → the reason for the others."""
+    """Write the files of those models that have one.
+
+    Args:
+        models: Name → QKeras model.
+        images: Preprocessed float32 (n, H, W, C), the calibration set.
+        input_range: The range of the network's input.
+
+    Returns:
+        Name → file, and name → the reason why the others have none.
+    """
     files, reasons = {}, {}
     for name, model in models.items():
         try:

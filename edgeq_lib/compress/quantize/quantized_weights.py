@@ -67,7 +67,8 @@ def round_to_nearest(weights: np.ndarray, scales: np.ndarray, bits: int) -> Quan
     """
     if not np.isfinite(weights).all():
         raise EdgeqError(
-            "The weights hold NaN or infinite values; load sound weights, or train again with a lower rate."
+            "The weights hold NaN or infinite values; load sound weights, or train again with a "
+            "lower rate."
         )
     most = qmax(bits)
     return QuantizedWeights(

@@ -26,7 +26,7 @@ _MAKING = (
 
 
 class Layer(NamedTuple):
-    """An op with weights and the ops without that follow it, which it is quantized together with."""
+    """An op with weights and the ops without that follow it, quantized together."""
 
     name: str  # of the output of the op with weights
     kind: str  # of that op
@@ -182,9 +182,10 @@ class EvaluationContext:
         Returns:
             agreement and top1 in percent, snr in dB, kB.
         """
-        return self._compare(model, InterpreterPool([model], workers=1))
+        return self.compare_with(model, InterpreterPool([model], workers=1))
 
-    def _compare(self, model: bytes, pool: InterpreterPool) -> dict[str, float]:
+    def compare_with(self, model: bytes, pool: InterpreterPool) -> dict[str, float]:
+        """Compare a file, loaded in `pool`, with float32 (see `compare`)."""
         with pool.lend() as (interpreter,):
             outputs = np.concatenate(
                 [
@@ -224,7 +225,7 @@ def sweep(
         with _MAKING:
             model = case.make(recipes[name], (observed or {}).get(name))
             pool = InterpreterPool([model], workers=1)
-        return case._compare(model, pool)
+        return case.compare_with(model, pool)
 
     with open_executor(executor) as pool:
         return dict(
