@@ -187,7 +187,7 @@ def _setup(data: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, An
     trained = [epoch["epoch"] > 0 for epoch in history]  # each phase has an epoch 0 of its own
     setup = {field: baseline.get(field) for field in OF_BASELINE} | {
         "epochs": sum(trained),
-        "best_epoch": sum(trained[: best_epoch(history) + 1]),
+        "best_epoch": sum(trained[: (best_epoch(history) or 0) + 1]),
         "training_seconds": round(sum(epoch.get("seconds") or 0 for epoch in history), 1),
         "n_calibration": (data.get("calibration") or {}).get("n"),
         "seed": data.get("seed"),
