@@ -41,7 +41,9 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_copy_source = False
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system
 html_theme_options = {
+    "secondary_sidebar_items": {"studies/*": [], "notebooks/*": [], "**": ["page-toc"]},
     "navbar_end": ["theme-switcher"],
     "show_prev_next": False,
     "header_links_before_dropdown": 7,

@@ -20,7 +20,7 @@ HOLDS = {
     "files": "atomic files, EdgeqError",
     "measure": "accuracy, statistics, latency, targets",
     "models": "zoo, training, conversion",
-    "pipeline": "runs notebooks: papermill, parameters",
+    "pipeline": "parameters, runs of notebooks",
     "plots": "figures from rows",
     "progress": "progress bars",
     "records": "the best epoch",
@@ -31,7 +31,7 @@ HOLDS = {
     "tasks": "metrics and losses per task",
     "tflite": "read, write, run flatbuffers",
 }
-WIDTH, LEFT, ROOM, GAP, HEIGHT = 760, 460, 250, 20, 50  # pixels: picture, columns, a box
+WIDTH, LEFT, ROOM, GAP, HEIGHT = 800, 460, 290, 20, 50  # pixels: picture, columns, a box
 
 
 def layers_of(contract: dict[str, Any]) -> list[list[str]]:

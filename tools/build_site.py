@@ -129,15 +129,17 @@ def collect_studies(figures: Path, target: Path) -> dict[str, str]:
         target: The folder `studies` of the sources.
 
     Returns:
-        Path below `studies` → interactive page.
+        Path below `studies` → content of the files that Sphinx does not make.
     """
     rows, pages = [], {}
     for path in sorted(figures.glob("*/results.json")):
         folder, results = path.parent, read_json(path)
         page_folder = target / folder.name
         page_folder.mkdir(parents=True)
-        for file in [*folder.glob("*.png"), *folder.glob("results.*")]:
+        for file in folder.glob("*.png"):
             shutil.copy2(file, page_folder)
+        for name in ("results.json", "results.csv"):
+            pages[f"{folder.name}/{name}"] = (folder / name).read_text()
         links = ["<a href='results.json'>results.json</a>", "<a href='results.csv'>results.csv</a>"]
         if page := interactive_page(results, folder):
             pages[f"{folder.name}/explore.html"] = page
@@ -148,7 +150,8 @@ def collect_studies(figures: Path, target: Path) -> dict[str, str]:
     loose = sorted(figures.glob("*.md"))
     for path in loose:
         shutil.copy2(path, target)
-    listed = [*(f"{row[0].split('](')[1][:-4]}" for row in rows), *(path.stem for path in loose)]
+    studies = sorted(path.name for path in target.iterdir() if path.is_dir())
+    listed = [*(f"{name} <{name}/index>" for name in studies), *(path.stem for path in loose)]
     also = "".join(f"- [{path.stem.replace('_', ' ')}]({path.name})\n" for path in loose)
     (target / "index.md").write_text(f"{STUDIES}{table(rows)}\n{also}{toctree(listed)}")
     return pages
@@ -186,12 +189,13 @@ def build(root: Path, output: Path) -> int:
     (source / "studies").mkdir()
     pages = collect_studies(root / "figures", source / "studies")
     collect_notebooks(root / "notebooks", source / "notebooks")
-    shutil.copy2(root / "CONTRIBUTING.md", source / "contributing.md")
+    contributing = (root / "CONTRIBUTING.md").read_text().replace("](docs/", "](")
+    (source / "contributing.md").write_text(contributing)
     shutil.copy2(root / "CHANGELOG.md", source / "changes.md")
     os.environ["EDGEQ_SITE_ROOT"] = str(root)
     code = sphinx(["-q", "-j", "2", "-b", "html", str(source), str(output)])
-    for name, page in pages.items():
-        (output / "studies" / name).write_text(page)
+    for name, content in pages.items():
+        (output / "studies" / name).write_text(content)
     return code
 
 
