@@ -26,7 +26,7 @@ suppress_warnings = [
 
 autoapi_dirs = [str(ROOT / "edgeq_lib")]  # read, not imported: no TensorFlow
 autoapi_root = "api"
-autoapi_options = ["members", "show-module-summary"]
+autoapi_options = ["members", "undoc-members", "show-module-summary"]
 autoapi_member_order = "bysource"
 autoapi_add_toctree_entry = False
 autodoc_typehints = "signature"
@@ -43,7 +43,10 @@ html_show_sourcelink = False
 html_copy_source = False
 html_context = {"default_mode": "auto"}  # light or dark as the reader's system
 html_theme_options = {
-    "secondary_sidebar_items": {"studies/*": [], "notebooks/*": [], "**": ["page-toc"]},
+    "secondary_sidebar_items": {
+        "studies/*": [],
+        "notebooks/*": [],
+    },
     "navbar_end": ["theme-switcher"],
     "show_prev_next": False,
     "header_links_before_dropdown": 7,
