@@ -48,7 +48,7 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
 site: $(STAMP)  ## build the static site from figures/ and the notebooks, in build/site
-	@$(BIN)/python tools/site.py
+	@$(BIN)/python tools/build_site.py
 
 benchmark: $(STAMP)  ## the workbook's own speed, as ratios measured in one run
 	@$(BIN)/python tools/speed.py
@@ -63,8 +63,9 @@ publish: $(STAMP)  ## copy a study's report to figures/: make publish STUDY=name
 	@$(BIN)/edgeq publish $(STUDY)
 
 lock:  ## resolve the dependencies of pyproject.toml anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev --extra docs \
 	  pyproject.toml -o requirements.lock
+	@$(BIN)/python tools/environment.py
 
 clean:  ## remove environment, runs and caches; downloads in data/ stay
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
