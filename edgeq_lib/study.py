@@ -1,7 +1,7 @@
-"""A study and its shelf: validated parameters, the run folder, and the variants that stages put there.
+"""A study: its run folder, its records, and its shelf, the registry of measured variants.
 
-This is the interface between notebooks: what one stage shelves, another reads. It imports no TensorFlow, so that the
-command line answers at once.
+This is the interface between notebooks: what one stage saves, another reads. It imports no
+TensorFlow, so that the command line answers at once.
 """
 
 from __future__ import annotations
@@ -16,45 +16,84 @@ from typing import Any
 
 import numpy as np
 
-from edgeq_lib.files import EdgeqError, digest, read_json, runs, state_of, write_bytes, write_json
+from edgeq_lib.files import (
+    EdgeqError,
+    digest,
+    guard_disk,
+    read_json,
+    replace_folder,
+    runs,
+    state_of,
+    write_bytes,
+    write_json,
+)
+from edgeq_lib.records import VariantFacts
+
+# The form of synthetic data begins so: their studies are smoke tests, and must not be published.
+SYNTHETIC = "STAND-IN"
 
 
 class Variant:
-    """One compressed model on the shelf: `model.tflite` with its records beside it."""
+    """One compressed model on the shelf: `model.tflite` with its records beside it.
+
+    Attributes:
+        study: The study that holds it.
+        name: Its name, which is also its folder's.
+        folder: Where it is stored.
+        path: Its `.tflite` file.
+        facts: How it was made.
+    """
 
     def __init__(self, study: Study, folder: Path):
-        self.study, self.folder, self.name, self.path = (
-            study,
-            folder,
-            folder.name,
-            folder / "model.tflite",
-        )
-        self.facts: dict[str, Any] = read_json(folder / "variant.json")
+        self.study = study
+        self.folder = folder
+        self.name = folder.name
+        self.path = folder / "model.tflite"
+        self.facts: VariantFacts = read_json(folder / "variant.json")
 
     def model(self) -> bytes:
-        """The flatbuffer. Raises EdgeqError when it is not the file that was shelved."""
+        """Return the flatbuffer.
+
+        Raises:
+            EdgeqError: The file is not the one that was saved.
+        """
         content = self.path.read_bytes() if self.path.exists() else b""
         if digest(content) != self.facts["sha256"]:
             raise EdgeqError(
-                f"The file of variant '{self.name}' ({len(content)} bytes) is not the one that was shelved; "
-                f"make it again with `edgeq run {self.study.name} --force --only {self.facts['stage']}`."
+                f"The file of variant '{self.name}' ({len(content)} bytes) is not the one that was "
+                f"shelved; make it again with `edgeq run {self.study.name} --force --only "
+                f"{self.facts['stage']}`."
             )
         self.study.note_read(self.path)
         return content
 
-    def read(self, kind: str) -> dict | None:
-        """A record (`quality`, `cost`) of this variant, or None when nothing has measured it yet."""
+    def read(self, kind: str) -> dict[str, Any] | None:
+        """Return a record of this variant, or None when nothing has measured it yet.
+
+        Args:
+            kind: `quality` or `cost`.
+        """
         path = self.folder / f"{kind}.json"
         self.study.note_read(path)
         return read_json(path) if path.exists() else None
 
-    def write(self, kind: str, content: dict) -> None:
-        """Store a record of this variant."""
-        self.study.note_write(self.folder / f"{kind}.json")
-        write_json(self.folder / f"{kind}.json", content)
+    def write(self, kind: str, content: dict[str, Any]) -> None:
+        """Store a record of this variant.
+
+        Args:
+            kind: `quality` or `cost`.
+            content: The record.
+        """
+        path = self.folder / f"{kind}.json"
+        self.study.note_write(path)
+        write_json(path, content)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The stored outputs a split, (n, classes) each, in the file's own output type; {} when there are none."""
+        """Return the stored outputs per split.
+
+        Returns:
+            Split → (n, classes), in the file's own output type; empty when none are stored.
+        """
         path = self.folder / "predictions.npz"
         self.study.note_read(path)
         if not path.exists():
@@ -63,22 +102,36 @@ class Variant:
             return dict(stored)
 
     def write_arrays(self, **arrays: np.ndarray) -> None:
-        """Store the outputs a split."""
+        """Store the outputs per split.
+
+        Args:
+            **arrays: Split → (n, classes).
+
+        Raises:
+            EdgeqError: The disk is full.
+        """
         path = self.folder / "predictions.npz"
         self.study.note_write(path)
         temporary = path.with_name(f".{os.getpid()}.npz")
-        try:
-            np.savez_compressed(temporary, **arrays)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with guard_disk(path.name):
+            try:
+                np.savez_compressed(temporary, **arrays)
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 class Study:
     """The run folder of one study, `runs/NAME`, and the shelf in it.
 
-    `stage` is the notebook at work. What it reads and writes is noted, so that the runner can tell later whether the
-    stage is still current, and so that a stage takes away the variants that it made once and makes no more.
+    It notes what the stage at work reads and writes. So the runner can tell later whether the stage
+    is still current, and a stage removes the variants that it made once and makes no more.
+
+    Attributes:
+        name: The study's name.
+        stage: The notebook at work.
+        folder: The run folder.
+        started: When this object was made, in seconds since the epoch.
     """
 
     def __init__(self, name: str, stage: str = ""):
@@ -92,90 +145,136 @@ class Study:
         return path.relative_to(self.folder).as_posix()
 
     def note_read(self, path: Path) -> None:
-        """Remember what this stage read, with its state at the first reading."""
+        """Remember that this stage reads a file, with the file's state at the first reading.
+
+        Args:
+            path: A file in the run folder.
+        """
         key = self._relative(path)
         if key not in self._written and key not in self._reads:
             self._reads[key] = state_of(path)
 
     def note_write(self, path: Path) -> None:
-        """Remember what this stage wrote: reading that, before or after, is no dependency."""
+        """Remember that this stage writes a file: reading it, before or after, is no dependency.
+
+        Args:
+            path: A file in the run folder.
+        """
         self._written.add(self._relative(path))
         self._reads.pop(self._relative(path), None)
 
-    def read(self, record: str) -> dict:
-        """A record of the study. Raises EdgeqError when no stage has written it."""
+    def read(self, record: str) -> dict[str, Any]:
+        """Return a record of the study.
+
+        Args:
+            record: Its name, without suffix.
+
+        Raises:
+            EdgeqError: No stage has written it.
+        """
         path = self.folder / "records" / f"{record}.json"
         if not path.exists():
             raise EdgeqError(
-                f"Study '{self.name}' has no record '{record}' yet: run the earlier notebooks first, "
-                f"`edgeq run {self.name}` does it."
+                f"Study '{self.name}' has no record '{record}' yet: run the earlier notebooks "
+                f"first, `edgeq run {self.name}` does it."
             )
         self.note_read(path)
         return read_json(path)
 
-    def write(self, record: str, content: dict) -> None:
-        """Store a record of the study."""
+    def write(self, record: str, content: Any) -> None:
+        """Store a record of the study.
+
+        Args:
+            record: Its name, without suffix.
+            content: A mapping that JSON can hold.
+        """
         path = self.folder / "records" / f"{record}.json"
         self.note_write(path)
         write_json(path, content)
 
-    def variants(self) -> list[Variant]:
-        """All variants and peers, the baseline first, then in the order of the stages and of their making."""
-        found = self.on_shelf()
-        self._reads.setdefault("variants", shelf_state(found, self._made))
-        return [variant for variant in found if variant.facts["kind"] != "repeat"]
-
-    def repeats(self) -> list[Variant]:
-        """The variants that were made again with another seed, in the same order; each names in its facts which one it
-        `repeats`."""
-        found = self.on_shelf()
-        self._reads.setdefault("variants", shelf_state(found, self._made))
-        return [variant for variant in found if variant.facts["kind"] == "repeat"]
-
     def figure(self, name: str, figure: Any, caption: str) -> Any:
-        """Keep a matplotlib figure of this stage for the report, and return it to be shown."""
+        """Keep a figure of this stage for the report.
+
+        Args:
+            name: The file's name, without suffix.
+            figure: A matplotlib figure.
+            caption: What it shows.
+
+        Returns:
+            The figure, to be shown.
+        """
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
-        for suffix, content in (
-            (".png", buffer.getvalue()),
-            (".json", json.dumps({"caption": caption, "stage": self.stage}).encode()),
-        ):
+        caption_record = json.dumps({"caption": caption, "stage": self.stage}).encode()
+        for suffix, content in ((".png", buffer.getvalue()), (".json", caption_record)):
             path = self.folder / "extra_figures" / (name + suffix)
             self.note_write(path)
             write_bytes(path, content)
         return figure
 
     def on_shelf(self) -> list[Variant]:
-        """Variants, peers and repeats of the stages that are done, and of the one at work."""
+        """Return variants, peers and repeats of the finished stages and of the one at work."""
         folders = [path.parent for path in (self.folder / "variants").glob("*/variant.json")]
-        found = [Variant(self, folder) for folder in folders if not folder.name.startswith(".")]
-        # What a stage left that broke off before its end does not count.
-        whole = {path.stem for path in (self.folder / "stages").glob("*.json")} | {self.stage}
+        stored = [Variant(self, folder) for folder in folders if not folder.name.startswith(".")]
+        # What a stage left behind that broke off before its end does not count.
+        stages = {path.stem for path in (self.folder / "stages").glob("*.json")} | {self.stage}
         return sorted(
-            (variant for variant in found if variant.facts["stage"] in whole),
+            (variant for variant in stored if variant.facts["stage"] in stages),
             key=lambda variant: (variant.facts["stage"], variant.facts["order"], variant.name),
         )
 
+    def _noted_shelf(self) -> list[Variant]:
+        """Read the shelf, and note that this stage did."""
+        stored = self.on_shelf()
+        self._reads.setdefault("variants", shelf_state(stored, self._made))
+        return stored
+
+    def variants(self) -> list[Variant]:
+        """Return all variants and peers: the baseline first, then by stage and order of making."""
+        return [variant for variant in self._noted_shelf() if variant.facts["kind"] != "repeat"]
+
+    def repeats(self) -> list[Variant]:
+        """Return the variants that were made again with another seed, in the same order.
+
+        Each names in its facts which variant it `repeats`.
+        """
+        return [variant for variant in self._noted_shelf() if variant.facts["kind"] == "repeat"]
+
     def variant(self, name: str) -> Variant:
-        """One variant by name. Raises EdgeqError when it is not on the shelf."""
+        """Return one variant by name.
+
+        Args:
+            name: The variant's name.
+
+        Raises:
+            EdgeqError: It is not on the shelf.
+        """
         folder = self.folder / "variants" / name
         if not (folder / "variant.json").exists():
-            have = ", ".join(
-                sorted(
-                    path.parent.name for path in (self.folder / "variants").glob("*/variant.json")
-                )
-            )
+            stored = (self.folder / "variants").glob("*/variant.json")
+            names = ", ".join(sorted(path.parent.name for path in stored))
             raise EdgeqError(
-                f"There is no variant '{name}' in study '{self.name}' (there: {have or 'none'}); "
+                f"There is no variant '{name}' in study '{self.name}' (there: {names or 'none'}); "
                 "run the notebook that makes it first."
             )
         return Variant(self, folder)
 
     def save_variant(self, name: str, model: bytes, **facts: Any) -> Variant:
-        """Put a variant on the shelf, whole or not at all; one of the same name and content keeps its measurements.
+        """Put a variant on the shelf, completely or not at all.
 
-        `facts` must hold technique, scheme, engine and seconds (to make); parent and seed where there are any; `kind` is
-        variant unless it is a peer or a repeat.
+        A variant of the same name and content keeps its measurements; of another content, it goes.
+
+        Args:
+            name: The variant's name.
+            model: The flatbuffer.
+            **facts: technique, scheme, engine and seconds (to make); parent and seed where there
+                are any; kind, unless it is "variant"; see `VariantFacts`.
+
+        Returns:
+            The variant.
+
+        Raises:
+            EdgeqError: The disk is full.
         """
         folder = self.folder / "variants" / name
         facts = {
@@ -188,22 +287,19 @@ class Study:
             "sha256": digest(model),
         }
         self._made.append(name)
-        for file in ("model.tflite", "variant.json"):
+        files = ("model.tflite", "variant.json")
+        for file in files:
             self.note_write(folder / file)
-        if (folder / "variant.json").exists():
-            old = read_json(folder / "variant.json")
-            if old["sha256"] != facts["sha256"] or not (folder / "model.tflite").exists():
-                shutil.rmtree(folder)
         staging = folder.with_name(f".{name}")
         shutil.rmtree(staging, ignore_errors=True)
         write_bytes(staging / "model.tflite", model)
         write_json(staging / "variant.json", facts)
-        if folder.exists():
-            for file in staging.iterdir():
-                os.replace(file, folder / file.name)
+        if _holds(folder, facts["sha256"]):
+            for file in files:
+                os.replace(staging / file, folder / file)
             staging.rmdir()
         else:
-            os.replace(staging, folder)
+            replace_folder(staging, folder)
         return Variant(self, folder)
 
     def boards(self) -> list[dict[str, Any]]:
@@ -230,10 +326,13 @@ class Study:
             boards += [board | {"variants": measured}] if measured else []
         return boards
 
-    def finish(self, summary: dict) -> None:
-        """Close the stage: take from the shelf what it no longer makes, and write its record.
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Close the stage: remove its variants that it no longer makes, and write its record.
 
-        The runner takes a stage as done only when this record exists.
+        The runner counts a stage as done only when this record exists.
+
+        Args:
+            summary: What the notebook concludes.
         """
         for variant in self.on_shelf():
             if variant.facts["stage"] == self.stage and variant.name not in self._made:
@@ -252,8 +351,23 @@ class Study:
         )
 
 
+def _holds(folder: Path, sha256: str) -> bool:
+    """Tell whether a variant of that content is stored in `folder`."""
+    facts = folder / "variant.json"
+    return (
+        facts.exists()
+        and (folder / "model.tflite").exists()
+        and read_json(facts)["sha256"] == sha256
+    )
+
+
 def shelf_state(variants: list[Variant], made: list[str]) -> str:
-    """A fingerprint of the list of variants, those left out that the reading stage makes itself."""
+    """Return a fingerprint of the list of variants.
+
+    Args:
+        variants: The shelf.
+        made: Names that the reading stage makes itself, which are left out.
+    """
     return digest(
         [
             [variant.name, variant.facts["sha256"]]
@@ -261,8 +375,3 @@ def shelf_state(variants: list[Variant], made: list[str]) -> str:
             if variant.name not in made
         ]
     )
-
-
-SYNTHETIC = (
-    "STAND-IN"  # begins the form of data that only prove the way; no study of them may be published
-)

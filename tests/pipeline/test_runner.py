@@ -191,7 +191,7 @@ def test_changed_library_source_runs_again_what_imports_it(place, monkeypatch):
         "02_second",
         CODE["02_second"][0],
         "from edgeq_lib.measure import statistics\nfrom edgeq_lib.plots import style\n"
-        "from edgeq_lib import progress, cli\nshelf.finish({})",
+        "from edgeq_lib.progress import progress\nshelf.finish({})",
     )
     assert source_digest(notebook) == with_stats, "plots that are only shown change no record"
     add_notebook(
