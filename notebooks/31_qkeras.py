@@ -23,7 +23,6 @@ if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
 import dataclasses
 import time
 
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt

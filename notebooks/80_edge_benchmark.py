@@ -180,8 +180,8 @@ by_size.round(3)
 
 # %%
 stage.figure("image_size", plot_ratio_by_size(by_size), "Latency of int8 as a ratio to float32 "
-             "for the same network at other image sizes, one thread, interleaved; the bar spans the "
-             "10th to the 90th percentile of rounds."
+             "for the same network at other image sizes, one thread, interleaved; the bar spans "
+             "the 10th to the 90th percentile of rounds."
              ) if sizes else Markdown("*No other sizes were asked for.*")
 
 # %% [markdown]
