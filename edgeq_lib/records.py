@@ -5,7 +5,7 @@ It imports no TensorFlow: plots and reports read records too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 
@@ -160,11 +160,11 @@ class DataManifest(DecodingLog):
     calibration: CalibrationRecord
 
 
-def best_epoch(history: Sequence[EpochRecord]) -> int | None:
+def best_epoch(history: Sequence[Mapping[str, float]]) -> int | None:
     """Return the index of the epoch to keep: one rule for what is kept, reported and drawn.
 
     Args:
-        history: One record per epoch.
+        history: One record per epoch, with the keys of `EpochRecord`.
 
     Returns:
         With a teacher, the epoch that agrees most with it. Without, the one of highest validation

@@ -61,7 +61,8 @@ def making_variants() -> bytes:
 
     taken, _ = clock(ours)
     print(
-        f"03_ptq, EfficientNetV2B0 at 224, {IMAGES} calibration images: float32 and {len(kept) - 1} schemes in "
+        f"03_ptq, EfficientNetV2B0 at 224, {IMAGES} calibration images: float32 and "
+        f"{len(kept) - 1} schemes in "
         f"{taken:.0f} s",
         flush=True,
     )
@@ -73,7 +74,9 @@ def making_variants() -> bytes:
     }
     single = {"float32": clock(lambda: convert(model))[0]}
     for name, spec in rivals.items():
-        single[name] = clock(lambda spec=spec: converter.quantize_with_converter(model, spec, images))[0]
+        single[name] = clock(
+            lambda spec=spec: converter.quantize_with_converter(model, spec, images)
+        )[0]
         print(f"  from Keras, {name}: {single[name]:.0f} s", flush=True)
     mean = statistics.mean(single.values())
     print(
@@ -103,7 +106,8 @@ def evaluating(model: bytes) -> None:
             sys.exit("the predictions differ")
         ratios.append(loop / ours)
     print(
-        f"evaluation of 2,000 images on {os.cpu_count()} cores, predictions equal: {statistics.median(ratios):.2f} × the "
+        f"evaluation of 2,000 images on {os.cpu_count()} cores, predictions equal: "
+        f"{statistics.median(ratios):.2f} × the "
         f"usual loop ({min(ratios):.2f} … {max(ratios):.2f}; target ≥ 1.7)"
     )
 
@@ -115,13 +119,15 @@ def decoding() -> None:
     second, _ = clock(lambda: prepare(study, "digits", 96))
     loaded, _ = clock(lambda: dataset.load(study))
     print(
-        f"decoding once a study: {first:.1f} s the first time, {second:.2f} s again, {loaded * 1e3:.0f} ms a later stage"
+        f"decoding once a study: {first:.1f} s the first time, {second:.2f} s again, "
+        f"{loaded * 1e3:.0f} ms a later stage"
     )
 
 
 def low_bits() -> pd.DataFrame:
     """Weights of 8, 4 and 2 bits at 224 pixels and 1,000 classes, one thread, interleaved; random weights, which neither size
-    nor speed depend on. Written to `figures/low_bit_speed.md`."""
+    nor speed depend on. Written to `figures/low_bit_speed.md`.
+    """
     rows = []
     for name, options in LOW_BITS.items():
         network = fold_batch_norms(zoo.build(name, (224, 224, 3), 1000, **options))
@@ -170,8 +176,10 @@ def publish(rows: pd.DataFrame) -> None:
     """The table as a page, with what it was measured on and with."""
     machine, installed = standalone.describe_machine(), versions()
     caption = (
-        "Random weights. One thread, files in turn, ratios of neighbours in time with their 95 % interval. Made by "
-        f"`make benchmark` on {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores; "
+        "Random weights. One thread, files in turn, ratios of neighbours in time with their 95 % "
+        "interval. Made by "
+        f"`make benchmark` on {machine['cpu']} ({', '.join(machine['flags'])}), "
+        f"{machine['cores']} cores; "
         f"{', '.join(f'{name} {found}' for name, found in installed.items())}."
     )
     cells = [

@@ -36,7 +36,8 @@ from edgeq_lib.study import SYNTHETIC
 
 ROOT = Path(__file__).resolve().parents[1]
 MINI = {"data": {"calibration": 8}, "qat": {"epochs": 1}, "edge_benchmark": {"budget_seconds": 4}}
-# What is made smaller in each study; everything else stays as its file says. Only `ptq_repair` is left out: it needs nothing
+# What is made smaller in each study; everything else stays as its file says. Only `ptq_repair` is
+# left out: it needs nothing
 # from the network, and its sweeps over every layer of deep networks take long.
 STUDIES = {
     "imagenet_mini_efficientnetv2b0": {
@@ -53,7 +54,8 @@ STUDIES = {
 }
 
 
-# ------------------------------------------------------------------------------------------------ images
+# ------------------------------------------------------------------------------------------------
+# images
 
 
 def picture(label, size, rng):
@@ -117,7 +119,8 @@ def make_imagenet_mini(folder, classes=1000, train=3):
     )
 
 
-# ------------------------------------------------------------------------------------------------ weights
+# ------------------------------------------------------------------------------------------------
+# weights
 
 
 def save_as_published(model, path, rename=lambda name: name):
@@ -183,12 +186,14 @@ def make_weights(
         )  # noqa: B023
 
 
-# ------------------------------------------------------------------------------------------------ taking over
+# ------------------------------------------------------------------------------------------------
+# taking over
 
 
 def take_over(folder):
     """In this process, put the checksums of the stand-ins in `folder` in place of the official ones, label the data that
-    come of them, and let a stand-in of kagglehub bring the archive that lies there."""
+    come of them, and let a stand-in of kagglehub bring the archive that lies there.
+    """
 
     def total(name, official):
         content = (folder / name).read_bytes()
@@ -227,7 +232,8 @@ def take_over(folder):
     sys.modules["kagglehub"] = types.SimpleNamespace(dataset_download=dataset_download)
 
 
-# ------------------------------------------------------------------------------------------------ to the end
+# ------------------------------------------------------------------------------------------------
+# to the end
 
 
 def small(name):

@@ -173,7 +173,7 @@ def as_row(
     """
     facts, cost, quality = variant.facts, cost or {}, quality or {}
     report = cost.get("report") or {}
-    row = {"name": variant.name, "kind": facts.get("kind", "variant")}
+    row: dict[str, Any] = {"name": variant.name, "kind": facts.get("kind", "variant")}
     row |= {field: facts.get(field) for field in FROM_FACTS} | {
         field: report.get(field) for field in FROM_REPORT
     }

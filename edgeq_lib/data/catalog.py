@@ -1,6 +1,7 @@
 """The data sets that edgeq knows by name, and folders of class folders.
 
-A built-in data set is a function in a file of `data/builtin` that returns a `Source`, and a line in `SOURCES`."""
+A built-in data set is a function in a file of `data/builtin` that returns a `Source`, and a line in `SOURCES`.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +21,15 @@ def find_source(data: str, splits: dict[str, str] | None) -> Source:
     if data in SOURCES:
         if splits:
             raise EdgeqError(
-                f"`splits` names sub-folders of a folder, and '{data}' is a data set; leave `splits` out."
+                f"`splits` names sub-folders of a folder, and '{data}' is a data set; leave "
+                "`splits` out."
             )
         return SOURCES[data]()
     folder = home() / Path(data).expanduser()
     if not folder.is_dir():
         raise EdgeqError(
-            f"There is no data set and no folder '{data}': take one of {', '.join(SOURCES)}, or give the "
+            f"There is no data set and no folder '{data}': take one of {', '.join(SOURCES)}, or "
+            "give the "
             "path of a folder that holds one folder of images a class."
         )
     return from_class_folders(split_roots(folder, splits), folder.name)

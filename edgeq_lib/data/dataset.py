@@ -20,7 +20,7 @@ from edgeq_lib.study import Study
 
 def pixel_hash(pixels: np.ndarray) -> bytes:
     """What tells decoded images apart: a hash of their pixels."""
-    return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 
 
 class Split(NamedTuple):
@@ -59,7 +59,8 @@ def load(study: Study) -> Data:
         parts = {split: open_split(folder, split) for split in SPLITS}
     except (OSError, ValueError, KeyError, EdgeqError):
         raise EdgeqError(
-            f"The decoded images of study '{study.name}' are missing or not those of its record; run "
+            f"The decoded images of study '{study.name}' are missing or not those of its record; "
+            "run "
             f"`edgeq run {study.name} --force --only 01_data`."
         ) from None
     for path in array_paths(folder):
@@ -91,7 +92,8 @@ def prove_disjoint(data: Data) -> dict[str, int]:
     for pair, number in shared.items():
         if number:
             raise EdgeqError(
-                f"{pair.capitalize()} share {number} images, so that no result on them would be honest; "
+                f"{pair.capitalize()} share {number} images, so that no result on them would be "
+                "honest; "
                 "prepare the data again with `edgeq run STUDY --force --only 01_data`."
             )
     return shared
@@ -107,7 +109,8 @@ def check_images(array: np.ndarray, what: str = "the images") -> None:
         bad = ~np.isfinite(array[start : start + 256]).all(axis=(1, 2, 3))
         if bad.any():
             raise EdgeqError(
-                f"Image {start + int(bad.argmax())} of {what} holds NaN or infinite values; repair it or "
+                f"Image {start + int(bad.argmax())} of {what} holds NaN or infinite values; "
+                "repair it or "
                 "leave it out."
             )
 
@@ -122,7 +125,8 @@ def check_calibration(array: np.ndarray) -> None:
     check_images(array, "the representative set")
     if (array == array[:1]).all() or (array == array[:, :1, :1]).all():
         raise EdgeqError(
-            f"The images of the representative set are constant or all the same, so that they show no "
+            "The images of the representative set are constant or all the same, so that they "
+            "show no "
             f"range; {cure}"
         )
 

@@ -14,7 +14,8 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", "
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000
 ASPECTS = ("stretch", "crop")
-# What is wrong with a file is reported as a reason; Pillow's own warnings would print paths into notebooks.
+# What is wrong with a file is reported as a reason; Pillow's own warnings would print paths into
+# notebooks.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -44,7 +45,8 @@ def decode_image(
         pixels = np.asarray(_resize(image, size, aspect), np.uint8)
     except Unreadable:
         raise
-    except Exception as error:  # on garbled files Pillow raises nearly anything: OSError, SyntaxError, struct.error, …
+    # On garbled files Pillow raises nearly anything: OSError, SyntaxError, struct.error, …
+    except Exception as error:
         raise Unreadable(_reason(error)) from None
     return pixels.reshape(*size, channels), tuple(notes)
 
@@ -126,7 +128,8 @@ def _resize(image: Image.Image, size: tuple[int, int], aspect: str) -> Image.Ima
             if image.size == (width, height)
             else image.resize((width, height), Image.Resampling.BILINEAR)
         )
-    # Enlarging to 256/224 and cutting the middle is the same as enlarging the middle, without a rounded size between.
+    # Enlarging to 256/224 and cutting the middle is the same as enlarging the middle, without a
+    # rounded size between.
     scale = max(height / image.height, width / image.width) * 256 / 224
     dx, dy = (image.width - width / scale) / 2, (image.height - height / scale) / 2
     return image.resize(

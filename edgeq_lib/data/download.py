@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from filelock import FileLock
 
@@ -94,7 +94,8 @@ def mirrored(name: str, url: str) -> str:
     mirror = os.environ.get("EDGEQ_MIRROR", "").rstrip("/")
     if mirror and not mirror.startswith(("http://", "https://")):
         raise EdgeqError(
-            f"EDGEQ_MIRROR is '{mirror}', which is no address; give one that starts with http:// or https://, or "
+            f"EDGEQ_MIRROR is '{mirror}', which is no address; give one that starts with http:// "
+            "or https://, or "
             "unset it."
         )
     return f"{mirror}/{name}" if mirror else url
@@ -137,7 +138,8 @@ def _download(name: str, url: str, part: Path) -> None:
             if not part.exists() or part.stat().st_size <= before:
                 break
     raise EdgeqError(
-        f"{name} could not be downloaded from {url} ({reason}): put the file into {part.parent} yourself, "
+        f"{name} could not be downloaded from {url} ({reason}): put the file into {part.parent} "
+        "yourself, "
         "or set EDGEQ_ASSETS to a folder that holds it; a download that broke off is resumed."
     )
 
@@ -180,7 +182,8 @@ def unpack(archive: Path, folder: Path) -> Path:
             return folder
         if folder.exists() and not marker.exists() and any(folder.iterdir()):
             raise EdgeqError(
-                f"The folder {folder} was not filled by edgeq, so that {archive.name} is not unpacked "
+                f"The folder {folder} was not filled by edgeq, so that {archive.name} is not "
+                "unpacked "
                 "over it; move it away."
             )
         shutil.rmtree(staging, ignore_errors=True)
@@ -196,7 +199,10 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    damaged = f"The archive {archive.name} is damaged or no tar or zip file; delete it and run the same command again."
+    damaged = (
+        f"The archive {archive.name} is damaged or no tar or zip file; delete it and run the same "
+        "command again."
+    )
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
@@ -210,15 +216,15 @@ def _extract(archive: Path, folder: Path) -> None:
                             with opened.open(member) as content:
                                 _write(content, target)
         else:
-            with tarfile.open(archive) as opened:
-                for member in progress(opened, f"unpack {archive.name}"):
-                    with _member(
-                        archive, folder, member.name, member.isfile() or member.isdir()
-                    ) as target:
-                        if member.isdir():
+            with tarfile.open(archive) as tar:
+                for part in progress(tar, f"unpack {archive.name}"):
+                    plain = part.isfile() or part.isdir()
+                    with _member(archive, folder, part.name, plain) as target:
+                        file = tar.extractfile(part)
+                        if file is None:
                             target.mkdir(parents=True, exist_ok=True)
                         else:
-                            _write(opened.extractfile(member), target)
+                            _write(file, target)
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
@@ -241,7 +247,8 @@ def _member(archive: Path, folder: Path, name: str, plain: bool) -> Iterator[Pat
     if not plain or path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
         what = "leads out of its folder" if plain else "is a link or a device"
         raise EdgeqError(
-            f"The archive {archive.name} is refused: its member '{name}' {what}; get it from a source "
+            f"The archive {archive.name} is refused: its member '{name}' {what}; get it from a "
+            "source "
             "that you trust, or unpack it yourself."
         )
     try:
@@ -255,7 +262,7 @@ def _member(archive: Path, folder: Path, name: str, plain: bool) -> Iterator[Pat
         ) from None
 
 
-def _write(content: BinaryIO, target: Path) -> None:
+def _write(content: IO[bytes], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target, "wb") as file:
         shutil.copyfileobj(content, file, CHUNK)

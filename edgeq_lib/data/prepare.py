@@ -135,7 +135,8 @@ def _decode_twice(
 ) -> tuple[bytes, Any]:
     """The mark of an image as the study has it, and its pixels at the size wanted."""
     (first, _), (second, _) = (
-        decode_item(content, size, channels, aspect) for *size, channels in (own, wanted)
+        decode_item(content, (height, width), channels, aspect)
+        for height, width, channels in (own, wanted)
     )
     return b"" if first is None else pixel_hash(first), second
 
@@ -257,7 +258,8 @@ def prepare(
     aspect = aspect or source.aspect
     if len(size) != 2 or min(size) < 1 or channels not in (1, 3) or aspect not in ASPECTS:
         raise EdgeqError(
-            f"Images of size {image_size} with {channels} channels and aspect '{aspect}' cannot be made: "
+            f"Images of size {image_size} with {channels} channels and aspect '{aspect}' cannot "
+            "be made: "
             "give one number or [height, width], 1 or 3 channels, and stretch or crop."
         )
     chosen = make_splits(source, validation, test, limit_train, seed)
@@ -358,20 +360,19 @@ def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> D
         )
         if changed:
             raise EdgeqError(
-                f"The {changed} images of {source.name} are not those that study '{study.name}' was prepared "
+                f"The {changed} images of {source.name} are not those that study '{study.name}' "
+                "was prepared "
                 f"from; run `edgeq run {study.name} --force --only 01_data`."
             )
         for path in paths.values():
             study.note_write(path)
     for path in paths.values():
         study.note_read(path)
-    return replace(
-        data,
-        **{
-            split: Split(np.load(path, mmap_mode="r"), getattr(data, split).labels)
-            for split, path in paths.items()
-        },
-    )
+    sized: dict[str, Any] = {
+        split: Split(np.load(path, mmap_mode="r"), getattr(data, split).labels)
+        for split, path in paths.items()
+    }
+    return replace(data, **sized)
 
 
 def _stored(folder: Path, key: str) -> dict | None:
@@ -394,7 +395,8 @@ def _check_result(manifest: dict, source: Source, total: int, max_skipped: float
         first = "; ".join(f"{entry['file']}: {entry['why']}" for entry in skipped[:3])
         more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         raise EdgeqError(
-            f"{len(skipped)} of {total} images of {source.name} cannot be read ({first}{more}), more than "
+            f"{len(skipped)} of {total} images of {source.name} cannot be read ({first}{more}), "
+            "more than "
             f"the share max_skipped = {max_skipped:g}; repair or remove them, or raise max_skipped."
         )
     for split in SPLITS:
@@ -402,6 +404,7 @@ def _check_result(manifest: dict, source: Source, total: int, max_skipped: float
         empty = [name for name, n in zip(source.classes, found["per_class"], strict=True) if not n]
         if not found["n"] or (split == "train" and empty and not source.sparse):
             raise EdgeqError(
-                f"The {split} images of {source.name} have none of the classes {first_names(empty)}; add "
+                f"The {split} images of {source.name} have none of the classes "
+                f"{first_names(empty)}; add "
                 "readable images of them, or leave more to train."
             )

@@ -15,7 +15,8 @@ from edgeq_lib.data.download import asset, fetch, unpack
 from edgeq_lib.files import EdgeqError, home
 
 SPLITS = ("train", "validation", "test")
-# File name, address, and the checksum that its publisher or (all but CIFAR-10) its widely used loaders state.
+# File name, address, and the checksum that its publisher or (all but CIFAR-10) its widely used
+# loaders state.
 DOWNLOADS = {
     "cifar10": (
         "cifar-10-python.tar.gz",
@@ -76,7 +77,8 @@ def split_roots(folder: Path, splits: dict[str, str] | None) -> dict[str, Path]:
     if splits:
         if "train" not in splits or not set(splits) <= set(SPLITS):
             raise EdgeqError(
-                f"`splits` names {', '.join(splits)}; it must map train, and may map validation and test, "
+                f"`splits` names {', '.join(splits)}; it must map train, and may map validation "
+                "and test, "
                 "to sub-folders."
             )
         roots = {split: folder / name for split, name in splits.items()}
@@ -92,10 +94,12 @@ def split_roots(folder: Path, splits: dict[str, str] | None) -> dict[str, Path]:
         return {"train": folder}
     roots = {"train": inside["train"]}
     held = next((inside[name] for name in ("validation", "valid", "val") if name in inside), None)
-    if held and "test" in inside:
-        roots["validation"] = held
-    if held or "test" in inside:
-        roots["test"] = inside.get("test", held)
+    if "test" in inside:
+        if held:
+            roots["validation"] = held
+        roots["test"] = inside["test"]
+    elif held:
+        roots["test"] = held
     return roots
 
 
@@ -113,7 +117,8 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
     if len(classes) < 2:
         has = f"only the class folder '{classes[0]}'" if classes else "no class folders"
         raise EdgeqError(
-            f"The folder '{roots['train'].name}' holds {has}; put the images of each class, two classes "
+            f"The folder '{roots['train'].name}' holds {has}; put the images of each class, two "
+            "classes "
             "at least, into a folder of its own."
         )
     pools: dict[str, list[Item]] = {}
@@ -128,7 +133,8 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
                 if names
             ]
             raise EdgeqError(
-                f"The class folders of '{name}' differ between train and {split}: {', '.join(only)}; "
+                f"The class folders of '{name}' differ between train and {split}: "
+                f"{', '.join(only)}; "
                 "make them the same."
             )
         pools[split] = []
@@ -143,7 +149,8 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
                 state.append([item.name, *file_state(path)])
             if len(pools[split]) == before:
                 raise EdgeqError(
-                    f"The class folder '{root.name}/{class_name}' holds no image; put some there, or "
+                    f"The class folder '{root.name}/{class_name}' holds no image; put some "
+                    "there, or "
                     "remove that class everywhere."
                 )
     facts = {"form": "image files", "origin": f"folder {name}", **facts}
@@ -170,15 +177,18 @@ def official_file(key: str) -> Path:
 
 def from_assets(key: str, *names: str) -> list[Path]:
     """Files that only `EDGEQ_ASSETS` can bring; archives among them are unpacked, and their folders returned."""
-    missing = [name for name in names if asset(name) is None]
+    found = {name: asset(name) for name in names}
+    missing = [name for name, path in found.items() if path is None]
     if missing:
         raise EdgeqError(
             f"The data set '{key}' needs {', '.join(missing)}, which no public address offers in "
-            "this form (data/README.md names the sources); set EDGEQ_ASSETS to a folder that holds it."
+            "this form (data/README.md names the sources); set EDGEQ_ASSETS to a folder that "
+            "holds it."
         )
     return [
         unpack(path, home() / "data" / key / path.stem) if path.suffix == ".tar" else path
-        for path in map(asset, names)
+        for path in found.values()
+        if path is not None
     ]
 
 

@@ -17,8 +17,10 @@ def make_splits(
 ) -> dict[str, list[Item]]:
     """The items of train, validation and test. Where the source brings no validation or test of its own, they are taken
     class by class: a share of the pool (float) or a number (int), None for the source's habit; `limit_train` keeps a
-    class-balanced part of train. Raises EdgeqError for numbers that the pools cannot give."""
-    # One fixed order: any prefix is class-mixed, and a given test set looks the same in all studies.
+    class-balanced part of train. Raises EdgeqError for numbers that the pools cannot give.
+    """
+    # One fixed order: any prefix is class-mixed, and a given test set looks the same in all
+    # studies.
     pools = {
         split: [items[i] for i in np.random.default_rng(0).permutation(len(items))]
         for split, items in source.pools.items()
@@ -32,7 +34,8 @@ def make_splits(
         if split in source.pools:
             if asked is not None:
                 raise EdgeqError(
-                    f"The data set {source.name} brings its own {split} images; leave `{split}` out."
+                    f"The data set {source.name} brings its own {split} images; leave `{split}` "
+                    "out."
                 )
             continue
         share = habit if asked is None else asked
@@ -52,7 +55,8 @@ def draw_calibration(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Indices (sorted, int64) of `n` items, the same number from each class (± 1) as far as the classes have them."""
     if not 2 <= n <= len(labels):
         raise EdgeqError(
-            f"A representative set of {n} images cannot be drawn from {len(labels)} training images; set "
+            f"A representative set of {n} images cannot be drawn from {len(labels)} training "
+            "images; set "
             f"`calibration` to a number from 2 to {len(labels)} (100 to 500 is usual)."
         )
     order = np.random.default_rng([seed, 1]).permutation(len(labels))
@@ -81,7 +85,8 @@ def _draw(labels: np.ndarray, n: int, rng: np.random.Generator, leave_one: bool)
     ranks = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        # Item k of m stands at quantile (k + u) / m: the n smallest ranks are the same share of each class.
+        # Item k of m stands at quantile (k + u) / m: the n smallest ranks are the same share of
+        # each class.
         ranks[members] = (np.arange(len(members)) + rng.random()) / len(members)
         ranks[members[-1]] += leave_one
     mask = np.zeros(len(labels), bool)

@@ -267,7 +267,7 @@ def adapt_data(study: Study, peer: Variant, data: Data) -> tuple[Data, Preproces
     detail = make_interpreter(peer.model()).get_input_details()[0]
     _, *size, channels = detail["shape"].tolist()
     return at_size(study, data, tuple(size), channels), peer_preprocessing(
-        peer.facts["preprocessing"], detail, peer.name
+        str(peer.facts["preprocessing"]), detail, peer.name
     )
 
 

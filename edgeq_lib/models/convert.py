@@ -33,5 +33,6 @@ def convert(model: Any, configure: Callable[[Any], None] = lambda converter: Non
                 type(error).__name__,
             )
     raise EdgeqError(
-        f"TensorFlow's converter refuses this model ({cause.strip()[:200]}); replace the layer that it names."
+        f"TensorFlow's converter refuses this model ({cause.strip()[:200]}); replace the layer "
+        "that it names."
     )

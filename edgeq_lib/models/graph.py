@@ -26,23 +26,29 @@ def check_flat(model: Any) -> None:
     if not isinstance(model, keras.Model):
         if any(base.__module__.split(".")[0] == "keras" for base in type(model).__mro__):
             raise EdgeqError(
-                "This is a Keras 3 model, which TensorFlow's quantization tools do not take; build it "
-                "again with `import tf_keras as keras` and load its weights from an .h5 weights file."
+                "This is a Keras 3 model, which TensorFlow's quantization tools do not take; "
+                "build it "
+                "again with `import tf_keras as keras` and load its weights from an .h5 weights "
+                "file."
             )
         raise EdgeqError(
-            f"{module}.{type(model).__name__} is not a Keras model; hand in a functional tf_keras model."
+            f"{module}.{type(model).__name__} is not a Keras model; hand in a functional "
+            "tf_keras model."
         )
     if not getattr(model, "_is_graph_network", False):
         kind = "not built yet" if isinstance(model, keras.Sequential) else "a subclassed model"
         raise EdgeqError(
-            f"Model {model.name!r} is {kind}, so its graph cannot be read; give its input shape, or write "
+            f"Model {model.name!r} is {kind}, so its graph cannot be read; give its input shape, "
+            "or write "
             "it as a functional model, keras.Model(inputs, outputs)."
         )
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             raise EdgeqError(
-                f"Model {model.name!r} contains the model {layer.name!r} as a layer; make it flat: go on "
-                f"from {layer.name}.output instead of calling {layer.name}(x), with its input as yours."
+                f"Model {model.name!r} contains the model {layer.name!r} as a layer; make it "
+                "flat: go on "
+                f"from {layer.name}.output instead of calling {layer.name}(x), with its input as "
+                "yours."
             )
         for weight in layer.weights:
             if (
@@ -50,7 +56,8 @@ def check_flat(model: Any) -> None:
                 and not np.isfinite(weight.numpy()).all()
             ):
                 raise EdgeqError(
-                    f"Layer {layer.name!r} holds NaN or infinite values in {weight.name!r}; load sound "
+                    f"Layer {layer.name!r} holds NaN or infinite values in {weight.name!r}; load "
+                    "sound "
                     "weights, or train again with a lower learning rate."
                 )
 
@@ -64,10 +71,12 @@ def clone(
     layer: keras.layers.Layer, weights: list[np.ndarray] | None = None, **changes: Any
 ) -> keras.layers.Layer:
     """A fresh layer with the configuration of `layer`, `changes` applied; it takes `weights` (or those of `layer`) when
-    it is first called."""
+    it is first called.
+    """
     config = {**layer.get_config(), **changes}
     twin = type(layer).from_config(config)
-    # What the `weights=` argument of a Keras layer sets; by attribute because not every from_config passes it on.
+    # What the `weights=` argument of a Keras layer sets; by attribute because not every from_config
+    # passes it on.
     twin._initial_weights = layer.get_weights() if weights is None else weights
     return twin
 
@@ -130,7 +139,8 @@ def consumers(model: keras.Model, layer: keras.layers.Layer) -> list[keras.layer
 
 def only_consumer(model: keras.Model, layer: keras.layers.Layer) -> keras.layers.Layer | None:
     """The one layer that reads the output of `layer`; None when there are several, or it is an output of the model,
-    or one of the two layers is shared."""
+    or one of the two layers is shared.
+    """
     readers = consumers(model, layer)
     if len(readers) != 1 or any(tensor._keras_history.layer is layer for tensor in model.outputs):
         return None

@@ -21,13 +21,19 @@ class Preprocessing:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Float32 images of the same shape."""
         pixels = images[..., ::-1] if self.bgr else images
-        return (pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        return (pixels.astype(np.float32) - np.asarray(self.mean, np.float32)) / np.asarray(
+            self.std, np.float32
+        )
 
     @property
     def range(self) -> tuple[float, float]:
         """The smallest and the largest value that the model's input can hold."""
         ends = np.stack(
-            [(np.float32(end) - np.float32(self.mean)) / np.float32(self.std) for end in (0, 255)]
+            [
+                (np.float32(end) - np.asarray(self.mean, np.float32))
+                / np.asarray(self.std, np.float32)
+                for end in (0, 255)
+            ]
         )
         return float(ends.min()), float(ends.max())
 
@@ -52,18 +58,22 @@ PREPROCESSING = {
 
 
 def preprocessing_of(given: str | dict | None) -> Preprocessing | None:
-    if given is None or isinstance(given, str):
-        if given is not None and given not in PREPROCESSING:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        if given not in PREPROCESSING:
             raise EdgeqError(
-                f"There is no preprocessing '{given}'; take one of {', '.join(PREPROCESSING)}, or give mean and "
+                f"There is no preprocessing '{given}'; take one of {', '.join(PREPROCESSING)}, "
+                "or give mean and "
                 "std a channel."
             )
-        return PREPROCESSING.get(given)
+        return PREPROCESSING[given]
     try:
         return Preprocessing(
             tuple(given["mean"]), tuple(given["std"]), bool(given.get("bgr", False))
         )
     except (KeyError, TypeError):
         raise EdgeqError(
-            "preprocessing must give mean and std as lists of numbers, one a channel (pixels are 0 to 255)."
+            "preprocessing must give mean and std as lists of numbers, one a channel (pixels are "
+            "0 to 255)."
         ) from None

@@ -19,7 +19,8 @@ from edgeq_lib.study import Study
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _EFFICIENTNET = "https://storage.googleapis.com/keras-applications"
-# Name → (address, MD5 as tf_keras 2.19 states it). MobileNet and MobileNetV2 have none there: the file that comes first is
+# Name → (address, MD5 as tf_keras 2.19 states it). MobileNet and MobileNetV2 have none there: the
+# file that comes first is
 # trusted, and its SHA-256 kept beside it.
 IMAGENET = {
     "mobilenet": (_KERAS + "/mobilenet/mobilenet_{width}_{size}_tf.h5", None),
@@ -55,11 +56,12 @@ def imagenet_weights(name: str, image_size: int, alpha: float = 1.0) -> Path:
 
     Raises EdgeqError when there are none for this model or width, or when they cannot be had.
     """
-    if name not in IMAGENET or (IMAGENET[name][1] and alpha not in IMAGENET[name][1]):
+    address, hashes = IMAGENET.get(name, ("", None))
+    if not address or (hashes and alpha not in hashes):
         raise EdgeqError(
-            f"There are no official ImageNet weights for {name} at alpha {alpha}; use weights: none, or a path."
+            f"There are no official ImageNet weights for {name} at alpha {alpha}; use weights: "
+            "none, or a path."
         )
-    address, hashes = IMAGENET[name]
     size = image_size if image_size in (128, 160, 192, 224) else 224
     width = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(
         alpha, alpha
@@ -95,13 +97,15 @@ def copy_weights(model: Any, path: Path, complete: bool = False) -> list[str]:
             layer.set_weights(have)
     if len(missing) * 2 > len(wanted) or (complete and missing):
         raise EdgeqError(
-            f"The weights in {path.name} are not this network's: {len(missing)} of {len(wanted)} layers do not "
+            f"The weights in {path.name} are not this network's: {len(missing)} of {len(wanted)} "
+            "layers do not "
             f"fit (first, {missing[0]}); check model, alpha and the path."
         )
     for layer in wanted:
         if not all(np.isfinite(array).all() for array in layer.get_weights()):
             raise EdgeqError(
-                f"Layer '{layer.name}' has weights that are NaN or infinite in {path.name}; take another "
+                f"Layer '{layer.name}' has weights that are NaN or infinite in {path.name}; take "
+                "another "
                 "checkpoint."
             )
     return missing
@@ -149,7 +153,8 @@ def _stored_weights(model: Any, path: Path) -> dict[str, list[np.ndarray]]:
                     if len(root[name].attrs.get("weight_names", ()))
                 }
             # The newer one counts layers of a class in the order of the model: conv2d, conv2d_1, …
-            found, seen = {}, {}
+            found: dict[str, list[np.ndarray]] = {}
+            seen: dict[str, int] = {}
             for layer in model.layers:
                 kind = _snake(type(layer).__name__)
                 key = kind if kind not in seen else f"{kind}_{seen[kind]}"
@@ -162,7 +167,8 @@ def _stored_weights(model: Any, path: Path) -> dict[str, list[np.ndarray]]:
             return found
     except (OSError, KeyError) as error:
         raise EdgeqError(
-            f"{path.name} cannot be read as Keras weights ({str(error)[:80]}); save them again with "
+            f"{path.name} cannot be read as Keras weights ({str(error)[:80]}); save them again "
+            "with "
             "`model.save_weights('NAME.weights.h5')`."
         ) from None
 
@@ -208,19 +214,23 @@ def load_own_model(path: Path, trusted: bool = False) -> Any:
     if path.is_dir():
         if not trusted:
             raise EdgeqError(
-                f"{path.name} is a SavedModel, a program that can run anything; set `trusted: true` if you "
+                f"{path.name} is a SavedModel, a program that can run anything; set `trusted: "
+                "true` if you "
                 "know where it comes from, or save the model as .keras."
             )
     else:
         config, version = _configuration(path)
         if version.startswith("3"):
             raise EdgeqError(
-                f"{path.name} was saved by Keras {version}, and tensorflow-model-optimization takes Keras 2 "
-                "only; set TF_USE_LEGACY_KERAS=1, rebuild the model, load its weights and save it again."
+                f"{path.name} was saved by Keras {version}, and tensorflow-model-optimization "
+                "takes Keras 2 "
+                "only; set TF_USE_LEGACY_KERAS=1, rebuild the model, load its weights and save "
+                "it again."
             )
         if '"Lambda"' in json.dumps(config) and not trusted:
             raise EdgeqError(
-                f"{path.name} holds a Lambda layer, which is Python code that runs on loading; replace it by a "
+                f"{path.name} holds a Lambda layer, which is Python code that runs on loading; "
+                "replace it by a "
                 "built-in layer, or set `trusted: true` if you know where the file comes from."
             )
     from edgeq_lib.models.tf import keras
@@ -229,7 +239,8 @@ def load_own_model(path: Path, trusted: bool = False) -> Any:
         return keras.models.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as error:  # Keras raises whatever its deserialization stumbles over
         raise EdgeqError(
-            f"Keras cannot load {path.name} ({str(error).splitlines()[0][:120]}); save it again with "
+            f"Keras cannot load {path.name} ({str(error).splitlines()[0][:120]}); save it again "
+            "with "
             "tf_keras as .keras, custom layers replaced by built-in ones."
         ) from None
 
@@ -246,7 +257,8 @@ def _configuration(path: Path) -> tuple[Any, str]:
         with h5py.File(path) as file:
             if "model_config" not in file.attrs:
                 raise EdgeqError(
-                    f"{path.name} holds weights but no model; name a zoo model and give the file as `weights`."
+                    f"{path.name} holds weights but no model; name a zoo model and give the file "
+                    "as `weights`."
                 )
             return json.loads(file.attrs["model_config"]), str(file.attrs.get("keras_version", "?"))
     except (OSError, KeyError, ValueError) as error:

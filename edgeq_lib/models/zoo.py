@@ -92,7 +92,8 @@ def build(
     """
     if name not in ZOO:
         raise EdgeqError(
-            f"There is no model '{name}' in the zoo; take one of {', '.join(ZOO)}, or name a Keras file."
+            f"There is no model '{name}' in the zoo; take one of {', '.join(ZOO)}, or name a "
+            "Keras file."
         )
     entry = ZOO[name]
     if min(input_shape[:2]) < entry.smallest:
@@ -118,7 +119,8 @@ def build(
         model = _without_input_scaling(model)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.9  # at 0.99 and 0.999 the statistics lag behind the weights for many epochs on small data
+            # At 0.99 and 0.999 the statistics lag behind the weights for many epochs on small data
+            layer.momentum = 0.9
     return model
 
 
@@ -166,17 +168,20 @@ def obtain(
     check_flat(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise EdgeqError(
-            f"The model must map one image to one row of class scores; this one has {len(model.inputs)} inputs "
+            "The model must map one image to one row of class scores; this one has "
+            f"{len(model.inputs)} inputs "
             f"and outputs of shape {model.output_shape}."
         )
     if tuple(model.input_shape[1:]) != tuple(input_shape):
         raise EdgeqError(
-            f"The model wants images of {model.input_shape[1:]} and the data have {tuple(input_shape)}; set "
+            f"The model wants images of {model.input_shape[1:]} and the data have "
+            f"{tuple(input_shape)}; set "
             "image_size (and channels) in the section 'data' accordingly."
         )
     if model.output_shape[-1] != classes:
         raise EdgeqError(
-            f"The model has {model.output_shape[-1]} outputs and the data have {classes} classes; take a model "
+            f"The model has {model.output_shape[-1]} outputs and the data have {classes} "
+            "classes; take a model "
             "with as many, or correct the class folders."
         )
     if trained:

@@ -137,7 +137,9 @@ def read_notebook(path: Path) -> Notebook:
         ):
             kind = eval(ast.unparse(node.annotation), dict(_TYPES))  # our own notebook's annotation
             fields[node.target.id] = (kind, ast.literal_eval(node.value))
-            comments[node.target.id] = lines[node.end_lineno - 1].partition("  # ")[2]
+            comments[node.target.id] = lines[(node.end_lineno or node.lineno) - 1].partition(
+                "  # "
+            )[2]
     return Notebook(
         path, fields, comments, digest([source for source in sources if source not in tagged])
     )
@@ -274,11 +276,9 @@ def _near(word: str, words: list[str]) -> str:
 
 
 def _validate(notebook: Notebook, given: dict[str, Any], path: Path) -> dict[str, Any]:
-    schema = pydantic.create_model(
-        notebook.section,
-        __config__=pydantic.ConfigDict(extra="forbid", strict=True),
-        **notebook.fields,
-    )
+    strict = pydantic.ConfigDict(extra="forbid", strict=True)
+    fields: dict[str, Any] = dict(notebook.fields)
+    schema = pydantic.create_model(notebook.section, __config__=strict, **fields)
     try:
         checked = schema.model_validate(given, context={"folder": path.parent})
     except pydantic.ValidationError as error:

@@ -72,13 +72,14 @@ def run_study(
         ]
     )
     ran = 0
+    first = (_full_name(start, stages) if start else None) or ""
     with _locked(file.name, command):
         for notebook in config.notebooks():
             stage = notebook.stage
             if stage not in file.stages:  # left out: what it made before counts no more
                 (runs() / file.name / "stages" / f"{stage}.json").unlink(missing_ok=True)
             chosen = stage in stages and (not only or stage == _full_name(only, stages))
-            if not chosen or (start and stage < _full_name(start, stages)):
+            if not chosen or stage < first:
                 continue
             key = _key(notebook, stages[stage])
             if not force and is_current(Study(file.name), stage, key):
@@ -164,9 +165,11 @@ def _imports(source: str) -> Iterator[str]:
     source = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
     with contextlib.suppress(SyntaxError):
         for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgeq_lib"):
-                yield node.module
-                yield from (f"{node.module}.{name.name}" for name in node.names)
+            if isinstance(node, ast.ImportFrom) and (module := node.module or "").startswith(
+                "edgeq_lib"
+            ):
+                yield module
+                yield from (f"{module}.{name.name}" for name in node.names)
 
 
 @contextlib.contextmanager

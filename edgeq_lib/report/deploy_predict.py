@@ -32,7 +32,7 @@ for path in sys.argv[1:]:
         left, top = (image.width - width / zoom) / 2, (image.height - height / zoom) / 2
         box = (left, top, image.width - left, image.height - top)
     resized = image.resize((width, height), Image.Resampling.BILINEAR, box)
-    pixels = np.float32(resized).reshape(height, width, -1)
+    pixels = np.asarray(resized, np.float32).reshape(height, width, -1)
     pixels = pixels[..., ::-1] if how["bgr"] else pixels
     values = (pixels - np.float32(how["mean"])) / np.float32(how["std"])
     if np.issubdtype(input_of["dtype"], np.integer):

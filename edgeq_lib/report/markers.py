@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.markers import MarkerStyle
 
@@ -31,7 +32,7 @@ def svg_path(marker: str) -> str:
     """
     style = MarkerStyle(marker)
     path = style.get_path().transformed(style.get_transform())
-    reach = abs(path.vertices).max() / INK.get(marker, 1.0)
+    reach = np.abs(path.vertices).max() / INK.get(marker, 1.0)
     parts = []
     for points, code in path.iter_segments(curves=True, simplify=False):
         corners = points.reshape(-1, 2) / reach * (1, -1)

@@ -150,7 +150,11 @@ def _picture(png: bytes) -> dict[str, Any]:
     from PIL import Image
 
     image, file = Image.open(io.BytesIO(png)), io.BytesIO()
-    mode = "RGB" if image.mode == "RGBA" and image.getextrema()[3][0] == 255 else image.mode
+    mode = (
+        "RGB"
+        if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 255
+        else image.mode
+    )
     image.convert(mode).save(file, "WEBP", lossless=True, quality=75, method=2)
     source = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
     return {"source": source, "width": image.width, "height": image.height}

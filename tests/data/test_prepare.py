@@ -508,7 +508,8 @@ def test_impossible_options(study):
             prepare(study, "digits", **{"image_size": 8, **options})
 
 
-# ---------------------------------------------------------------- stand-ins for the official files, served by a folder
+# ---------------------------------------------------------------- stand-ins for the official files,
+# served by a folder
 
 
 def official(monkeypatch, tmp_path, key, make):

@@ -7,13 +7,13 @@ import statistics
 import tomllib
 from pathlib import Path
 
+import environment
 import jupytext
 import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import environment
 from edgeq_lib.pipeline import config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -29,12 +29,14 @@ OLD = "{file: a.tflite, name: a, preprocessing: unit}"
         f"peers:\n  files: [{OLD},]\n",
         f"peers:\n  files: [\n    {OLD}, \n  ]\nqat: false\n",
         "peers:\n  files:\n# later\nqat: false\n",
-        "peers:\n  files:\n  - file: a.tflite  # theirs\n    preprocessing: unit  # so they say\n\n# next\nqat: false\n",
+        "peers:\n  files:\n  - file: a.tflite  # theirs\n    preprocessing: unit  # so they "
+        "say\n\n# next\nqat: false\n",
         f"peers:\n    files:\n        - {OLD}  # theirs\nqat: false",
         "peers:\n  files:\n    - file: a.tflite\n      source: |\n"
         "        two\n        lines\n\nqat: false\n",
         "peers:\n  files:\n    - file: a.tflite\n      source:\nqat: false\n",
-        "peers:\n  files:\n    - file: a.tflite\n      image_size: [8, 8]\n      source: 'it''s'  # c\n",
+        "peers:\n  files:\n    - file: a.tflite\n      image_size: [8, 8]\n      source: 'it''s' "
+        " # c\n",
         "common: {seed: 1}\r\npeers:\r\n  files:\r\n    - file: a.tflite\r\n# end\r\n",
     ],
 )

@@ -28,7 +28,8 @@ CODE = {
     "01_first": (FIRST, "shelf.write('data', {'size': size})\nshelf.finish({})"),
     "02_second": (
         'study: str = "demo"\nseed: NonNegativeInt = 0\nrate: PositiveFloat = 0.1\n',
-        "size = shelf.read('data')['size']\nshelf.save_variant('float32', bytes([size]), technique='baseline',"
+        "size = shelf.read('data')['size']\nshelf.save_variant('float32', bytes([size]), "
+        "technique='baseline',"
         " scheme='float32', engine='x', seconds=0)\nshelf.finish({})",
     ),
     "90_last": (

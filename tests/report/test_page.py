@@ -146,7 +146,10 @@ def test_the_hover_holds_what_an_expert_asks_for(results):
     assert hover["Paired drop"] == "0.50 [−0.50, 1.50] points"
     assert hover["File"] == "1,000 bytes, 4.00 × smaller"
     assert hover["Latency"] == "0.50 [0.50, 0.50] × float32"
-    assert hover["Machine"] == "a <fast> one (instruction sets not recorded), 2 cores" and hover["Bits w / a"] == "8 / –"
+    assert (
+        hover["Machine"] == "a <fast> one (instruction sets not recorded), 2 cores"
+        and hover["Bits w / a"] == "8 / –"
+    )
 
 
 def test_criteria_are_judged_for_our_files_alone(results):

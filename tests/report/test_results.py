@@ -321,8 +321,8 @@ def test_the_other_ends_of_the_flow_are_in_results_and_report(results):
     )
     text = render.markdown(blocks(results, []))
     assert (
-        "| **As answered; or images without labels; or training not possible; or a target that runs float"
-        in text
+        "| **As answered; or images without labels; or training not possible; or a target that "
+        "runs float" in text
     )
     assert "| No image at all; or fewer than 8 bits wanted; or no image at all, and fewer" in text
     assert "| nothing yet |" in text

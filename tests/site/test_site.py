@@ -11,10 +11,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
-import pytest
-
 import architecture
 import environment
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = ("sphinx", "myst_nb", "autoapi", "pydata_sphinx_theme", "latex2mathml")
@@ -22,7 +21,12 @@ MISSING = [name for name in GENERATOR if importlib.util.find_spec(name) is None]
 CHROMIUM = Path("/usr/bin/chromium")
 NOTEBOOK = {
     "cells": [
-        {"cell_type": "markdown", "metadata": {}, "id": "a", "source": "# 03 · How far?\n\n$q = s^2$"},
+        {
+            "cell_type": "markdown",
+            "metadata": {},
+            "id": "a",
+            "source": "# 03 · How far?\n\n$q = s^2$",
+        },
         {
             "cell_type": "code",
             "metadata": {},
@@ -69,7 +73,12 @@ def site(tmp_path_factory):
         "sys.exit(build(Path(sys.argv[1]), Path(sys.argv[1]) / 'build' / 'site'))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r}); {code}", root],
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r}); {code}",
+            root,
+        ],
         capture_output=True,
         text=True,
     )

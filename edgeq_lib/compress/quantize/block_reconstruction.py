@@ -83,7 +83,8 @@ def blocks_of(simulation: keras.Model) -> list[str]:
     pointwise and a depthwise layer where there are none.
     """
     place = {layer.name: number for number, layer in enumerate(simulation.layers)}
-    needed, low, found = 0, False, []
+    needed, low = 0, False
+    found: list[str] = []
     for number, layer in enumerate(simulation.layers):
         readers = consumers(simulation, layer)
         low |= _learned(layer) is not None

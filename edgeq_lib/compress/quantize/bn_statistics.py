@@ -76,7 +76,7 @@ def activations(model: bytes) -> list[str]:
     for number in range(table.OperatorsLength()):
         op = table.Operators(number)
         reader = getattr(schema, kinds[op.BuiltinOptionsType()], None)
-        if hasattr(reader, "FusedActivationFunction"):
+        if reader is not None and hasattr(reader, "FusedActivationFunction"):
             options = reader()
             options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
             found.append(_ACTIVATIONS[options.FusedActivationFunction()])

@@ -105,7 +105,8 @@ def observe(
 
     shares = chunks(len(images), _CHUNK)
     with open_executor(executor, pool.workers) as threads:
-        parts, counts = [], 0
+        parts = []
+        counts = np.zeros((len(wanted), _BINS if histogram else 0), np.int64)
         for extremes, counted_here in progress(
             pool.map(work, shares, threads), "calibration", len(shares)
         ):

@@ -172,7 +172,8 @@ class CalibratedRange(Rounding):
     """
 
     def __init__(self, low: float, high: float):
-        self.low, self.high, self.variables = min(low, 0.0), max(high, 0.0), {}
+        self.low, self.high = min(low, 0.0), max(high, 0.0)
+        self.variables: dict[str, Any] = {}
         if self.high - self.low < 1e-6:  # always 0 in calibration, but not in training
             self.low, self.high = 0.0, 1.0
 
@@ -281,7 +282,7 @@ class LayerConfig(NoRounding):
 
     def set_quantize_weights(self, layer: Any, quantize_weights: list) -> None:
         """Let the layer compute with the rounded weights."""
-        for name, weight in zip((kernel_name(layer), "bias"), quantize_weights, strict=False):
+        for name, weight in zip((kernel_name(layer) or "", "bias"), quantize_weights, strict=False):
             setattr(layer, name, weight)
 
     def get_output_quantizers(self, layer: Any) -> list:

@@ -17,7 +17,7 @@ class Kernel(NamedTuple):
     kind: str  # of the op
     number: int  # of the op in the graph
     source: int  # the tensor that it reads
-    index: int  # the tensor of its weights
+    index: int  # type: ignore[assignment]  # of a tuple's method; the tensor of its weights
     weights: np.ndarray  # float64 (weights, channels), a copy; the channels are those of the output
     bias: np.ndarray  # float64 (channels,)
 

@@ -116,7 +116,7 @@ def choose(minimised: Table, limited: Table, limit: float) -> Widths:
     Raises:
         EdgeqError: When no choice is within the limit.
     """
-    smallest = {name: min(each, key=each.get) for name, each in limited.items()}
+    smallest = {name: min(each, key=each.__getitem__) for name, each in limited.items()}
     if total_cost(limited, smallest) > limit:
         raise EdgeqError(
             f"The budget {limit:,.6g} is below {total_cost(limited, smallest):,.6g}, the least "

@@ -131,9 +131,9 @@ def kernels_by_layer(
         EdgeqError: When the weights of a low-bit op are those of no layer.
     """
     weights = {
-        layer.name: getattr(layer, kernel_name(layer)).numpy()
+        layer.name: getattr(layer, kernel).numpy()
         for layer in model.layers
-        if kernel_name(layer)
+        if (kernel := kernel_name(layer))
     }
     found = _paired(weights, float_kernels(flat))
     _check_paired(

@@ -157,7 +157,10 @@ def quantize_network(model: keras.Model, bits: int, way: Recipe, images: np.ndar
             )
             steps.append(
                 _quantized_layer(
-                    qkeras, layer, bits if low else way.edges, way if low else Recipe()
+                    qkeras,
+                    layer,
+                    bits if low or not way.edges else way.edges,
+                    way if low else Recipe(),
                 )
             )
             steps += (
@@ -273,7 +276,7 @@ def computed_weights(layer: Any) -> list[np.ndarray]:
     return [
         (quantizer or tf.identity)(variable).numpy()
         for quantizer, variable in zip(
-            layer.quantizers, (getattr(layer, kernel_name(layer)), layer.bias), strict=True
+            layer.quantizers, (getattr(layer, kernel_name(layer) or ""), layer.bias), strict=True
         )
         if variable is not None
     ]

@@ -89,7 +89,7 @@ def min_max_scales(weights: np.ndarray, bits: int) -> np.ndarray:
 def best_scales(
     weights: np.ndarray,
     bits: int,
-    shares: Sequence[float],
+    shares: Sequence[float] | np.ndarray,
     error: Callable[[QuantizedWeights], np.ndarray],
     least: np.ndarray | float = 0.0,
 ) -> np.ndarray:

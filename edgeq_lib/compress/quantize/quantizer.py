@@ -138,7 +138,7 @@ def quantize(
     Raises:
         EdgeqError: When LiteRT refuses the result.
     """
-    if spec.calibrated and fix_dead:
+    if spec.calibrated and fix_dead and ranges is not None:
         model = prevent_bias_overflow(model, ranges)
     work = quantizer.Quantizer(bytearray(model))
     granularity = (
@@ -185,10 +185,12 @@ def quantize(
     return smoke_tested(with_uint8_io(result) if spec.io == "uint8" else result)
 
 
-def _widths(model: bytes, bits: Mapping[str, int]) -> list[tuple[Op, int, list[str]]]:
+def _widths(model: bytes, bits: Mapping[str, int]) -> list[tuple[str, int, list[str]]]:
     """`bits` by kind of op and width: (kind, width, outputs)."""
-    graph = read_graph(model) if bits else None
-    kinds = {graph.tensors[op.outputs[0]].name: op.name for op in graph.ops} if bits else {}
+    if not bits:
+        return []
+    graph = read_graph(model)
+    kinds = {graph.tensors[op.outputs[0]].name: op.name for op in graph.ops}
     return [
         (op, width, names)
         for op in _WITH_WEIGHTS

@@ -272,7 +272,7 @@ def layer_sensitivity(
     ]
 
 
-def most_faithful(found: dict[str, dict[str, float]]) -> str:
+def most_faithful(found: Mapping[str, Mapping[str, float]]) -> str:
     """Choose by the rule of every choice: agreement with float32, then signal-to-noise, then order.
 
     Agreement is more sensitive than accuracy, where images lost and won cancel out.

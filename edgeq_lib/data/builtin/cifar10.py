@@ -30,7 +30,8 @@ class _ArraysOnly(pickle.Unpickler):
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
         raise EdgeqError(
-            f"A file of CIFAR-10 holds {module}.{name}, so it is not the official one; delete it and "
+            f"A file of CIFAR-10 holds {module}.{name}, so it is not the official one; delete it "
+            "and "
             "fetch it anew."
         )
 

@@ -45,7 +45,7 @@ def imagenet_nips2017() -> Source:
         "imagenet1000_one_per_class, nips2017_dev1000",
         readable_names(wnids, dict(named.values())),
         pools,
-        [file_state(item.content) for pool in pools.values() for item in pool],
+        [file_state(Path(str(item.content))) for pool in pools.values() for item in pool],
         validation=400,
         aspect="crop",
         sparse=True,
@@ -71,7 +71,8 @@ def imagenet_mini() -> Source:
         ) from None
     except Exception as error:  # kagglehub's errors have no base class of their own
         raise EdgeqError(
-            f"Kaggle did not deliver ifigotin/imagenetmini-1000 ({type(error).__name__}: {error}); sign "
+            f"Kaggle did not deliver ifigotin/imagenetmini-1000 ({type(error).__name__}: "
+            f"{error}); sign "
             f"in as kagglehub's documentation says, {cure}"
         ) from None
     root = next(
@@ -80,7 +81,8 @@ def imagenet_mini() -> Source:
     )
     if root is None:
         raise EdgeqError(
-            "What came as 'imagenet_mini' holds no folders train and val; delete it and fetch it anew."
+            "What came as 'imagenet_mini' holds no folders train and val; delete it and fetch it "
+            "anew."
         )
     return from_class_folders(
         {"train": root / "train", "test": root / "val"},
