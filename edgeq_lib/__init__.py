@@ -1,4 +1,4 @@
-"""edgeq: make image models small and fast enough for edge devices, and measure honestly what it costs."""
+"""edgeq: make image models small and fast enough for edge devices, and measure what it costs."""
 
 import os
 import warnings

@@ -308,8 +308,8 @@ class Study:
         Noted as read, so that a stage that shows it is not current after an import.
 
         Returns:
-            machine, versions and variants (by name, as `measure.standalone` writes them) of each, in
-            the order of their names. What was measured on a file that has changed is left out.
+            machine, versions and variants (by name, as `measure.standalone` writes them) of each,
+            in the order of their names. What was measured on a file that has changed is left out.
         """
         listing, boards = self.folder / "boards.json", []
         self.note_read(listing)

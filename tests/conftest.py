@@ -34,7 +34,7 @@ def pictures():
 
 @pytest.fixture(scope="session")
 def small_net(pictures):
-    """A ResNet8 of a quarter of the width that has learned the pictures, with its float flatbuffer."""
+    """A ResNet8 of a quarter of the width, trained on the pictures, with its float flatbuffer."""
     from edgeq_lib.models import zoo
     from edgeq_lib.models.convert import convert
     from edgeq_lib.models.preprocessing import SIGNED

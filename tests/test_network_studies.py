@@ -1,6 +1,8 @@
-"""The five studies that need a network, as far as their downloads go, against a server on this machine.
+"""The five studies that need a network, as far as their downloads go, against a server on this
+machine.
 
-To their ends they are run by `make stand-ins` (tools/stand_ins.py), which takes too long to stand here.
+To their ends they are run by `make stand-ins` (tools/stand_ins.py), which takes too long to stand
+here.
 """
 
 import hashlib
@@ -213,7 +215,9 @@ def test_official_weights_get_the_preprocessing_that_they_were_trained_with():
 
 
 def test_layers_counted_from_one_are_paired_in_order(tmp_path):
-    """As in the official file of InceptionV3: by name, nearly every layer would get its neighbour's weights."""
+    """As in the official file of InceptionV3: by name, nearly every layer would get its neighbour's
+    weights.
+    """
 
     def net(classes):
         keras.backend.clear_session()

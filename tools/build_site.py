@@ -1,7 +1,7 @@
-"""`make site`: build the static site in `build/site` from `docs/`, `figures/` and the stored notebooks.
+"""`make site`: build the site in `build/site` from `docs/`, `figures/` and the stored notebooks.
 
-1. Collect the sources in `build/site-source`: pages of `docs/`, a table of all studies, one page per
-   study (its report.md with its PNGs), the notebooks, CONTRIBUTING and CHANGELOG.
+1. Collect the sources in `build/site-source`: pages of `docs/`, a table of all studies, one page
+   per study (its report.md with its PNGs), the notebooks, CONTRIBUTING and CHANGELOG.
 2. Sphinx makes pages of them; the API reference is read from the sources, nothing is imported.
 3. Each study's interactive page is put beside its report.
 
@@ -44,14 +44,15 @@ HEAD = (
 )
 STUDIES = """# Results
 
-One row per study, computed from its `results.json`. The drop is in percentage points of top-1 against
-float32 on the same test images, with its 95 % interval. Latency is a ratio to float32 on the machine named,
-and travels to machines of the same instruction sets only.
+One row per study, computed from its `results.json`. The drop is in percentage points of top-1
+against float32 on the same test images, with its 95 % interval. Latency is a ratio to float32 on
+the machine named, and travels to machines of the same instruction sets only.
 
 """
 NOTEBOOKS = """# Notebooks
 
-One technique per notebook, shown as executed with its defaults, which are those of the `quickstart` study.
+One technique per notebook, shown as executed with its defaults, which are those of the
+`quickstart` study.
 
 """
 
@@ -106,10 +107,10 @@ def interactive_page(results: Mapping[str, Any], folder: Path) -> str | None:
 
     Args:
         results: The content of results.json.
-        folder: The study's folder in `figures/`: report.md has the captions, the PNGs lie beside it.
+        folder: The study's folder in `figures/`, with report.md and the PNGs.
 
     Returns:
-        The page, complete in itself; None for results of an edgeq before 0.1.0 that lack fields of it.
+        The page, complete in itself; None for results of an older edgeq that lack fields.
     """
     if "what_if" not in results:
         return None

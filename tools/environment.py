@@ -1,4 +1,5 @@
-"""Write environment.yml, for conda users, from pyproject.toml and requirements.lock: run by `make lock`.
+"""Write environment.yml, for conda users, from pyproject.toml and requirements.lock: run by `make
+lock`.
 
 `--check` writes nothing and fails when the stored file differs.
 """

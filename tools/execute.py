@@ -1,4 +1,6 @@
-"""`make notebooks`: run each notebook with its defaults, store the outputs in place, and write its paired .py."""
+"""`make notebooks`: run each notebook with its defaults, store the outputs in place, and write its
+paired .py.
+"""
 
 import os
 import tempfile

@@ -1,4 +1,6 @@
-"""`make benchmark`: the workbook's own speed on this machine, as ratios measured in one run. Nothing here is a test."""
+"""`make benchmark`: the workbook's own speed on this machine, as ratios measured in one run.
+Nothing here is a test.
+"""
 
 import os
 import statistics
@@ -48,7 +50,9 @@ def clock(work) -> tuple[float, object]:
 
 
 def making_variants() -> bytes:
-    """All schemes of 03_ptq from one float flatbuffer, against TensorFlow's converter called scheme by scheme."""
+    """All schemes of 03_ptq from one float flatbuffer, against TensorFlow's converter called scheme
+    by scheme.
+    """
     model = zoo.build("efficientnetv2b0", (224, 224, 3), 1000)
     images = np.random.default_rng(0).uniform(-1, 1, (IMAGES, 224, 224, 3)).astype(np.float32)
     kept = {}
@@ -62,8 +66,7 @@ def making_variants() -> bytes:
     taken, _ = clock(ours)
     print(
         f"03_ptq, EfficientNetV2B0 at 224, {IMAGES} calibration images: float32 and "
-        f"{len(kept) - 1} schemes in "
-        f"{taken:.0f} s",
+        f"{len(kept) - 1} schemes in {taken:.0f} s",
         flush=True,
     )
     # int16x8 is left out: what the converter makes of it here is refused by the runtime.
@@ -125,8 +128,8 @@ def decoding() -> None:
 
 
 def low_bits() -> pd.DataFrame:
-    """Weights of 8, 4 and 2 bits at 224 pixels and 1,000 classes, one thread, interleaved; random weights, which neither size
-    nor speed depend on. Written to `figures/low_bit_speed.md`.
+    """Weights of 8, 4 and 2 bits at 224 pixels and 1,000 classes, one thread, interleaved; random
+    weights, which neither size nor speed depend on. Written to `figures/low_bit_speed.md`.
     """
     rows = []
     for name, options in LOW_BITS.items():
@@ -177,8 +180,7 @@ def publish(rows: pd.DataFrame) -> None:
     machine, installed = standalone.describe_machine(), versions()
     caption = (
         "Random weights. One thread, files in turn, ratios of neighbours in time with their 95 % "
-        "interval. Made by "
-        f"`make benchmark` on {machine['cpu']} ({', '.join(machine['flags'])}), "
+        f"interval. Made by `make benchmark` on {machine['cpu']} ({', '.join(machine['flags'])}), "
         f"{machine['cores']} cores; "
         f"{', '.join(f'{name} {found}' for name, found in installed.items())}."
     )

@@ -1,9 +1,10 @@
-"""Stand-ins for what the five studies that need a network download: tiny archives in the official layouts, and weights of
-the real architectures that nobody trained.
+"""Stand-ins for what the five studies that need a network download: tiny archives in the official
+layouts, and weights of the real architectures that nobody trained.
 
-As a script (`make stand-ins`, half an hour on two cores) it serves them from this machine and runs each of the five
-studies to its report, images and trainings cut down. That proves the way, and nothing else: the data's form begins with
-STAND-IN in every record and report, and `edgeq publish` refuses it.
+As a script (`make stand-ins`, half an hour on two cores) it serves them from this machine and runs
+each of the five studies to its report, images and trainings cut down. That proves the way, and
+nothing else: the data's form begins with STAND-IN in every record and report, and `edgeq publish`
+refuses it.
 """
 
 import contextlib
@@ -90,7 +91,9 @@ def make_cifar10(folder, n=20):
 
 
 def make_zip(path, classes, counts, size, rng=None):
-    """A zip of JPEG files; `classes` maps each folder's path to its label, `counts` the start of a path to a number."""
+    """A zip of JPEG files; `classes` maps each folder's path to its label, `counts` the start of a
+    path to a number.
+    """
     rng = rng or np.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as archive:
         for name, label in classes.items():
@@ -124,7 +127,9 @@ def make_imagenet_mini(folder, classes=1000, train=3):
 
 
 def save_as_published(model, path, rename=lambda name: name):
-    """Weights in the older of Keras's layouts, the one of the official files, layers under the names that they have there."""
+    """Weights in the older of Keras's layouts, the one of the official files, layers under the
+    names that they have there.
+    """
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [rename(layer.name).encode() for layer in model.layers]
         for layer in model.layers:
@@ -146,7 +151,9 @@ def counted_from_one(name):
 def make_weights(
     folder, names=("mobilenet", "efficientnetb0", "efficientnetv2b0", "resnet50", "inceptionv3")
 ):
-    """The official files of these models with 1,000 classes; random, the batch norms fitting what they get to see."""
+    """The official files of these models with 1,000 classes; random, the batch norms fitting what
+    they get to see.
+    """
     from edgeq_lib.models.tf import keras
 
     apps, rng = keras.applications, np.random.default_rng(0)
@@ -182,8 +189,10 @@ def make_weights(
             folder / file,
             counted_from_one
             if name == "inceptionv3"
-            else lambda layer: "probs" if layer == "predictions" and name == "resnet50" else layer,
-        )  # noqa: B023
+            else lambda layer, name=name: (
+                "probs" if layer == "predictions" and name == "resnet50" else layer
+            ),
+        )
 
 
 # ------------------------------------------------------------------------------------------------
@@ -191,8 +200,9 @@ def make_weights(
 
 
 def take_over(folder):
-    """In this process, put the checksums of the stand-ins in `folder` in place of the official ones, label the data that
-    come of them, and let a stand-in of kagglehub bring the archive that lies there.
+    """In this process, put the checksums of the stand-ins in `folder` in place of the official
+    ones, label the data that come of them, and let a stand-in of kagglehub bring the archive that
+    lies there.
     """
 
     def total(name, official):
@@ -246,7 +256,9 @@ def small(name):
 
 
 def prepare(folder, address):
-    """A home of its own with the cut-down studies, and the environment in which kernels take the stand-ins."""
+    """A home of its own with the cut-down studies, and the environment in which kernels take the
+    stand-ins.
+    """
     place, startup = folder / "home", folder / "ipython" / "profile_default" / "startup"
     (place / "studies").mkdir(parents=True)
     (place / "notebooks").symlink_to(ROOT / "notebooks")

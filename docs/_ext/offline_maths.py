@@ -1,4 +1,6 @@
-"""Sphinx extension: formulas become MathML when the site is built, so that pages need no script and no network."""
+"""Sphinx extension: formulas become MathML when the site is built, so that pages need no script and
+no network.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The data sets that edgeq knows by name, and folders of class folders.
 
-A built-in data set is a function in a file of `data/builtin` that returns a `Source`, and a line in `SOURCES`.
+A built-in data set is a function in a file of `data/builtin` that returns a `Source`, and a line in
+`SOURCES`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,18 @@ from edgeq_lib.files import EdgeqError, home
 
 
 def find_source(data: str, splits: dict[str, str] | None) -> Source:
+    """Find a data set.
+
+    Args:
+        data: A name in `SOURCES`, or the path of a folder of class folders.
+        splits: Split → its sub-folder, for folders only; None to look for the usual names.
+
+    Returns:
+        The data set as it was found.
+
+    Raises:
+        EdgeqError: When there is none of that name, or the folder is not as it should be.
+    """
     if data in SOURCES:
         if splits:
             raise EdgeqError(
@@ -29,8 +42,7 @@ def find_source(data: str, splits: dict[str, str] | None) -> Source:
     if not folder.is_dir():
         raise EdgeqError(
             f"There is no data set and no folder '{data}': take one of {', '.join(SOURCES)}, or "
-            "give the "
-            "path of a folder that holds one folder of images a class."
+            "give the path of a folder that holds one folder of images a class."
         )
     return from_class_folders(split_roots(folder, splits), folder.name)
 

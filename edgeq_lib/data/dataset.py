@@ -1,6 +1,6 @@
-"""A data set by name or folder → decoded train, validation and test images, and a calibration set drawn from train.
+"""The decoded images of a study, memory-mapped, and the checks that they must pass.
 
-`prepare` decodes each image once a study; `load` maps the arrays into memory.
+`prepare.prepare` writes them; everything else reads them from here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from edgeq_lib.study import Study
 
 
 def pixel_hash(pixels: np.ndarray) -> bytes:
-    """What tells decoded images apart: a hash of their pixels."""
+    """Hash an image by its pixels, which tells decoded images apart.
+
+    Args:
+        pixels: The image, uint8 (height, width, channels).
+
+    Returns:
+        16 bytes.
+    """
     return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 
 
@@ -48,7 +55,17 @@ class Data:
 
 
 def load(study: Study) -> Data:
-    """The prepared data, images memory-mapped. Raises EdgeqError when they are missing or not those of the record."""
+    """Open the prepared data of a study.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The data; images are memory-mapped.
+
+    Raises:
+        EdgeqError: When the images are missing or not those of the record.
+    """
     manifest, folder = study.read("data"), study.folder / "data"
     try:
         if (
@@ -60,8 +77,7 @@ def load(study: Study) -> Data:
     except (OSError, ValueError, KeyError, EdgeqError):
         raise EdgeqError(
             f"The decoded images of study '{study.name}' are missing or not those of its record; "
-            "run "
-            f"`edgeq run {study.name} --force --only 01_data`."
+            f"run `edgeq run {study.name} --force --only 01_data`."
         ) from None
     for path in array_paths(folder):
         study.note_read(path)
@@ -70,9 +86,18 @@ def load(study: Study) -> Data:
 
 
 def prove_disjoint(data: Data) -> dict[str, int]:
-    """How many images any two of train, validation, test and calibration share, by their pixels as stored.
+    """Count the images that any two of train, validation, test and calibration share.
 
-    Calibration lies inside train, so that pair is left out. Raises EdgeqError when any other pair shares an image.
+    Calibration lies inside train, so that pair is left out.
+
+    Args:
+        data: The data.
+
+    Returns:
+        Pair of splits, such as "train and test" → number of shared images: all 0.
+
+    Raises:
+        EdgeqError: When a pair shares an image.
     """
     marks = {
         split: {
@@ -93,14 +118,21 @@ def prove_disjoint(data: Data) -> dict[str, int]:
         if number:
             raise EdgeqError(
                 f"{pair.capitalize()} share {number} images, so that no result on them would be "
-                "honest; "
-                "prepare the data again with `edgeq run STUDY --force --only 01_data`."
+                "honest; prepare the data again with `edgeq run STUDY --force --only 01_data`."
             )
     return shared
 
 
 def check_images(array: np.ndarray, what: str = "the images") -> None:
-    """Raise EdgeqError unless `array` is (n, height, width, 1 or 3) and finite; it names the first bad image."""
+    """Check that an array can be images.
+
+    Args:
+        array: Should be (n, height, width, 1 or 3) and finite.
+        what: What it is, for the message.
+
+    Raises:
+        EdgeqError: When it is not; the message names the first bad image.
+    """
     if array.ndim != 4 or array.shape[-1] not in (1, 3):
         raise EdgeqError(
             f"The array of {what} has the shape {array.shape}; give (n, height, width, 1 or 3)."
@@ -110,13 +142,19 @@ def check_images(array: np.ndarray, what: str = "the images") -> None:
         if bad.any():
             raise EdgeqError(
                 f"Image {start + int(bad.argmax())} of {what} holds NaN or infinite values; "
-                "repair it or "
-                "leave it out."
+                "repair it or leave it out."
             )
 
 
 def check_calibration(array: np.ndarray) -> None:
-    """Raise EdgeqError unless the images (n, height, width, channels) can set ranges: two at least, not constant."""
+    """Check that images can set activation ranges.
+
+    Args:
+        array: Images (n, height, width, channels).
+
+    Raises:
+        EdgeqError: When there are fewer than two, or when they are constant or all the same.
+    """
     cure = "draw it from real training images, 100 to 500 of them."
     if len(array) < 2:
         raise EdgeqError(
@@ -125,17 +163,36 @@ def check_calibration(array: np.ndarray) -> None:
     check_images(array, "the representative set")
     if (array == array[:1]).all() or (array == array[:, :1, :1]).all():
         raise EdgeqError(
-            "The images of the representative set are constant or all the same, so that they "
-            "show no "
-            f"range; {cure}"
+            "The images of the representative set are constant or all the same, so that they show "
+            f"no range; {cure}"
         )
 
 
 def array_paths(folder: Path) -> list[Path]:
+    """List the arrays of a study's data.
+
+    Args:
+        folder: The study's folder `data`.
+
+    Returns:
+        The `.npy` files of images and labels, split by split.
+    """
     return [folder / f"{split}_{kind}.npy" for split in SPLITS for kind in ("images", "labels")]
 
 
 def open_split(folder: Path, split: str) -> Split:
+    """Open one split.
+
+    Args:
+        folder: The study's folder `data`.
+        split: "train", "validation" or "test".
+
+    Returns:
+        The split; images are memory-mapped.
+
+    Raises:
+        ValueError: When images and labels differ in number.
+    """
     labels = np.load(folder / f"{split}_labels.npy")
     pixels = np.load(folder / f"{split}_images.npy", mmap_mode="r")
     if len(pixels) != len(labels):

@@ -1,4 +1,4 @@
-"""Image files of any kind to arrays of one size and kind, with what had to be converted; all by Pillow."""
+"""Image files of any kind as arrays of one size and kind; all by Pillow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Unreadable(Exception):
-    """An image that cannot be decoded; the message says why, in words that do not depend on the machine."""
+    """An image that cannot be decoded; the message says why, in the same words on every machine."""
 
 
 def decode_image(
@@ -29,15 +29,26 @@ def decode_image(
     channels: int,
     aspect: str = "stretch",
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """One image as uint8 (height, width, channels), and the names of the conversions that it took.
+    """Decode one image.
 
-    `content` is a file's bytes, its path, or pixels (uint8, (h, w) or (h, w, 3)); `size` is (height, width),
-    `channels` 1 or 3. The EXIF orientation is applied; transparency is laid on white; 16 bits are scaled to 8
-    (divided by 257, not clipped); of an animation the first frame is taken. Resizing is bilinear with antialiasing:
-    `stretch` takes the whole image, `crop` its centre as ImageNet evaluation does (the short side to 256/224 of the
-    size, then the middle). Raises Unreadable for truncated, garbled, float-valued or absurdly large (over 100 million
-    pixels) images. A JPEG with wrong bytes inside an otherwise complete stream still decodes: the format has no
-    checksum.
+    The EXIF orientation is applied. Transparency is laid on white. 16 bits are scaled to 8 (divided
+    by 257, not clipped). Of an animation the first frame is taken. Resizing is bilinear with
+    antialiasing.
+
+    Args:
+        content: A file's bytes, its path, or pixels: uint8 (height, width) or (height, width, 3).
+        size: (height, width) that is wanted.
+        channels: 1 or 3.
+        aspect: "stretch" takes the whole image; "crop" its centre as ImageNet evaluation does: the
+            short side to 256/224 of the size, then the middle.
+
+    Returns:
+        The image as uint8 (height, width, channels), and the names of the conversions that it took.
+
+    Raises:
+        Unreadable: For truncated, garbled, float-valued or very large (over 100 million pixels)
+            images. A JPEG with wrong bytes inside an otherwise complete stream still decodes: the
+            format has no checksum.
     """
     try:
         image, notes = _open(content)

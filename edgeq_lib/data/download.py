@@ -1,4 +1,4 @@
-"""Files from the network, or from a folder of one's own: fetched whole and checked, unpacked without harm."""
+"""Files from the network or from a folder on disk: fetched whole, checked, unpacked safely."""
 
 from __future__ import annotations
 
@@ -30,9 +30,16 @@ CHUNK = 1 << 20  # bytes, so that progress counts in MiB
 
 
 def asset(name: str) -> Path | None:
-    """The file of that name in the folder `EDGEQ_ASSETS` or anywhere below it, or None.
+    """Find a file in the folder `EDGEQ_ASSETS` or anywhere below it.
 
-    Raises EdgeqError when the variable names no folder.
+    Args:
+        name: The file's name.
+
+    Returns:
+        Its path, or None.
+
+    Raises:
+        EdgeqError: When the variable names no folder.
     """
     root = os.environ.get("EDGEQ_ASSETS")
     if not root:
@@ -49,13 +56,24 @@ def asset(name: str) -> Path | None:
 
 
 def fetch(name: str, url: str, checksum: str | None, folder: Path) -> Path:
-    """The file `name`: from `EDGEQ_ASSETS`, from `folder`, or downloaded into `folder` from `url` (or `EDGEQ_MIRROR`).
+    """Bring a file: from `EDGEQ_ASSETS`, from `folder`, or by download.
 
-    `checksum` is the official MD5 (32 hexadecimal digits) or SHA-256 (64); wherever the file comes from, it is checked.
-    None where the publisher states none: then the SHA-256 of what came first is kept beside it (`NAME.sha256`) and is
-    in force from then on ("trust on first use").
-    A download that broke off is resumed from its `.part` file, and only a checked file gets its final name.
-    Raises EdgeqError when the checksum is wrong, when the network fails and when the disk is full.
+    A download that broke off is resumed from its `.part` file, and only a checked file gets its
+    final name. Wherever the file comes from, its checksum is verified.
+
+    Args:
+        name: The file's name.
+        url: Its public address; `EDGEQ_MIRROR` may name another server.
+        checksum: The official MD5 (32 hexadecimal digits) or SHA-256 (64). None where the publisher
+            states none: then the SHA-256 of what came first is kept beside it (`NAME.sha256`) and
+            is in force from then on ("trust on first use").
+        folder: Where downloads go.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        EdgeqError: When the checksum is wrong, when the network fails and when the disk is full.
     """
     target, first_use = folder / name, folder / f"{name}.sha256"
     if checksum is None and first_use.exists():
@@ -87,16 +105,25 @@ def fetch(name: str, url: str, checksum: str | None, folder: Path) -> Path:
 
 
 def mirrored(name: str, url: str) -> str:
-    """Where to download `name`: `url`, or the file of that name under the address in `EDGEQ_MIRROR`.
+    """Say from where to download a file.
 
     A mirror holds all files side by side under their own names; checksums stay in force.
+
+    Args:
+        name: The file's name.
+        url: Its public address.
+
+    Returns:
+        `url`, or the file under the address in `EDGEQ_MIRROR`.
+
+    Raises:
+        EdgeqError: When the variable holds no address.
     """
     mirror = os.environ.get("EDGEQ_MIRROR", "").rstrip("/")
     if mirror and not mirror.startswith(("http://", "https://")):
         raise EdgeqError(
             f"EDGEQ_MIRROR is '{mirror}', which is no address; give one that starts with http:// "
-            "or https://, or "
-            "unset it."
+            "or https://, or unset it."
         )
     return f"{mirror}/{name}" if mirror else url
 
@@ -119,7 +146,10 @@ def _check(path: Path, checksum: str | None, cure: str) -> None:
 
 
 def _download(name: str, url: str, part: Path) -> None:
-    """Bring `url` into `part`, going on where it ends; a broken connection is taken up again while it brings bytes."""
+    """Bring `url` into `part`, going on where it ends.
+
+    A broken connection is taken up again as long as it brings bytes.
+    """
     reason = ""
     for _ in range(10):
         before = part.stat().st_size if part.exists() else 0
@@ -166,11 +196,20 @@ def _receive(name: str, url: str, part: Path, start: int) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a tar (plain or compressed) or zip file into `folder`, whole or not at all; done once, it returns at once.
+    """Unpack a tar (plain or compressed) or zip file, whole or not at all.
 
-    Only regular files and folders that stay inside are taken: an absolute member, one with `..`, a link or a device
-    is an EdgeqError that names it, as are a damaged archive, a full disk, and a `folder` that something else has
-    filled.
+    Only regular files and folders that stay inside the target are taken.
+
+    Args:
+        archive: The file.
+        folder: The target; when it was unpacked there before, nothing is done.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        EdgeqError: For a member that is absolute, holds `..`, is a link or a device; for a damaged
+            archive, a full disk, and a folder that something else has filled.
     """
     stamp = f"{archive.name} {archive.stat().st_size} {archive.stat().st_mtime_ns}"
     marker = folder / ".unpacked"
@@ -183,8 +222,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         if folder.exists() and not marker.exists() and any(folder.iterdir()):
             raise EdgeqError(
                 f"The folder {folder} was not filled by edgeq, so that {archive.name} is not "
-                "unpacked "
-                "over it; move it away."
+                "unpacked over it; move it away."
             )
         shutil.rmtree(staging, ignore_errors=True)
         try:
@@ -242,14 +280,13 @@ def _extract(archive: Path, folder: Path) -> None:
 
 @contextmanager
 def _member(archive: Path, folder: Path, name: str, plain: bool) -> Iterator[Path]:
-    """Where a member may go. Raises EdgeqError when it may not, or when the file system does not take it."""
+    """Yield where a member may go; raise EdgeqError when it may not, or cannot be written."""
     path = PurePosixPath(name.replace("\\", "/"))
     if not plain or path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
         what = "leads out of its folder" if plain else "is a link or a device"
         raise EdgeqError(
             f"The archive {archive.name} is refused: its member '{name}' {what}; get it from a "
-            "source "
-            "that you trust, or unpack it yourself."
+            "source that you trust, or unpack it yourself."
         )
     try:
         yield folder / path

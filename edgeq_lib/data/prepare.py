@@ -1,4 +1,4 @@
-"""Decoding whole splits into arrays on disk: in parallel, in order, each image once, copies left out."""
+"""Decode whole splits into arrays on disk: in parallel, in order, copies left out."""
 
 from __future__ import annotations
 
@@ -54,7 +54,23 @@ def decode_all(
     shape: tuple[int, ...],
     classes: list[str],
 ) -> dict:
-    """Decode the splits into a folder beside `folder`, and put it in place whole; returns the log, which is the manifest."""
+    """Decode all splits into a folder, and put it in place whole.
+
+    Args:
+        folder: The study's folder `data`.
+        chosen: Split → its items.
+        decode: Makes pixels and notes of an item's content, see `decode_item`.
+        executor: Runs the decoding.
+        key: Identifies what the images depend on.
+        shape: (height, width, channels).
+        classes: Names of the classes.
+
+    Returns:
+        The log of what was decoded, skipped and converted, which is the manifest.
+
+    Raises:
+        EdgeqError: When the disk is full.
+    """
     staging = folder.with_name(f".{folder.name}")
     log: dict[str, Any] = {
         "splits": dict.fromkeys(SPLITS),
@@ -97,8 +113,20 @@ def decode_at_size(
     aspect: str,
     key: str,
 ) -> str | None:
-    """Decode splits at another size into `folder`: of `chosen` the items whose pixels at the study's `own` size, and whose
-    labels, are the next ones `stored`. Returns the split that has no such items for all, writing nothing; None for success.
+    """Decode splits at another size, exactly the images that are stored.
+
+    Args:
+        folder: Where they go.
+        chosen: Split → its items; taken are those whose pixels at the study's size, and whose
+            labels, are the next ones stored.
+        stored: Split → its images and labels as the study has them.
+        own: The study's (height, width, channels).
+        wanted: The other one.
+        aspect: See `decode.decode_image`.
+        key: Identifies what the images depend on.
+
+    Returns:
+        None, or the split that has no such items for all; then nothing is written.
     """
     staging = folder.with_name(f".{folder.name}")
     decode = partial(_decode_twice, own=own, wanted=wanted, aspect=aspect)
@@ -144,7 +172,17 @@ def _decode_twice(
 def decode_item(
     content: Any, size: tuple[int, int], channels: int, aspect: str
 ) -> tuple[np.ndarray | None, Any]:
-    """`images.decode`, or None and the reason for an image that cannot be read."""
+    """Decode an image without raising.
+
+    Args:
+        content: See `decode.decode_image`, as all that follows.
+        size: (height, width).
+        channels: 1 or 3.
+        aspect: "stretch" or "crop".
+
+    Returns:
+        The image and its conversions, or None and the reason for an image that cannot be read.
+    """
     try:
         return decode_image(content, size, channels, aspect)
     except Unreadable as error:
@@ -154,7 +192,10 @@ def decode_item(
 def _decoded(
     items: list[Item], decode: Callable, executor: Executor
 ) -> Iterator[tuple[Item, tuple]]:
-    """The items with their decoded images, in order; two batches at a time are under way, so memory stays bounded."""
+    """Yield the items with their images, in order.
+
+    Two batches at a time are under way, so that memory stays bounded.
+    """
     under_way: deque = deque()
     for start in range(0, len(items), 256):
         batch = items[start : start + 256]
@@ -180,7 +221,7 @@ def _write_split(
     seen: dict,
     log: dict,
 ) -> dict:
-    """Write one split's arrays. By plain writes, since a full disk under a memory map kills the process."""
+    """Write one split's arrays, by plain writes: a full disk under a memory map kills."""
     labels: list[int] = []
     fingerprint, twice = hashlib.sha256(str(shape[1:]).encode()), log["duplicates"]
     with open(folder / f"{split}_images.npy", "wb") as file:
@@ -218,7 +259,14 @@ def _write_split(
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """The `.npy` header; NumPy pads it, so that it can be written again with the final number of images."""
+    """Write the `.npy` header.
+
+    NumPy pads it, so that it can be written again with the final number of images.
+
+    Args:
+        file: The open file.
+        shape: (images, height, width, channels).
+    """
     file.seek(0)
     np.lib.format.write_array_header_1_0(
         file, {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -241,17 +289,33 @@ def prepare(
     aspect: str | None = None,
     executor: Executor | None = None,
 ) -> dict:
-    """Decode a data set into the study's folder `data`, write the record `data`, and return it (the manifest).
+    """Decode a data set into the study's folder `data`, and write its record.
 
-    `data` is a name in `SOURCES` or a folder of class folders; `splits` may map train, validation and test to its
-    sub-folders. Where the set brings no validation or test images of its own, they are taken class by class with
-    `seed`: a share of the pool (float) or a number of images (int); None means the set's own habit. `limit_train`
-    keeps a class-balanced part of train. `aspect` is `stretch` or `crop` (see `images.decode`), `image_size` one
-    number or (height, width). An image whose pixels also stand in test goes out of train and validation, one that
-    stands in validation goes out of train; both are counted. Images that cannot be read are listed, and are an error
-    past the share `max_skipped`. What was prepared before from the same files with the same splits is not decoded
-    again. `executor` runs the decoding (threads of its own by default). Raises EdgeqError for whatever is wrong with
-    the data.
+    An image whose pixels also stand in test goes out of train and validation, one that stands in
+    validation goes out of train; both are counted. What was prepared before from the same files
+    with the same splits is not decoded again.
+
+    Args:
+        study: The study.
+        data: A name in `catalog.SOURCES`, or a folder of class folders.
+        image_size: One number, or (height, width).
+        channels: 1 or 3.
+        splits: Split → its sub-folder of the folder.
+        validation: What validation takes where the set brings none: a share (float), a number
+            (int), or None for the set's own habit.
+        test: The same for test.
+        limit_train: Keep a class-balanced part of train, of so many images; None for all.
+        calibration: Images in the calibration set.
+        seed: Decides the splits and the calibration set.
+        max_skipped: Share of images that may be unreadable.
+        aspect: See `decode.decode_image`; None for the set's own.
+        executor: Runs the decoding; threads of its own by default.
+
+    Returns:
+        The record, which is the manifest.
+
+    Raises:
+        EdgeqError: For whatever is wrong with the data.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     source = find_source(data, splits)
@@ -259,8 +323,7 @@ def prepare(
     if len(size) != 2 or min(size) < 1 or channels not in (1, 3) or aspect not in ASPECTS:
         raise EdgeqError(
             f"Images of size {image_size} with {channels} channels and aspect '{aspect}' cannot "
-            "be made: "
-            "give one number or [height, width], 1 or 3 channels, and stretch or crop."
+            "be made: give one number or [height, width], 1 or 3 channels, and stretch or crop."
         )
     chosen = make_splits(source, validation, test, limit_train, seed)
     folder = study.folder / "data"
@@ -324,11 +387,22 @@ def prepare(
 
 
 def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> Data:
-    """The same data with validation and test decoded at another size, (height, width), from where they came from.
+    """Give the same data with validation and test decoded at another size.
 
-    The very same images in the same order: each is decoded at the study's size too, and its pixels and label must be the
-    next ones stored, so that what was left out there (unreadable, copies) is left out here. Decoded once a size, in the
-    study's folder `data_at`. Train and calibration stay as they are. Raises EdgeqError when the images have changed since.
+    The very same images in the same order, decoded once per size into the study's folder `data_at`.
+    Train and calibration stay as they are.
+
+    Args:
+        study: The study.
+        data: Its data.
+        size: (height, width).
+        channels: 1 or 3.
+
+    Returns:
+        The data at that size.
+
+    Raises:
+        EdgeqError: When the images have changed since they were prepared.
     """
     manifest = data.manifest
     own, wanted = (*manifest["image_size"], manifest["channels"]), (*size, channels)
@@ -361,8 +435,7 @@ def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> D
         if changed:
             raise EdgeqError(
                 f"The {changed} images of {source.name} are not those that study '{study.name}' "
-                "was prepared "
-                f"from; run `edgeq run {study.name} --force --only 01_data`."
+                f"was prepared from; run `edgeq run {study.name} --force --only 01_data`."
             )
         for path in paths.values():
             study.note_write(path)
@@ -405,6 +478,5 @@ def _check_result(manifest: dict, source: Source, total: int, max_skipped: float
         if not found["n"] or (split == "train" and empty and not source.sparse):
             raise EdgeqError(
                 f"The {split} images of {source.name} have none of the classes "
-                f"{first_names(empty)}; add "
-                "readable images of them, or leave more to train."
+                f"{first_names(empty)}; add readable images of them, or leave more to train."
             )

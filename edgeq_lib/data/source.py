@@ -47,7 +47,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as it was found: its pools of items, and how it is split unless the study says otherwise."""
+    """A data set as it was found: its pools of items, and how it is split by default."""
 
     name: str  # as published figures name it
     form: str  # what the images are
@@ -64,22 +64,47 @@ class Source:
 
 
 def increment(counts: dict[str, int], what: str) -> None:
+    """Add one to a count.
+
+    Args:
+        counts: What is counted → how often; changed in place.
+        what: The key.
+    """
     counts[what] = counts.get(what, 0) + 1
 
 
 def first_names(names: Sequence[str]) -> str:
+    """Join the first five names for a sentence.
+
+    Args:
+        names: All of them.
+
+    Returns:
+        Such as `'a', 'b', 'c', 'd', 'e' and 3 more`.
+    """
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(f"'{name}'" for name in names[:5]) + more
 
 
 def split_roots(folder: Path, splits: dict[str, str] | None) -> dict[str, Path]:
-    """Which sub-folder is which split; a lone `val` beside `train` is what was held out, so it is the test set."""
+    """Find which sub-folder is which split.
+
+    Args:
+        folder: The data set's folder.
+        splits: Split → name of its sub-folder, or None: then the usual names are looked for. A lone
+            `val` beside `train` is what was held out, so it is the test set.
+
+    Returns:
+        Split → folder; "train" always.
+
+    Raises:
+        EdgeqError: When `splits` names what is no split or no folder.
+    """
     if splits:
         if "train" not in splits or not set(splits) <= set(SPLITS):
             raise EdgeqError(
                 f"`splits` names {', '.join(splits)}; it must map train, and may map validation "
-                "and test, "
-                "to sub-folders."
+                "and test, to sub-folders."
             )
         roots = {split: folder / name for split, name in splits.items()}
         for split, root in roots.items():
@@ -104,6 +129,14 @@ def split_roots(folder: Path, splits: dict[str, str] | None) -> dict[str, Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
+    """List the visible sub-folders of a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Their paths, sorted by name.
+    """
     return sorted(
         child
         for child in folder.iterdir()
@@ -112,14 +145,26 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Source:
-    """A source from folders of class folders, one a split; the classes stand in alphabetical order."""
+    """Make a source from folders that hold one folder per class.
+
+    Args:
+        roots: Split → its folder, see `split_roots`.
+        name: The data set's name.
+        **facts: Further fields of `Source`.
+
+    Returns:
+        The source; its classes stand in alphabetical order.
+
+    Raises:
+        EdgeqError: When there are fewer than two classes, when the splits differ in classes, and
+            when a class has no image.
+    """
     classes = [folder.name for folder in subfolders(roots["train"])]
     if len(classes) < 2:
         has = f"only the class folder '{classes[0]}'" if classes else "no class folders"
         raise EdgeqError(
             f"The folder '{roots['train'].name}' holds {has}; put the images of each class, two "
-            "classes "
-            "at least, into a folder of its own."
+            "classes at least, into a folder of its own."
         )
     pools: dict[str, list[Item]] = {}
     ignored: dict[str, int] = {}
@@ -134,8 +179,7 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
             ]
             raise EdgeqError(
                 f"The class folders of '{name}' differ between train and {split}: "
-                f"{', '.join(only)}; "
-                "make them the same."
+                f"{', '.join(only)}; make them the same."
             )
         pools[split] = []
         for label, class_name in enumerate(classes):
@@ -149,34 +193,70 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
                 state.append([item.name, *file_state(path)])
             if len(pools[split]) == before:
                 raise EdgeqError(
-                    f"The class folder '{root.name}/{class_name}' holds no image; put some "
-                    "there, or "
-                    "remove that class everywhere."
+                    f"The class folder '{root.name}/{class_name}' holds no image; put some there, "
+                    "or remove that class everywhere."
                 )
     facts = {"form": "image files", "origin": f"folder {name}", **facts}
     return Source(name=name, classes=classes, pools=pools, state=state, ignored=ignored, **facts)
 
 
 def image_files(folder: Path) -> Iterator[Path]:
+    """Walk through the files of a folder and all below it.
+
+    Args:
+        folder: The folder.
+
+    Yields:
+        Paths of visible files, of any kind, in a fixed order.
+    """
     for path, folders, files in os.walk(folder):
         folders.sort()
         yield from (Path(path) / file for file in sorted(files) if not file.startswith("."))
 
 
 def file_state(path: Path) -> list:
+    """Describe a file so that a change of its content shows.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name, bytes, and time of the last change in nanoseconds.
+    """
     facts = path.stat()
     return [path.name, facts.st_size, facts.st_mtime_ns]
 
 
 def official_file(key: str) -> Path:
-    """The official archive of a data set, unpacked."""
+    """Fetch and unpack the official archive of a data set.
+
+    Args:
+        key: A key of `DOWNLOADS`.
+
+    Returns:
+        The folder with its content.
+
+    Raises:
+        EdgeqError: See `download.fetch` and `download.unpack`.
+    """
     folder = home() / "data" / key
     name, url, checksum = DOWNLOADS[key]
     return unpack(fetch(name, url, checksum, folder), folder / "unpacked")
 
 
 def from_assets(key: str, *names: str) -> list[Path]:
-    """Files that only `EDGEQ_ASSETS` can bring; archives among them are unpacked, and their folders returned."""
+    """Find files that only `EDGEQ_ASSETS` can bring.
+
+    Args:
+        key: The data set, as messages name it.
+        *names: The files.
+
+    Returns:
+        Their paths in this order; of a `.tar`, the folder with its content.
+
+    Raises:
+        EdgeqError: When one is missing.
+    """
     found = {name: asset(name) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
@@ -193,12 +273,25 @@ def from_assets(key: str, *names: str) -> list[Path]:
 
 
 def has_assets(key: str, *names: str) -> bool:
-    """Whether `EDGEQ_ASSETS` brings this smaller form of a data set, and not the official file itself."""
+    """Tell whether `EDGEQ_ASSETS` brings a smaller form of a data set, and not the official file.
+
+    Args:
+        key: The data set, a key of `DOWNLOADS`.
+        *names: The files of the smaller form.
+    """
     return all(map(asset, names)) and not asset(DOWNLOADS[key][0])
 
 
 def readable_names(wnids: list[str], words: dict[str, str]) -> list[str]:
-    """The first word for each WordNet id, with the id where two classes have the same."""
+    """Name classes by words instead of WordNet ids.
+
+    Args:
+        wnids: The ids, in the order of the classes.
+        words: Id → its words, separated by commas.
+
+    Returns:
+        The first word of each class; with the id where two classes have the same.
+    """
     short = [words.get(wnid, wnid).split(",")[0].replace("_", " ") for wnid in wnids]
     return [
         f"{word} ({wnid})" if short.count(word) > 1 else word

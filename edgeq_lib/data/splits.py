@@ -1,4 +1,4 @@
-"""Which images train, validate, test and calibrate: drawn class by class from a seed, the same each time."""
+"""Which images train, validate, test and calibrate: drawn class by class from a seed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,23 @@ def make_splits(
     limit_train: int | None,
     seed: int,
 ) -> dict[str, list[Item]]:
-    """The items of train, validation and test. Where the source brings no validation or test of its own, they are taken
-    class by class: a share of the pool (float) or a number (int), None for the source's habit; `limit_train` keeps a
-    class-balanced part of train. Raises EdgeqError for numbers that the pools cannot give.
+    """Choose the items of train, validation and test.
+
+    Where the source brings no validation or test of its own, they are taken class by class.
+
+    Args:
+        source: The data set.
+        validation: What validation takes: a share of its pool (float), a number (int), or None for
+            the source's habit.
+        test: The same for test.
+        limit_train: Keep a class-balanced part of train, of so many items; None for all.
+        seed: Decides which items are drawn.
+
+    Returns:
+        Split → its items, in a fixed order that mixes the classes.
+
+    Raises:
+        EdgeqError: For numbers that the pools cannot give.
     """
     # One fixed order: any prefix is class-mixed, and a given test set looks the same in all
     # studies.
@@ -52,12 +66,23 @@ def make_splits(
 
 
 def draw_calibration(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Indices (sorted, int64) of `n` items, the same number from each class (± 1) as far as the classes have them."""
+    """Draw the calibration set from train, the same number from each class (± 1).
+
+    Args:
+        labels: Labels of train, int64 (images,).
+        n: How many images.
+        seed: Decides which.
+
+    Returns:
+        Indices into train, sorted, int64 (n,).
+
+    Raises:
+        EdgeqError: When train holds fewer, or for fewer than two.
+    """
     if not 2 <= n <= len(labels):
         raise EdgeqError(
             f"A representative set of {n} images cannot be drawn from {len(labels)} training "
-            "images; set "
-            f"`calibration` to a number from 2 to {len(labels)} (100 to 500 is usual)."
+            f"images; set `calibration` to a number from 2 to {len(labels)} (100 to 500 is usual)."
         )
     order = np.random.default_rng([seed, 1]).permutation(len(labels))
     turn = np.empty(
@@ -80,7 +105,10 @@ def _cut(
 
 
 def _draw(labels: np.ndarray, n: int, rng: np.random.Generator, leave_one: bool) -> np.ndarray:
-    """Mask of exactly `n` items, each class with its share (± 1); `leave_one`: no class is emptied while n allows."""
+    """Mask exactly `n` items, each class with its share (± 1).
+
+    With `leave_one` no class is emptied while `n` allows it.
+    """
     order = rng.permutation(len(labels))
     ranks = np.empty(len(labels))
     for label in np.unique(labels):

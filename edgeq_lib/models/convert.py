@@ -10,11 +10,20 @@ from edgeq_lib.tflite.quiet import quiet
 
 
 def convert(model: Any, configure: Callable[[Any], None] = lambda converter: None) -> bytes:
-    """A Keras model as a flatbuffer with a fixed batch of one and the signature `serving_default`.
+    """Convert a Keras model to a float flatbuffer with the signature `serving_default`.
 
-    A dynamic batch would leave SHAPE, STRIDED_SLICE and PACK in the graph. `configure` may set the converter's own
-    quantization (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
-    Raises EdgeqError when an op has no LiteRT counterpart.
+    Its batch is fixed to one: a dynamic one would leave SHAPE, STRIDED_SLICE and PACK in the graph.
+
+    Args:
+        model: A Keras 2 model with one input.
+        configure: May set the converter's own quantization, see
+            https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization.
+
+    Returns:
+        The flatbuffer.
+
+    Raises:
+        EdgeqError: When an op has no LiteRT counterpart.
     """
     from edgeq_lib.models.tf import tf
 

@@ -1,8 +1,8 @@
-"""Rewriting a Keras graph: check it, count its layers, clone it with replaced layers, fold batch norms.
+"""Rewrite a Keras graph: check it, count its layers, replace layers, fold batch norms.
 
-Everything rests on `rebuild`, which walks the graph once and asks for each layer what shall stand in its place. It
-reads tf_keras's node records (`_nodes_by_depth`), the only place where tf_keras keeps the order of calls; tf_keras is
-pinned and no longer changes.
+Everything rests on `rebuild`, which walks the graph once and asks for each layer what shall stand
+in its place. It reads tf_keras's node records (`_nodes_by_depth`), the only place where tf_keras
+keeps the order of calls; tf_keras is pinned and no longer changes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,21 @@ WITH_KERNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.D
 
 
 def check_flat(model: Any) -> None:
-    """Raise EdgeqError unless `model` is a flat functional (or built sequential) tf_keras model with finite weights."""
+    """Check that edgeq can read a model's graph.
+
+    Args:
+        model: Should be a flat functional (or built sequential) tf_keras model with finite weights.
+
+    Raises:
+        EdgeqError: When it is not.
+    """
     module = type(model).__module__
     if not isinstance(model, keras.Model):
         if any(base.__module__.split(".")[0] == "keras" for base in type(model).__mro__):
             raise EdgeqError(
                 "This is a Keras 3 model, which TensorFlow's quantization tools do not take; "
-                "build it "
-                "again with `import tf_keras as keras` and load its weights from an .h5 weights "
-                "file."
+                "build it again with `import tf_keras as keras` and load its weights from an .h5 "
+                "weights file."
             )
         raise EdgeqError(
             f"{module}.{type(model).__name__} is not a Keras model; hand in a functional "
@@ -39,16 +45,14 @@ def check_flat(model: Any) -> None:
         kind = "not built yet" if isinstance(model, keras.Sequential) else "a subclassed model"
         raise EdgeqError(
             f"Model {model.name!r} is {kind}, so its graph cannot be read; give its input shape, "
-            "or write "
-            "it as a functional model, keras.Model(inputs, outputs)."
+            "or write it as a functional model, keras.Model(inputs, outputs)."
         )
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             raise EdgeqError(
                 f"Model {model.name!r} contains the model {layer.name!r} as a layer; make it "
-                "flat: go on "
-                f"from {layer.name}.output instead of calling {layer.name}(x), with its input as "
-                "yours."
+                f"flat: go on from {layer.name}.output instead of calling {layer.name}(x), with "
+                "its input as yours."
             )
         for weight in layer.weights:
             if (
@@ -57,21 +61,31 @@ def check_flat(model: Any) -> None:
             ):
                 raise EdgeqError(
                     f"Layer {layer.name!r} holds NaN or infinite values in {weight.name!r}; load "
-                    "sound "
-                    "weights, or train again with a lower learning rate."
+                    "sound weights, or train again with a lower learning rate."
                 )
 
 
 def layer_census(model: keras.Model) -> dict[str, int]:
-    """How many layers of each class the model has, most frequent first."""
+    """Count a model's layers.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Class of layer → how many, most frequent first.
+    """
     return dict(Counter(type(layer).__name__ for layer in model.layers).most_common())
 
 
 def clone(
     layer: keras.layers.Layer, weights: list[np.ndarray] | None = None, **changes: Any
 ) -> keras.layers.Layer:
-    """A fresh layer with the configuration of `layer`, `changes` applied; it takes `weights` (or those of `layer`) when
-    it is first called.
+    """Make a fresh layer with the configuration of another.
+
+    Args:
+        layer: The other layer.
+        weights: What it starts with when first called; None for those of `layer`.
+        **changes: Changes of its configuration.
     """
     config = {**layer.get_config(), **changes}
     twin = type(layer).from_config(config)
@@ -84,11 +98,20 @@ def clone(
 def rebuild(
     model: keras.Model, replace: Callable[[keras.layers.Layer], Replacement]
 ) -> keras.Model:
-    """A copy of a flat functional model in which `replace` decides what becomes of each layer.
+    """Copy a flat functional model, deciding for each layer what becomes of it.
 
-    `replace(layer)` returns None (copy the layer with its weights) or a callable on tensors: a new layer, a function
-    that calls several (expansion), or the identity (removal). It is asked once a layer, also when the layer is shared.
-    For an input layer the callable is applied to the new input. The batch size stays open, the model is not compiled.
+    Args:
+        model: The model.
+        replace: Called once per layer, also when the layer is shared. It returns None (copy the
+            layer with its weights) or a callable on tensors: a new layer, a function that calls
+            several (expansion), or `identity` (removal). For an input layer the callable is applied
+            to the new input.
+
+    Returns:
+        The copy; its batch size is open, and it is not compiled.
+
+    Raises:
+        EdgeqError: See `check_flat`.
     """
     check_flat(model)
     tensors: dict[int, Any] = {}  # by identity: old tensor → new tensor
@@ -127,19 +150,38 @@ def rebuild(
 
 
 def identity(tensor: Any) -> Any:
-    """What `rebuild` puts in the place of a layer that goes."""
+    """Return a tensor as it is: what `rebuild` puts in the place of a layer that goes.
+
+    Args:
+        tensor: The tensor.
+    """
     return tensor
 
 
 def consumers(model: keras.Model, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers of `model` that read the output of `layer`, one entry a use."""
+    """List the layers that read a layer's output.
+
+    Args:
+        model: The model.
+        layer: One of its layers.
+
+    Returns:
+        The readers, one entry per use.
+    """
     own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
     return [node.layer for node in layer._outbound_nodes if id(node) in own]
 
 
 def only_consumer(model: keras.Model, layer: keras.layers.Layer) -> keras.layers.Layer | None:
-    """The one layer that reads the output of `layer`; None when there are several, or it is an output of the model,
-    or one of the two layers is shared.
+    """Find the one layer that reads a layer's output.
+
+    Args:
+        model: The model.
+        layer: One of its layers.
+
+    Returns:
+        The reader; None when there are several, when the output is one of the model's, or when one
+        of the two layers is shared.
     """
     readers = consumers(model, layer)
     if len(readers) != 1 or any(tensor._keras_history.layer is layer for tensor in model.outputs):
@@ -150,7 +192,14 @@ def only_consumer(model: keras.Model, layer: keras.layers.Layer) -> keras.layers
 
 
 def activation_name(layer: keras.layers.Layer) -> str:
-    """The activation that a layer ends with: "linear", "relu", "relu6", "swish", … ; "other" when it has no name."""
+    """Name the activation that a layer ends with.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        Such as "linear", "relu", "relu6" or "swish"; "other" when it has no name.
+    """
     if isinstance(layer, keras.layers.ReLU):
         plain = not layer.threshold and not layer.negative_slope
         ceiling = None if layer.max_value is None else float(layer.max_value)
@@ -165,11 +214,19 @@ def activation_name(layer: keras.layers.Layer) -> str:
 
 
 def fold_batch_norms(model: keras.Model) -> keras.Model:
-    """A copy with each BatchNormalization folded into the Conv2D, DepthwiseConv2D or Dense that it alone follows.
+    """Fold each BatchNormalization into the Conv2D, DepthwiseConv2D or Dense that it alone follows.
 
-    Exact in inference: w' = w * g, b' = (b - mean) * g + beta with g = gamma / sqrt(variance + epsilon) (Jacob et al.,
-    arXiv 1712.05877, section 3.2); computed in float64. Norms that follow something else stay: `layer_census` shows
-    them.
+    Exact in inference: w' = w * g, b' = (b - mean) * g + beta with g = gamma / sqrt(variance +
+    epsilon) (Jacob et al., arXiv 1712.05877, section 3.2), computed in float64.
+
+    Args:
+        model: A flat model.
+
+    Returns:
+        A copy. Norms that follow something else stay: `layer_census` shows them.
+
+    Raises:
+        EdgeqError: See `check_flat`.
     """
     check_flat(model)
     folded = {}
@@ -208,10 +265,16 @@ def _fold(layer: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> k
 
 
 def expand_activations(model: keras.Model) -> keras.Model:
-    """A copy in which each activation that TFLite does not fuse is a layer of its own, as it is in the flatbuffer.
+    """Make each activation that LiteRT does not fuse a layer of its own.
 
-    `activation="sigmoid"` inside a convolution becomes a layer behind it, swish becomes Activation("sigmoid") and
-    Multiply, a linear Activation disappears; relu and relu6 stay where they are. The function computed is the same.
+    `activation="sigmoid"` inside a convolution becomes a layer behind it; swish becomes
+    Activation("sigmoid") and Multiply; a linear Activation disappears; relu and relu6 stay.
+
+    Args:
+        model: A flat model.
+
+    Returns:
+        A copy that computes the same function.
     """
 
     def replace(layer: keras.layers.Layer) -> Replacement:

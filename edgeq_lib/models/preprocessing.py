@@ -12,7 +12,13 @@ from edgeq_lib.files import EdgeqError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pixels 0..255 (RGB or grey, uint8) become the model's float32 input: `(pixels - mean) / std` a channel."""
+    """How pixels become the model's float32 input: `(pixels - mean) / std` per channel.
+
+    Attributes:
+        mean: One number per channel, or one for all; pixels are 0 … 255.
+        std: The same.
+        bgr: The model wants the channels in the order blue, green, red.
+    """
 
     mean: tuple[float, ...] = (127.5,)
     std: tuple[float, ...] = (127.5,)
@@ -58,14 +64,24 @@ PREPROCESSING = {
 
 
 def preprocessing_of(given: str | dict | None) -> Preprocessing | None:
+    """Read a study's `preprocessing`.
+
+    Args:
+        given: A name in `PREPROCESSING`, a dictionary of mean, std and bgr, or None.
+
+    Returns:
+        The preprocessing; None for None.
+
+    Raises:
+        EdgeqError: For an unknown name, and when mean or std is missing.
+    """
     if given is None:
         return None
     if isinstance(given, str):
         if given not in PREPROCESSING:
             raise EdgeqError(
-                f"There is no preprocessing '{given}'; take one of {', '.join(PREPROCESSING)}, "
-                "or give mean and "
-                "std a channel."
+                f"There is no preprocessing '{given}'; take one of {', '.join(PREPROCESSING)}, or "
+                "give mean and std a channel."
             )
         return PREPROCESSING[given]
     try:

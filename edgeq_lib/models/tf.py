@@ -1,6 +1,7 @@
-"""TensorFlow and tf_keras (Keras 2, the only one that tensorflow-model-optimization takes), imported without their noise.
+"""TensorFlow and tf_keras, imported without their noise.
 
-They greet on standard error from C++, and log from Python; both would be stored in the notebooks.
+tf_keras is Keras 2, the only one that tensorflow-model-optimization takes. Both greet on standard
+error from C++ and log from Python, which would be stored in the notebooks.
 """
 
 from edgeq_lib.tflite.quiet import quiet

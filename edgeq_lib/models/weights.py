@@ -1,4 +1,4 @@
-"""Keras files: weights copied by layer name, and whole models read without running what they carry."""
+"""Keras files: weights copied by layer name; whole models read without running code."""
 
 from __future__ import annotations
 
@@ -52,9 +52,18 @@ IMAGENET = {
 
 
 def imagenet_weights(name: str, image_size: int, alpha: float = 1.0) -> Path:
-    """The official ImageNet weights (1,000 classes) of a zoo model, downloaded once into `data/weights`.
+    """Fetch the official ImageNet weights (1,000 classes) of a zoo model into `data/weights`.
 
-    Raises EdgeqError when there are none for this model or width, or when they cannot be had.
+    Args:
+        name: The zoo model.
+        image_size: Pixels of the study; the weights of the nearest published size are taken.
+        alpha: The network's width.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        EdgeqError: When there are none for this model or width, or when they cannot be had.
     """
     address, hashes = IMAGENET.get(name, ("", None))
     if not address or (hashes and alpha not in hashes):
@@ -73,13 +82,24 @@ def imagenet_weights(name: str, image_size: int, alpha: float = 1.0) -> Path:
 
 
 def copy_weights(model: Any, path: Path, complete: bool = False) -> list[str]:
-    """Copy weights from a `.h5` or `.weights.h5` file into a model; returns a line for each layer not loaded.
+    """Copy weights from a file into a model.
 
-    Layers are paired by name, and a layer is loaded when all of its arrays have the shapes that the model wants. A file
-    of the older layout whose names differ (Keras once counted `conv2d` from 1) is paired in the order of its layers, as
-    Keras itself does, when all shapes but the head's agree. A head for another number of classes is not loaded, and is
-    reported. Raises EdgeqError when fewer than half of the model's layers with weights were found, for then the file
-    belongs to another network, and with `complete` when any was not.
+    Layers are paired by name, and a layer is loaded when all of its arrays have the shapes that the
+    model wants. A file of the older layout whose names differ (Keras once counted `conv2d` from 1)
+    is paired in the order of its layers, as Keras itself does, when all shapes but the head's
+    agree. A head for another number of classes is not loaded.
+
+    Args:
+        model: The Keras model; changed in place.
+        path: A `.h5` or `.weights.h5` file.
+        complete: Every layer must be loaded.
+
+    Returns:
+        A line for each layer that was not loaded.
+
+    Raises:
+        EdgeqError: When fewer than half of the layers with weights were found, for then the file
+            belongs to another network; with `complete`, when any was not.
     """
     stored = _stored_weights(model, path)
     wanted = [layer for layer in model.layers if layer.get_weights()]
@@ -98,15 +118,13 @@ def copy_weights(model: Any, path: Path, complete: bool = False) -> list[str]:
     if len(missing) * 2 > len(wanted) or (complete and missing):
         raise EdgeqError(
             f"The weights in {path.name} are not this network's: {len(missing)} of {len(wanted)} "
-            "layers do not "
-            f"fit (first, {missing[0]}); check model, alpha and the path."
+            f"layers do not fit (first, {missing[0]}); check model, alpha and the path."
         )
     for layer in wanted:
         if not all(np.isfinite(array).all() for array in layer.get_weights()):
             raise EdgeqError(
                 f"Layer '{layer.name}' has weights that are NaN or infinite in {path.name}; take "
-                "another "
-                "checkpoint."
+                "another checkpoint."
             )
     return missing
 
@@ -114,9 +132,10 @@ def copy_weights(model: Any, path: Path, complete: bool = False) -> list[str]:
 def _in_order(
     stored: dict[str, list[np.ndarray]], wanted: list[Any]
 ) -> dict[str, list[np.ndarray]] | None:
-    """The stored arrays under the model's names, paired in order; None when names decide or the shapes speak against it.
+    """Put the stored arrays under the model's names, paired in order.
 
-    The model's last layer is its head: in the file it may have another shape or another name (`probs`), or be missing.
+    None when names decide or the shapes speak against it. The model's last layer is its head: in
+    the file it may have another shape or another name (`probs`), or be missing.
     """
     *body, head = wanted
     names = {layer.name for layer in body}
@@ -168,15 +187,20 @@ def _stored_weights(model: Any, path: Path) -> dict[str, list[np.ndarray]]:
     except (OSError, KeyError) as error:
         raise EdgeqError(
             f"{path.name} cannot be read as Keras weights ({str(error)[:80]}); save them again "
-            "with "
-            "`model.save_weights('NAME.weights.h5')`."
+            "with `model.save_weights('NAME.weights.h5')`."
         ) from None
 
 
 def checkpoint_bytes(model: Any) -> int:
-    """Bytes of the file that `model.save()` writes of a model in training: `.keras`, with the state of Adam.
+    """Measure the file that `model.save()` writes of a model in training, with Adam's state.
 
-    Published ratios are often taken to this file, which holds three numbers a weight; `model` itself is not changed.
+    Published ratios are often taken to this file, which holds three numbers per weight.
+
+    Args:
+        model: The Keras model; it is not changed.
+
+    Returns:
+        The file's size in bytes.
     """
     from edgeq_lib.models.tf import keras
 
@@ -202,10 +226,20 @@ def _snake(name: str) -> str:
 
 
 def load_own_model(path: Path, trusted: bool = False) -> Any:
-    """A whole Keras 2 model from `.keras`, `.h5` or a SavedModel folder.
+    """Load a whole Keras 2 model.
 
-    The configuration is read before anything is loaded: a Lambda layer carries Python code and a SavedModel is a
-    program, so both need `trusted`. Raises EdgeqError for those, for files of Keras 3, and for what cannot be read.
+    The configuration is read before anything is loaded: a Lambda layer carries Python code and a
+    SavedModel is a program, so both need `trusted`.
+
+    Args:
+        path: A `.keras` or `.h5` file, or a SavedModel folder.
+        trusted: The user trusts the file's code.
+
+    Returns:
+        The Keras model.
+
+    Raises:
+        EdgeqError: For code that is not trusted, for files of Keras 3, and for what cannot be read.
     """
     if not path.exists():
         raise EdgeqError(
@@ -215,17 +249,15 @@ def load_own_model(path: Path, trusted: bool = False) -> Any:
         if not trusted:
             raise EdgeqError(
                 f"{path.name} is a SavedModel, a program that can run anything; set `trusted: "
-                "true` if you "
-                "know where it comes from, or save the model as .keras."
+                "true` if you know where it comes from, or save the model as .keras."
             )
     else:
         config, version = _configuration(path)
         if version.startswith("3"):
             raise EdgeqError(
                 f"{path.name} was saved by Keras {version}, and tensorflow-model-optimization "
-                "takes Keras 2 "
-                "only; set TF_USE_LEGACY_KERAS=1, rebuild the model, load its weights and save "
-                "it again."
+                "takes Keras 2 only; set TF_USE_LEGACY_KERAS=1, rebuild the model, load its "
+                "weights and save it again."
             )
         if '"Lambda"' in json.dumps(config) and not trusted:
             raise EdgeqError(
@@ -240,8 +272,7 @@ def load_own_model(path: Path, trusted: bool = False) -> Any:
     except Exception as error:  # Keras raises whatever its deserialization stumbles over
         raise EdgeqError(
             f"Keras cannot load {path.name} ({str(error).splitlines()[0][:120]}); save it again "
-            "with "
-            "tf_keras as .keras, custom layers replaced by built-in ones."
+            "with tf_keras as .keras, custom layers replaced by built-in ones."
         ) from None
 
 
@@ -268,7 +299,12 @@ def _configuration(path: Path) -> tuple[Any, str]:
 
 
 def save_float_model(study: Study, model: Any) -> None:
-    """Keep the float Keras model of a study on its shelf, for stages that train it further."""
+    """Keep the float Keras model of a study, for stages that train it further.
+
+    Args:
+        study: The study.
+        model: The model.
+    """
     path = study.folder / "model" / "float.keras"
     path.parent.mkdir(parents=True, exist_ok=True)
     study.note_write(path)
@@ -278,7 +314,17 @@ def save_float_model(study: Study, model: Any) -> None:
 
 
 def load_float_model(study: Study) -> Any:
-    """The float Keras model of a study. Raises EdgeqError when the baseline has not been made."""
+    """Load the float Keras model of a study.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The model.
+
+    Raises:
+        EdgeqError: When the baseline has not been made.
+    """
     path = study.folder / "model" / "float.keras"
     study.note_read(path)
     return load_own_model(path, trusted=True)

@@ -17,9 +17,17 @@ layers = keras.layers
 
 
 def resnet8(input_shape: tuple[int, int, int], classes: int, alpha: float = 1.0) -> keras.Model:
-    """The image-classification network of MLPerf Tiny (Banbury et al., arXiv 2106.07597): three residual stacks.
+    """Build the image-classification network of MLPerf Tiny: three residual stacks.
 
-    `alpha` scales the widths 16, 32, 64. The output is logits.
+    Banbury et al., arXiv 2106.07597.
+
+    Args:
+        input_shape: (height, width, channels).
+        classes: Number of outputs, which are logits.
+        alpha: Scales the widths 16, 32 and 64.
+
+    Returns:
+        The model, with fresh weights.
     """
 
     def conv(x: Any, width: int, size: int, stride: int, name: str) -> Any:
@@ -55,7 +63,17 @@ def resnet8(input_shape: tuple[int, int, int], classes: int, alpha: float = 1.0)
 
 @dataclass(frozen=True)
 class Entry:
-    """One architecture of the zoo; `imagenet` is the preprocessing of its official weights where that is another one."""
+    """One architecture of the zoo.
+
+    Attributes:
+        build: Makes the model.
+        preprocessing: How its input is scaled.
+        imagenet: The preprocessing of its official weights, where that is another one.
+        smallest: Least pixels of the shorter side.
+        scales: It takes `alpha`.
+        pretrained: There are official ImageNet weights.
+        options: Further arguments of `build`.
+    """
 
     build: Callable[..., keras.Model]
     preprocessing: Preprocessing
@@ -86,9 +104,20 @@ ZOO = {
 def build(
     name: str, input_shape: tuple[int, int, int], classes: int, alpha: float = 1.0
 ) -> keras.Model:
-    """A zoo model with fresh weights and logits as output, at any legal size.
+    """Build a zoo model with fresh weights and logits as output.
 
-    Raises EdgeqError for an unknown name, too small an image, or a width that this architecture does not have.
+    Args:
+        name: A key of `ZOO`.
+        input_shape: (height, width, channels).
+        classes: Number of outputs.
+        alpha: The network's width, for architectures that scale.
+
+    Returns:
+        The model.
+
+    Raises:
+        EdgeqError: For an unknown name, too small an image, or a width that this architecture does
+            not have.
     """
     if name not in ZOO:
         raise EdgeqError(
@@ -125,7 +154,7 @@ def build(
 
 
 def _without_input_scaling(model: keras.Model) -> keras.Model:
-    """EfficientNetB0 scales and normalizes its own input; here that is the preprocessing's work, outside the graph."""
+    """Take out EfficientNetB0's own input scaling: here it is the preprocessing's work."""
     scaling = layers.Rescaling | layers.Normalization
     return rebuild(model, lambda layer: identity if isinstance(layer, scaling) else None)
 
@@ -142,13 +171,26 @@ def obtain(
     seed: int = 0,
     trained: str | None = None,
 ) -> tuple[keras.Model, Preprocessing, list[str]]:
-    """The float model of a study: (flat model, its preprocessing, a line for each layer whose weights were not loaded).
+    """Obtain the float model of a study.
 
-    `name` is a zoo name or a Keras file; `weights` is `imagenet`, `none` or a weights file (zoo names only);
-    `preprocessing` is a name of `PREPROCESSING` or {mean, std, bgr}, by default the zoo's own; `seed` decides the initial
-    weights. `trained` is a weights file that an earlier training of this model gave: it stands in for `weights`, and must
-    hold every layer. Raises EdgeqError when the model is nested, of Keras 3, holds NaN, or does not fit the images or the
-    number of classes.
+    Args:
+        name: A zoo name or a Keras file.
+        weights: "imagenet", "none" or a weights file; for zoo names only.
+        input_shape: (height, width, channels) of the study's images.
+        classes: Number of its classes.
+        alpha: The network's width.
+        preprocessing: See `preprocessing_of`; None for the zoo's own.
+        trusted: See `weights.load_own_model`.
+        seed: Decides the initial weights.
+        trained: A weights file that an earlier training of this model gave: it stands in for
+            `weights`, and must hold every layer.
+
+    Returns:
+        The flat model, its preprocessing, and a line for each layer whose weights were not loaded.
+
+    Raises:
+        EdgeqError: When the model is nested, of Keras 3, holds NaN, or does not fit the images or
+            the number of classes.
     """
     if name in ZOO:
         keras.utils.set_random_seed(seed)
@@ -169,8 +211,7 @@ def obtain(
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise EdgeqError(
             "The model must map one image to one row of class scores; this one has "
-            f"{len(model.inputs)} inputs "
-            f"and outputs of shape {model.output_shape}."
+            f"{len(model.inputs)} inputs and outputs of shape {model.output_shape}."
         )
     if tuple(model.input_shape[1:]) != tuple(input_shape):
         raise EdgeqError(
@@ -180,9 +221,8 @@ def obtain(
         )
     if model.output_shape[-1] != classes:
         raise EdgeqError(
-            f"The model has {model.output_shape[-1]} outputs and the data have {classes} "
-            "classes; take a model "
-            "with as many, or correct the class folders."
+            f"The model has {model.output_shape[-1]} outputs and the data have {classes} classes; "
+            "take a model with as many, or correct the class folders."
         )
     if trained:
         missing = copy_weights(model, Path(trained), complete=True)

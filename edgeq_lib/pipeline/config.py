@@ -194,8 +194,7 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
         mark = getattr(error, "problem_mark", None)
         raise EdgeqError(
             f"{path.name} is not valid YAML{f' in line {mark.line + 1}' if mark else ''}; mind "
-            "indentation and "
-            "colons."
+            "indentation and colons."
         ) from None
     known = notebooks()
     sections = {notebook.section: notebook for notebook in known}
@@ -204,8 +203,7 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
     ):
         raise EdgeqError(
             f"{path.name} must hold sections with keys (common, {', '.join(sections)}), each "
-            "`key: value`, or "
-            "`section: false` to leave a technique out."
+            "`key: value`, or `section: false` to leave a technique out."
         )
     left_out = {section for section, part in content.items() if part is False}
     content = {section: dict(part or {}) for section, part in content.items()}

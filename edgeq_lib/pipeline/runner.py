@@ -238,15 +238,13 @@ def _run_stage(
             said = (error.evalue or "").split("\n")[0][:300]
             raise EdgeqError(
                 f"{notebook.stage} failed with {error.ename}: {said} (the notebook that shows "
-                "where: "
-                f"{_shown(failed)}); finished stages are kept."
+                f"where: {_shown(failed)}); finished stages are kept."
             ) from None
     record = runs() / name / "stages" / f"{notebook.stage}.json"
     if not record.exists() or read_json(record)["key"] != key:
         raise EdgeqError(
             f"{notebook.stage} ended without its records, so it does not count as done; its last "
-            "cell must call "
-            "`shelf.finish`."
+            "cell must call `shelf.finish`."
         )
     os.replace(partial, done)
     (folder / f"{notebook.stage}.failed.ipynb").unlink(missing_ok=True)

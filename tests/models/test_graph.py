@@ -1,4 +1,6 @@
-"""Rewriting Keras graphs: each rewrite must compute the same function, and bad models must be named."""
+"""Rewriting Keras graphs: each rewrite must compute the same function, and bad models must be
+named.
+"""
 
 import numpy as np
 import pytest

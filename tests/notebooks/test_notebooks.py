@@ -1,4 +1,6 @@
-"""House rules for notebooks, the agreement of each with its paired .py, and of the files that name versions."""
+"""House rules for notebooks, the agreement of each with its paired .py, and of the files that name
+versions.
+"""
 
 import ast
 import json

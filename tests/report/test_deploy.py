@@ -1,4 +1,6 @@
-"""The hand-over: predict.py, run as a program of its own, repeats the predictions that the study stored."""
+"""The hand-over: predict.py, run as a program of its own, repeats the predictions that the study
+stored.
+"""
 
 import json
 import subprocess
@@ -29,7 +31,9 @@ sys.exit(f"predict.py imports {taken}" if taken else 0)"""
 
 
 def originals(channels):
-    """Photos of many sizes and kinds as Pillow images: colour, grey, transparent, 16 bits, one of the network's own size."""
+    """Photos of many sizes and kinds as Pillow images: colour, grey, transparent, 16 bits, one of
+    the network's own size.
+    """
     rng = np.random.default_rng(0)
     shapes = [(37, 20), (20, 37), (8, 8), (5, 6), (64, 64), (9, 8)]
     kinds = ["L"] * 5 + ["RGB"] if channels == 1 else ["RGB"] * 4 + ["RGBA", "L"]

@@ -1,4 +1,4 @@
-"""The site: built from a small checkout, its links resolve, it asks no other host, it fits a phone."""
+"""The site, built from a small checkout: links resolve, no other host is asked, it fits a phone."""
 
 import importlib.util
 import json

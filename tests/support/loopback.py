@@ -1,4 +1,6 @@
-"""A file server on this machine, for downloads that break off, are resumed, or bring the wrong bytes."""
+"""A file server on this machine, for downloads that break off, are resumed, or bring the wrong
+bytes.
+"""
 
 import contextlib
 import http.server
@@ -9,8 +11,9 @@ import threading
 def serve(folder):
     """Serve the files of `folder`, `Range` requests included, from 127.0.0.1; yields the server.
 
-    `.address` is where; `.asked` lists (name, Range header) as asked for. `.hang_up` is after how many bytes a response
-    breaks off, `.hang_ups` how often; `.resumable` says whether ranges are understood.
+    `.address` is where; `.asked` lists (name, Range header) as asked for. `.hang_up` is after how
+    many bytes a response breaks off, `.hang_ups` how often; `.resumable` says whether ranges are
+    understood.
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):

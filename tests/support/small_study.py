@@ -1,4 +1,7 @@
-"""A whole small study for tests of what comes after training: 16 × 16 photos seen at 8 × 8, a float net, an int8 file."""
+"""A whole small study for tests of what comes after training.
+
+16 × 16 photos seen at 8 × 8, a float net and an int8 file.
+"""
 
 import numpy as np
 from PIL import Image
@@ -15,7 +18,7 @@ from edgeq_lib.tflite.rewrite import with_uint8_io
 
 
 def make_study(folder, pictures, float32: bytes, int8: bytes, n: int = 160) -> Study:
-    """Study `sample` with data, baseline, float32 and int8, made from the first `n` pictures at twice their size."""
+    """Study `sample` with float32 and int8, from the first `n` pictures at twice their size."""
     for i, (image, label) in enumerate(zip(*(part[:n] for part in pictures), strict=True)):
         path = folder / "photos" / f"class{label}" / f"{i:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +45,7 @@ def int8_of(float32: bytes, pictures) -> bytes:
 
 
 def with_background(keras_model, size: int, pictures) -> bytes:
-    """The network on images of another size: uint8 input of raw pixels, and a first output, no class, that always wins."""
+    """The network on images of another size: uint8 input, and a first output that always wins."""
     from edgeq_lib.models.convert import convert
 
     image = keras.Input((size, size, 3))

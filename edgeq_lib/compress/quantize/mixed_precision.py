@@ -120,8 +120,7 @@ def choose(minimised: Table, limited: Table, limit: float) -> Widths:
     if total_cost(limited, smallest) > limit:
         raise EdgeqError(
             f"The budget {limit:,.6g} is below {total_cost(limited, smallest):,.6g}, the least "
-            "that any choice of "
-            "widths takes; raise it, or allow narrower widths."
+            "that any choice of widths takes; raise it, or allow narrower widths."
         )
     pairs = [(name, bits) for name in minimised for bits in minimised[name]]
     cost, taken = (
@@ -166,8 +165,7 @@ def greedy(minimised: Table, limited: Table, limit: float) -> Widths:
         if not changes:
             raise EdgeqError(
                 f"The budget {limit:,.6g} is below {total_cost(limited, widths):,.6g}, the least "
-                "that any choice of "
-                "widths takes; raise it, or allow narrower widths."
+                "that any choice of widths takes; raise it, or allow narrower widths."
             )
         _, name, bits = min(changes)
         widths[name] = bits

@@ -180,8 +180,7 @@ def _check_layers(model: keras.Model) -> None:
     if len(model.inputs) != 1:
         raise EdgeqError(
             f"Model {model.name!r} has {len(model.inputs)} inputs; quantization-aware training "
-            "here takes "
-            "models of one image."
+            "here takes models of one image."
         )
     known = (*OWN_RANGE, *SAME_RANGE, *MOVE_VALUES)
     for layer in model.layers:
@@ -198,9 +197,8 @@ def _check_layers(model: keras.Model) -> None:
             continue
         raise EdgeqError(
             f"Layer {layer.name!r} cannot be trained quantization-aware ({why}); write the "
-            "network with "
-            "plain Keras layers, or set `qat: false` in the study and take int8 post-training "
-            "quantization."
+            "network with plain Keras layers, or set `qat: false` in the study and take int8 "
+            "post-training quantization."
         )
 
 
@@ -302,8 +300,7 @@ def quantize_aware_selective(model: keras.Model) -> keras.Model:
     except (ValueError, RuntimeError, TypeError) as error:
         raise EdgeqError(
             f"tfmot refuses model {model.name!r} ({_reason(error)}); set `qat.selective: false`, "
-            "the "
-            "full recipe does without."
+            "the full recipe does without."
         ) from None
 
 

@@ -155,10 +155,9 @@ def _paired(weights: Mapping[str, np.ndarray], candidates: list[Kernel]) -> dict
 def _check_paired(left: set[str]) -> None:
     if left:
         raise EdgeqError(
-            f"The weights of {', '.join(sorted(left))} are not the same in the Keras model and "
-            "in its float "
-            "file, so their bits would be lost; hand in the file that was converted from this "
-            "very model."
+            f"The weights of {', '.join(sorted(left))} are not the same in the Keras model and in "
+            "its float file, so their bits would be lost; hand in the file that was converted "
+            "from this very model."
         )
 
 

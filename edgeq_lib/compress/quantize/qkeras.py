@@ -230,8 +230,7 @@ def _quantized_layer(qkeras: Any, layer: Any, bits: int, way: Recipe) -> Any:
     if type(layer) not in _SETTINGS:
         raise EdgeqError(
             f"Layer {layer.name!r} is a {type(layer).__name__}, for which there is no QKeras "
-            "layer here; set "
-            "`qkeras: false` in the study."
+            "layer here; set `qkeras: false` in the study."
         )
     depthwise = isinstance(layer, layers.DepthwiseConv2D)
     largest = float(np.abs(layer.get_weights()[0]).max())
@@ -304,8 +303,7 @@ def kernel_grid(layer: Any) -> quantized_weights.QuantizedWeights:
     if bits > 8:
         raise EdgeqError(
             f"The powers of two in layer {layer.name!r} reach over {bits - 1} octaves, and int8 "
-            "holds 7; take "
-            "fewer bits."
+            "holds 7; take fewer bits."
         )
     return quantized_weights.round_to_nearest(values, np.maximum(steps, 1e-10), bits)
 

@@ -15,6 +15,14 @@ from edgeq_lib.data.source import (
 
 
 def cats_vs_dogs() -> Source:
+    """Find Cats vs Dogs (Elson et al., *Asirra*, CCS 2007).
+
+    Returns:
+        The official archive, or the smaller form from `EDGEQ_ASSETS`.
+
+    Raises:
+        EdgeqError: When neither can be had.
+    """
     parts = "catsdogs_train_600pc_224_q88.tar", "catsdogs_test_400pc_224_q88.tar"
     if has_assets("cats_vs_dogs", *parts):
         roots = dict(zip(("train", "test"), from_assets("cats_vs_dogs", *parts), strict=True))

@@ -31,12 +31,19 @@ class _ArraysOnly(pickle.Unpickler):
             return getattr(np, name)
         raise EdgeqError(
             f"A file of CIFAR-10 holds {module}.{name}, so it is not the official one; delete it "
-            "and "
-            "fetch it anew."
+            "and fetch it anew."
         )
 
 
 def cifar10() -> Source:
+    """Find CIFAR-10 (Krizhevsky, *Learning multiple layers of features from tiny images*, 2009).
+
+    Returns:
+        The official arrays, or the smaller form from `EDGEQ_ASSETS`.
+
+    Raises:
+        EdgeqError: When neither can be had, or when the archive is not the official one.
+    """
     if has_assets("cifar10", "cifar10_jpeg60k.npz"):
         return cifar10_jpeg(*from_assets("cifar10", "cifar10_jpeg60k.npz"))
     folder = official_file("cifar10") / "cifar-10-batches-py"
@@ -65,6 +72,14 @@ def cifar10() -> Source:
 
 
 def cifar10_jpeg(path: Path) -> Source:
+    """Read CIFAR-10 from a folder of JPEG files.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The data set.
+    """
     with np.load(path) as packed:
         stored = dict(packed)
     header = stored["header"].tobytes()

@@ -20,7 +20,14 @@ from edgeq_lib.files import EdgeqError, home, read_json
 
 
 def imagenet_nips2017() -> Source:
-    """One photo of each ImageNet class to calibrate and validate with; the photos of the NIPS 2017 contest to test."""
+    """Find one photo of each ImageNet class, and the photos of the NIPS 2017 contest for test.
+
+    Returns:
+        The data set; train holds the former, which calibrate and validate.
+
+    Raises:
+        EdgeqError: When `EDGEQ_ASSETS` does not bring it.
+    """
     photos, contest, index, table = from_assets(
         "imagenet_nips2017",
         "imagenet1000_one_per_class_256sq_q90.tar",
@@ -53,6 +60,14 @@ def imagenet_nips2017() -> Source:
 
 
 def imagenet_mini() -> Source:
+    """Find the photos of ImageNet-mini.
+
+    Returns:
+        The data set.
+
+    Raises:
+        EdgeqError: When `EDGEQ_ASSETS` does not bring it.
+    """
     cure = "or put imagenetmini-1000.zip into the folder that EDGEQ_ASSETS names."
     archive = asset("imagenetmini-1000.zip")
     try:
@@ -72,8 +87,7 @@ def imagenet_mini() -> Source:
     except Exception as error:  # kagglehub's errors have no base class of their own
         raise EdgeqError(
             f"Kaggle did not deliver ifigotin/imagenetmini-1000 ({type(error).__name__}: "
-            f"{error}); sign "
-            f"in as kagglehub's documentation says, {cure}"
+            f"{error}); sign in as kagglehub's documentation says, {cure}"
         ) from None
     root = next(
         (path.parent for path in sorted(found.rglob("train")) if (path.parent / "val").is_dir()),

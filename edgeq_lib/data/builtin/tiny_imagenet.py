@@ -18,6 +18,14 @@ from edgeq_lib.files import read_json
 
 
 def tiny_imagenet() -> Source:
+    """Find Tiny ImageNet (Le and Yang, *Tiny ImageNet visual recognition challenge*, 2015).
+
+    Returns:
+        The official archive, or the smaller form from `EDGEQ_ASSETS`.
+
+    Raises:
+        EdgeqError: When neither can be had.
+    """
     parts = "tiny_imagenet_train_60pc.tar", "tiny_imagenet_val_40pc.tar"
     facts = {"form": "JPEG, 64 × 64", "validation": 2000, "validation_from": "test"}
     if has_assets("tiny_imagenet", *parts, "classes.json"):

@@ -42,7 +42,9 @@ def randomized(model, seed=0):
 
 
 def normalized(model, images):
-    """Batch norms that carry the statistics of these images, layer after layer: then beta and gamma are what they say."""
+    """Batch norms that carry the statistics of these images, layer after layer: then beta and gamma
+    are what they say.
+    """
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             seen = keras.Model(model.input, layer.input)(images).numpy()
@@ -135,7 +137,7 @@ def test_nothing_is_paired_across_swish_additions_and_shared_readers(small_net):
 
 
 def test_equalization_leaves_the_float_outputs(net):
-    """ReLU: to 1e-5 of the largest output; ReLU6: to 30 dB, since the ceiling is met by few values."""
+    """ReLU: to 1e-5 of the largest output; ReLU6: to 30 dB, as few values meet the ceiling."""
     float32, norms, activation = net
     equal, after = data_free.equalize(float32, norms)
     exact, found = run(float32), run(equal)
@@ -148,13 +150,17 @@ def test_equalization_leaves_the_float_outputs(net):
 
 
 def spread(model):
-    """How unequal the weight ranges of a kernel's channels are, the mean over kernels of log10(largest / median)."""
+    """How unequal the weight ranges of a kernel's channels are, the mean over kernels of
+    log10(largest / median).
+    """
     largest = [np.abs(kernel.weights).max(axis=0) for kernel in float_kernels(model)]
     return np.mean([np.log10(each.max() / np.median(each)) for each in largest])
 
 
 def test_channels_are_more_equal_and_per_tensor_int8_is_better(net):
-    """Of the ReLU6 network few channels may move, so that int8 gains nothing; it must not lose more than 2 dB either."""
+    """Of the ReLU6 network few channels may move, so that int8 gains nothing; it must not lose more
+    than 2 dB either.
+    """
     float32, norms, activation = net
     equal, after = data_free.equalize(float32, norms)
     assert spread(equal) < spread(float32)

@@ -1,4 +1,6 @@
-"""Rounding by output error: never worse than where it started, and better than to nearest where it counts."""
+"""Rounding by output error: never worse than where it started, and better than to nearest where it
+counts.
+"""
 
 import numpy as np
 import pytest

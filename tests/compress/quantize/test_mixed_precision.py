@@ -1,4 +1,6 @@
-"""Mixed precision: the programme keeps its budget and is never beaten by greed; what it chooses is what the file holds."""
+"""Mixed precision: the programme keeps its budget and is never beaten by greed; what it chooses is
+what the file holds.
+"""
 
 import itertools
 
@@ -23,7 +25,9 @@ BITS = (8, 4, 2)
 
 
 def random_tables(seed):
-    """(noise, bytes) of up to nine kernels: sizes from a handful of bytes to a megabyte, noise over six decades."""
+    """(noise, bytes) of up to nine kernels: sizes from a handful of bytes to a megabyte, noise over
+    six decades.
+    """
     rng = np.random.default_rng(seed)
     sizes = (10 ** rng.uniform(1, 6, rng.integers(1, 10))).astype(int)
     weigh = {
@@ -104,7 +108,7 @@ def test_a_budget_that_nothing_meets_is_refused(way):
 
 @pytest.fixture(scope="module")
 def case(small_net, pictures):
-    """(float flatbuffer, activation ranges, calibration images, probe, grids of each kernel alone)"""
+    """(float flatbuffer, activation ranges, calibration images, probe, each kernel's grids)"""
     float32, images = small_net[1], SIGNED(pictures[0][:48])
     ranges = calibration.calibrate(float32, images, SIGNED.range)
     seen = pictures[0][64:164]

@@ -39,7 +39,7 @@ def case(small_net, pictures):
 
 @pytest.fixture(scope="module")
 def depthwise():
-    """A small network with all kinds of weights, odd sizes, strides and both paddings, at random."""
+    """A small network: all kinds of weights, odd sizes, strides and both paddings, at random."""
     keras.utils.set_random_seed(0)
     layers, image = keras.layers, keras.Input((9, 11, 3))
     x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu6")(image)

@@ -1,4 +1,6 @@
-"""Quantization-aware training: the file must be the int8 PTQ file in all but its values, and do what Keras does."""
+"""Quantization-aware training: the file must be the int8 PTQ file in all but its values, and do
+what Keras does.
+"""
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ SHAPE = (16, 16, 3)
 
 
 def scenes(n, seed=0):
-    """Images of four classes (a bright quadrant each) and their labels; pixels on the grid that real ones lie on."""
+    """Images of four classes (a bright quadrant each) and their labels; pixels on the grid that
+    real ones lie on.
+    """
     noise = np.random.default_rng(seed)
     labels = noise.integers(0, 4, n)
     pixels = noise.integers(0, 128, (n, *SHAPE))

@@ -1,4 +1,6 @@
-"""QKeras as an engine: what its layers compute with is on the stated grid, and the file holds exactly that."""
+"""QKeras as an engine: what its layers compute with is on the stated grid, and the file holds
+exactly that.
+"""
 
 import subprocess
 import sys
@@ -22,7 +24,9 @@ RANGE = (-1.0, 1.0)
 
 @pytest.fixture(scope="module")
 def net(pictures):
-    """Every kind of kernel: a convolution, a depthwise one with a loud and a silent channel, a 1 × 1 one, a dense layer."""
+    """Every kind of kernel: a convolution, a depthwise one with a loud and a silent channel, a 1 ×
+    1 one, a dense layer.
+    """
     layers = keras.layers
     image = keras.Input((8, 8, 3))
     x = layers.BatchNormalization()(

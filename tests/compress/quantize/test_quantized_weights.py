@@ -1,4 +1,4 @@
-"""Grids: symmetric, idempotent, half a step at most, and in the file exactly as they were decided."""
+"""Grids: symmetric, idempotent, half a step at most, and in the file exactly as decided."""
 
 import numpy as np
 import pytest

@@ -80,7 +80,9 @@ def test_flips_within_a_kernel_are_the_best_possible():
 
 
 def test_by_hand():
-    """Errors 0.4, 0.4, 0.4 (codes 1 of 0.6 each): the sum 1.2 falls to 0.2 when one is flipped, at 0.2 of squared error."""
+    """Errors 0.4, 0.4, 0.4 (codes 1 of 0.6 each): the sum 1.2 falls to 0.2 when one is flipped, at
+    0.2 of squared error.
+    """
     values = np.array([[0.6], [0.6], [0.6], [7.0]])
     found = squant.squant(values, 4, 1)
     assert sorted(found.codes[:3, 0]) == [0, 1, 1] and found.codes[3, 0] == 7
