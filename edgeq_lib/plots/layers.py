@@ -175,7 +175,7 @@ def plot_ablation(steps: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw what each row of an ablation loses against float32, and how often it agrees.
 
     Args:
-        steps: The rows, the first at the top: rung (its name), technique, drop, drop_low,
+        steps: The rows, the first at the top: step (its name), technique, drop, drop_low,
             drop_high, agreement (%), n (images) and chosen.
     """
     rows = [{**row, "name": f"{row['step']} ←" if row["chosen"] else row["step"]} for row in steps]

@@ -105,7 +105,7 @@ def check(tmp_path, model, channels, aspect, preprocess):
 
 @pytest.fixture(scope="module")
 def files(small_net, pictures):
-    """The small network's float file, and its int8 files with int8, uint8 and float doors."""
+    """The small network's float file, and int8 files with all kinds of input and output."""
     _, flat = small_net
     ranges = calibration.calibrate(flat, SIGNED(pictures[0][:32]), SIGNED.range)
     return {"float32": flat} | {

@@ -127,7 +127,7 @@ def _by_image(values: np.ndarray) -> np.ndarray:
 
 
 def _power(wanted: np.ndarray) -> np.ndarray:
-    """What each image's errors are counted in, (n,): one freak image would outweigh all others."""
+    """The unit of each image's errors, (n,): one extreme image would outweigh all others."""
     return np.maximum(_by_image(np.square(wanted)), 1e-12)
 
 

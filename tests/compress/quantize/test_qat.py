@@ -234,15 +234,15 @@ def test_nothing_is_rounded_between_an_operation_and_its_fused_relu():
 
 def test_one_freak_image_does_not_set_the_ranges():
     images = scenes(100)[0]
-    freak = images.copy()
-    freak[7] *= 1000
+    with_outlier = images.copy()
+    with_outlier[7] *= 1000
     model = resnet8()
     calm, wild = (
         [
             float(end)
             for end in qat.quantize_aware(model, some).layers[-1].quantize_config.output.ends()
         ]
-        for some in (images, freak)
+        for some in (images, with_outlier)
     )
     np.testing.assert_allclose(calm, wild, rtol=0.25)
 

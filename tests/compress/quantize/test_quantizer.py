@@ -84,11 +84,15 @@ def test_ranges_are_the_true_extremes(small_net, pictures):
 
 def test_one_freak_image_does_not_set_the_range(small_net, pictures):
     images = SIGNED(pictures[0][:60])
-    freak = np.concatenate([images, 40 * images[:1]])
+    with_outlier = np.concatenate([images, 40 * images[:1]])
     name = make_interpreter(small_net[1]).get_output_details()[0]["name"]
     plain, covering, extreme = (
         calibration.calibrate(small_net[1], which, (-1.0, 1.0), summary)[name]["max"].item()
-        for which, summary in ((images, "min_max"), (freak, "covering"), (freak, "min_max"))
+        for which, summary in (
+            (images, "min_max"),
+            (with_outlier, "covering"),
+            (with_outlier, "min_max"),
+        )
     )
     assert extreme > 3 * plain and 0.5 * plain < covering <= plain
 
