@@ -18,9 +18,39 @@ from edgeq_lib.pipeline.runner import interruptible, run_study
 def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
+    Args:
+        arguments: The command line without the program's name; None for the process's own.
+
     Returns:
         The exit status: 0 done, 1 a mistake that the message says how to mend, 130 stopped.
     """
+    given = _parser().parse_args(arguments)
+    try:
+        {
+            "run": _run,
+            "list": _list,
+            "show": _show,
+            "publish": _publish,
+            "add-peer": _add_peer,
+            "export-bench": _export_bench,
+            "import-bench": _import_bench,
+        }[given.command](given)
+    except EdgeqError as error:
+        print(f"edgeq: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `edgeq show NAME | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print(
+            "\nedgeq: stopped; finished stages and training epochs are kept, the same command "
+            "goes on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgeq", description="Compress image models and measure what it costs and buys."
     )
@@ -51,30 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     ):
         commands.add_parser(name, help=text).add_argument("study")
     _peer_and_board_commands(commands)
-    given = parser.parse_args(arguments)
-    try:
-        {
-            "run": _run,
-            "list": _list,
-            "show": _show,
-            "publish": _publish,
-            "add-peer": _add_peer,
-            "export-bench": _export_bench,
-            "import-bench": _import_bench,
-        }[given.command](given)
-    except EdgeqError as error:
-        print(f"edgeq: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # `edgeq show NAME | head`: whoever read has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print(
-            "\nedgeq: stopped; finished stages and training epochs are kept, the same command "
-            "goes on from there.",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+    return parser
 
 
 def _peer_and_board_commands(commands: Any) -> None:

@@ -327,18 +327,7 @@ def prepare(
         )
     chosen = make_splits(source, validation, test, limit_train, seed)
     folder = study.folder / "data"
-    key = digest(
-        [
-            digest(Path(decoder.__file__).read_bytes()),
-            PIL.__version__,
-            source.state,
-            size,
-            channels,
-            aspect,
-            source.classes,
-            {split: [[item.name, item.label] for item in chosen[split]] for split in SPLITS},
-        ]
-    )
+    key = _key(source, chosen, (*size, channels), aspect)
     manifest = _stored(folder, key)
     if manifest is None:
         decode = partial(decode_item, size=size, channels=channels, aspect=aspect)
@@ -350,6 +339,7 @@ def prepare(
     train = open_split(folder, "train")
     indices = draw_calibration(train.labels, calibration, seed)
     check_calibration(train.images[indices])
+    per_class = np.bincount(train.labels[indices], minlength=len(source.classes))
     manifest = {
         "name": source.name,
         "form": source.form,
@@ -365,7 +355,7 @@ def prepare(
             "n": len(indices),
             "seed": seed,
             "indices": indices.tolist(),
-            "per_class": np.bincount(train.labels[indices], minlength=len(source.classes)).tolist(),
+            "per_class": per_class.tolist(),
         },
     }
     for path in array_paths(folder):
@@ -384,6 +374,22 @@ def prepare(
         },
     )
     return manifest
+
+
+def _key(source: Source, chosen: dict[str, list[Item]], shape: tuple[int, ...], aspect: str) -> str:
+    """Identify what the decoded images depend on."""
+    return digest(
+        [
+            digest(Path(decoder.__file__).read_bytes()),
+            PIL.__version__,
+            source.state,
+            shape[:2],
+            shape[2],
+            aspect,
+            source.classes,
+            {split: [[item.name, item.label] for item in chosen[split]] for split in SPLITS},
+        ]
+    )
 
 
 def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> Data:

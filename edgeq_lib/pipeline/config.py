@@ -181,30 +181,9 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
         EdgeqError: For an unknown key, a wrong type, an impossible value or a missing file: one
             sentence that names the key and says what to do.
     """
-    path = study_path(name_or_path)
-    if not path.exists():
-        have = ", ".join(sorted(file.stem for file in (home() / "studies").glob("*.yaml")))
-        raise EdgeqError(
-            f"There is no study {path.name}; take one of {have}, or give the path of your own "
-            "YAML file."
-        )
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise EdgeqError(
-            f"{path.name} is not valid YAML{f' in line {mark.line + 1}' if mark else ''}; mind "
-            "indentation and colons."
-        ) from None
-    known = notebooks()
+    path, known = study_path(name_or_path), notebooks()
     sections = {notebook.section: notebook for notebook in known}
-    if not isinstance(content, dict) or not all(
-        isinstance(part or {}, dict) for part in content.values()
-    ):
-        raise EdgeqError(
-            f"{path.name} must hold sections with keys (common, {', '.join(sections)}), each "
-            "`key: value`, or `section: false` to leave a technique out."
-        )
+    content = _read(path, list(sections))
     left_out = {section for section, part in content.items() if part is False}
     content = {section: dict(part or {}) for section, part in content.items()}
     _merge(content, overrides or {}, sections)
@@ -233,6 +212,32 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
         given = {**common, **content.get(notebook.section, {})}
         stages[notebook.stage] = {**_validate(notebook, given, path), "study": path.stem}
     return StudyFile(path.stem, stages)
+
+
+def _read(path: Path, sections: list[str]) -> dict[str, Any]:
+    """Read a study file: section → its keys, False for one that is left out."""
+    if not path.exists():
+        have = ", ".join(sorted(file.stem for file in (home() / "studies").glob("*.yaml")))
+        raise EdgeqError(
+            f"There is no study {path.name}; take one of {have}, or give the path of your own "
+            "YAML file."
+        )
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise EdgeqError(
+            f"{path.name} is not valid YAML{f' in line {mark.line + 1}' if mark else ''}; mind "
+            "indentation and colons."
+        ) from None
+    if not isinstance(content, dict) or not all(
+        isinstance(part or {}, dict) for part in content.values()
+    ):
+        raise EdgeqError(
+            f"{path.name} must hold sections with keys (common, {', '.join(sections)}), each "
+            "`key: value`, or `section: false` to leave a technique out."
+        )
+    return content
 
 
 def _refuse_old_names(

@@ -199,12 +199,6 @@ def _locked(name: str, command: str) -> Iterator[None]:
 def _run_stage(
     name: str, notebook: config.Notebook, given: dict[str, Any], key: str, command: str, say: Any
 ) -> None:
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # parameters are validated already, and better
     folder = runs() / name / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     partial, done = folder / f".{notebook.stage}.ipynb", folder / f"{notebook.stage}.ipynb"
@@ -219,36 +213,47 @@ def _run_stage(
             PYDEVD_DISABLE_FILE_VALIDATION="1",
         ),
     ):
-        try:
-            papermill.execute_notebook(
-                notebook.path,
-                partial,
-                given,
-                kernel_name="python3",
-                progress_bar=False,
-                log_output=False,
-                cwd=home(),
-                extra_arguments=["--IPKernelApp.log_level=50"],
-            )
-        except PapermillExecutionError as error:
-            failed = folder / f"{notebook.stage}.failed.ipynb"
-            os.replace(partial, failed)
-            if error.ename == "EdgeqError":
-                raise EdgeqError(f"{notebook.stage}: {error.evalue}") from None
-            said = (error.evalue or "").split("\n")[0][:300]
-            raise EdgeqError(
-                f"{notebook.stage} failed with {error.ename}: {said} (the notebook that shows "
-                f"where: {_shown(failed)}); finished stages are kept."
-            ) from None
+        _execute(notebook, given, partial, folder / f"{notebook.stage}.failed.ipynb")
     record = runs() / name / "stages" / f"{notebook.stage}.json"
     if not record.exists() or read_json(record)["key"] != key:
         raise EdgeqError(
             f"{notebook.stage} ended without its records, so it does not count as done; its last "
-            "cell must call `shelf.finish`."
+            "cell must call `stage.finish`."
         )
     os.replace(partial, done)
     (folder / f"{notebook.stage}.failed.ipynb").unlink(missing_ok=True)
     say(f"  {notebook.stage:<20} {time.time() - started:6.1f} s")
+
+
+def _execute(
+    notebook: config.Notebook, given: dict[str, Any], executed: Path, failed: Path
+) -> None:
+    """Write the executed notebook; one that stopped is kept as `failed` and named by the error."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    # Parameters are validated already, and better than papermill does.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            notebook.path,
+            executed,
+            given,
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=False,
+            cwd=home(),
+            extra_arguments=["--IPKernelApp.log_level=50"],
+        )
+    except PapermillExecutionError as error:
+        os.replace(executed, failed)
+        if error.ename == "EdgeqError":
+            raise EdgeqError(f"{notebook.stage}: {error.evalue}") from None
+        said = (error.evalue or "").split("\n")[0][:300]
+        raise EdgeqError(
+            f"{notebook.stage} failed with {error.ename}: {said} (the notebook that shows "
+            f"where: {_shown(failed)}); finished stages are kept."
+        ) from None
 
 
 def _shown(path: Path) -> str:

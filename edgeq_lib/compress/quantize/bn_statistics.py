@@ -22,7 +22,7 @@ from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.graph import WITH_KERNEL, fold_batch_norms, only_consumer
 from edgeq_lib.models.tf import keras
 from edgeq_lib.tflite.buffers import writable_buffers
-from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.reader import Graph, Op, read_graph
 
 _POINTS = np.linspace(-6, 6, 241)  # where a normal distribution is sampled, in standard deviations
 _SHARES = np.exp(-(_POINTS**2) / 2) / np.exp(-(_POINTS**2) / 2).sum()
@@ -44,15 +44,21 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "HARD_SWISH": lambda x: x * np.clip(x + 3, 0, 6) / 6,
 }
 # Sums of channels that no batch norm speaks for reach so many times as far as if channels were
-# independent, which those of
-# a trained network are not: a margin, not a law.
-_TOGETHER = 2
+# independent, which those of a trained network are not: a margin, not a law.
+DEPENDENCE_MARGIN = 2
 _UNCHANGED = ("MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "SQUEEZE")
 
 
 @dataclass(frozen=True)
 class Moments:
-    """A tensor's channels: mean, deviation and the believed range, float64 (channels,)."""
+    """What is believed of a tensor's channels.
+
+    Attributes:
+        mean: float64 (channels,).
+        std: Standard deviation, float64 (channels,).
+        low: Lower bound of the range, float64 (channels,).
+        high: Upper bound of the range, float64 (channels,).
+    """
 
     mean: np.ndarray
     std: np.ndarray
@@ -60,14 +66,21 @@ class Moments:
     high: np.ndarray
 
 
-Norms = dict[
-    str, tuple[np.ndarray, np.ndarray]
-]  # output of an op → beta and |gamma| of its channels, before activation
+# Output of an op → beta and |gamma| of its channels before activation, float64 (channels,) each.
+Norms = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def activations(model: bytes) -> list[str]:
-    """List the activation fused into each op of a flatbuffer, "NONE" where there is none."""
-    table, found = schema.Model.GetRootAs(model).Subgraphs(0), []
+    """List the activation that is fused into each op of a flatbuffer.
+
+    Args:
+        model: The flatbuffer.
+
+    Returns:
+        Names of `ActivationFunctionType` in the schema, in the order of the ops; "NONE" where
+        there is none.
+    """
+    table, names = schema.Model.GetRootAs(model).Subgraphs(0), []
     kinds = {
         value: name
         for name, value in vars(schema.BuiltinOptions).items()
@@ -75,14 +88,14 @@ def activations(model: bytes) -> list[str]:
     }
     for number in range(table.OperatorsLength()):
         op = table.Operators(number)
-        reader = getattr(schema, kinds[op.BuiltinOptionsType()], None)
-        if reader is not None and hasattr(reader, "FusedActivationFunction"):
-            options = reader()
-            options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
-            found.append(_ACTIVATIONS[options.FusedActivationFunction()])
-        else:
-            found.append("NONE")
-    return found
+        options_type = getattr(schema, kinds[op.BuiltinOptionsType()], None)
+        if options_type is None or not hasattr(options_type, "FusedActivationFunction"):
+            names.append("NONE")
+            continue
+        options = options_type()
+        options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
+        names.append(_ACTIVATIONS[options.FusedActivationFunction()])
+    return names
 
 
 def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
@@ -95,36 +108,37 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
         model: The Keras model, batch norms in place.
         float_model: The float flatbuffer made from it.
 
+    Returns:
+        Output of an op → beta and |gamma|; an op that no batch norm follows is absent.
+
     Raises:
         EdgeqError: When the flatbuffer was not made from this model, or no batch norm follows a
             layer with weights.
     """
-    folded, found, left = fold_batch_norms(model), {}, float_kernels(float_model)
+    folded, unpaired = fold_batch_norms(model), float_kernels(float_model)
+    left_in_place = {layer.name for layer in folded.layers}
+    norms: Norms = {}
     followed = 0
     for layer in model.layers:
-        norm = only_consumer(model, layer)
-        if (
-            not isinstance(layer, WITH_KERNEL)
-            or not isinstance(norm, keras.layers.BatchNormalization)
-            or norm.name in {each.name for each in folded.layers}
-        ):
+        norm = only_consumer(model, layer) if isinstance(layer, WITH_KERNEL) else None
+        if not isinstance(norm, keras.layers.BatchNormalization) or norm.name in left_in_place:
             continue
         followed += 1
-        kernel, bias = folded.get_layer(layer.name).get_weights()
-        for each in left:
-            if is_kernel_of(each, kernel) and nearly_equal(each.bias, bias):
+        weights, bias = folded.get_layer(layer.name).get_weights()
+        for position, kernel in enumerate(unpaired):
+            if is_kernel_of(kernel, weights) and nearly_equal(kernel.bias, bias):
                 beta = norm.beta.numpy() if norm.center else np.zeros(len(bias))
                 gamma = norm.gamma.numpy() if norm.scale else np.ones(len(bias))
-                found[each.name] = beta.astype(np.float64), np.abs(gamma).astype(np.float64)
-                left.remove(each)
+                norms[kernel.name] = beta.astype(np.float64), np.abs(gamma).astype(np.float64)
+                del unpaired[position]
                 break
-    if not found or len(found) < followed:
+    if not norms or len(norms) < followed:
         raise EdgeqError(
             "The network's batch norms cannot be found in its float file; data-free quantization "
-            "needs a network "
-            "with batch norms and the float file that was converted from it: run 02_baseline again."
+            "needs a network with batch norms and the float file that was converted from it: run "
+            "02_baseline again."
         )
-    return found
+    return norms
 
 
 def tensor_moments(
@@ -147,145 +161,156 @@ def tensor_moments(
     Raises:
         EdgeqError: For an op that it has no rule for.
     """
-    graph, fused, constants = (
-        read_graph(model),
-        activations(model),
-        writable_buffers(bytearray(model)),
-    )
+    graph, fused = read_graph(model), activations(model)
+    constants = writable_buffers(bytearray(model))
     kernels = {kernel.number: kernel for kernel in float_kernels(model)}
     width = graph.tensors[graph.inputs[0]].shape[-1]
-    low, high = input_range
-    found = {
-        graph.inputs[0]: Moments(
-            *(
-                np.full(width, value)
-                for value in ((low + high) / 2, (high - low) / np.sqrt(12), low, high)
-            )
-        )
-    }
+    moments = {graph.inputs[0]: _uniform(*input_range, width)}
     for number, op in enumerate(graph.ops):
-        parts = [
-            found.get(index) or _constant(constants[index])
+        inputs = [
+            moments.get(index) or _constant(constants[index])
             for index in op.inputs
-            if index in found or (op.name in ("ADD", "MUL") and index in constants)
+            if index in moments or (op.name in ("ADD", "MUL") and index in constants)
         ]
         shape = graph.tensors[op.outputs[0]].shape
         if number in kernels:
-            name = kernels[number].name
-            result = (
-                _normal(*norms[name], reach)
-                if name in norms
-                else _normal(*_through(kernels[number], parts[0]), _TOGETHER * reach)
-            )
-        elif op.name == "ADD":
-            result = _normal(
-                parts[0].mean + parts[1].mean, np.hypot(parts[0].std, parts[1].std), reach
-            )
-            result = _within(result, parts[0].low + parts[1].low, parts[0].high + parts[1].high)
+            result = _of_kernel(kernels[number], inputs[0], norms, reach)
         elif op.name == "MUL":
-            swish = [
-                at
-                for at, index in enumerate(op.inputs)
-                if any(
-                    other.name == "LOGISTIC"
-                    and other.outputs[0] == index
-                    and other.inputs[0] == op.inputs[1 - at]
-                    for other in graph.ops
-                )
-            ]
-            result = (
-                unary(parts[1 - swish[0]], lambda x: x * _sigmoid(x)) if swish else _product(*parts)
-            )
-        elif op.name in UNARY:
-            result = unary(parts[0], UNARY[op.name])
-        elif op.name in _UNCHANGED:
-            result = parts[0]
-        elif op.name in ("PAD", "PADV2"):
-            result = _within(parts[0], -np.inf, np.inf, zero=True)
-        elif op.name == "CONCATENATION":
-            result = Moments(
-                *(
-                    np.concatenate([getattr(part, field) for part in parts])
-                    for field in ("mean", "std", "low", "high")
-                )
-            )
-        elif op.name == "SOFTMAX":
-            result = Moments(
-                *(np.full(shape[-1], value) for value in (1 / shape[-1], 1 / shape[-1], 0.0, 1.0))
-            )
+            result = _of_multiplication(graph, op, inputs)
         else:
-            raise EdgeqError(
-                f"There is no rule for the range of {op.name} without images; calibrate on "
-                "images (03_ptq)."
-            )
-        result = unary(result, UNARY[fused[number]]) if fused[number] != "NONE" else result
-        found[op.outputs[0]] = _spread(result, shape)
-    return found
+            result = _of_op(op.name, inputs, shape, reach)
+        if fused[number] != "NONE":
+            result = unary(result, UNARY[fused[number]])
+        moments[op.outputs[0]] = _per_channel(result, shape)
+    return moments
+
+
+def _of_kernel(kernel: Kernel, source: Moments, norms: Norms, reach: float) -> Moments:
+    """What a convolution or a dense layer computes: its batch norm says it, or its weights."""
+    if kernel.name in norms:
+        return _normal(*norms[kernel.name], reach)
+    return _normal(*_weighted_sum(kernel, source), DEPENDENCE_MARGIN * reach)
+
+
+def _of_multiplication(graph: Graph, op: Op, inputs: list[Moments]) -> Moments:
+    """What a multiplication computes: a swish where one factor is the other's sigmoid."""
+    for position, index in enumerate(op.inputs):
+        gates = (gate for gate in graph.ops if gate.name == "LOGISTIC")
+        if any(
+            (gate.outputs[0], gate.inputs[0]) == (index, op.inputs[1 - position]) for gate in gates
+        ):
+            return unary(inputs[1 - position], lambda x: x * _sigmoid(x))
+    return _product(*inputs)
+
+
+def _of_op(name: str, inputs: list[Moments], shape: tuple[int, ...], reach: float) -> Moments:
+    """What an op without weights computes, by the rule for its kind; `shape` of its output."""
+    if name == "ADD":
+        one, other = inputs
+        total = _normal(one.mean + other.mean, np.hypot(one.std, other.std), reach)
+        return _clipped(total, one.low + other.low, one.high + other.high)
+    if name in UNARY:
+        return unary(inputs[0], UNARY[name])
+    if name in _UNCHANGED:
+        return inputs[0]
+    if name in ("PAD", "PADV2"):
+        low, high = np.minimum(inputs[0].low, 0), np.maximum(inputs[0].high, 0)
+        return Moments(inputs[0].mean, inputs[0].std, low, high)
+    if name == "CONCATENATION":
+        fields = ("mean", "std", "low", "high")
+        return Moments(
+            *(np.concatenate([getattr(part, field) for part in inputs]) for field in fields)
+        )
+    if name == "SOFTMAX":
+        share = 1 / shape[-1]
+        return Moments(*(np.full(shape[-1], value) for value in (share, share, 0.0, 1.0)))
+    raise EdgeqError(
+        f"There is no rule for the range of {name} without images; calibrate on images (03_ptq)."
+    )
 
 
 def ranges_from_moments(
     model: bytes, norms: Norms, input_range: tuple[float, float], reach: float = 6.0
 ) -> Ranges:
-    """Return activation ranges as `calibration.calibrate` does, from the batch norms alone."""
-    graph, result = read_graph(model), {}
+    """Return activation ranges as `calibration.calibrate` does, from the batch norms alone.
+
+    Args:
+        model: The float flatbuffer.
+        norms: Statistics of its batch norms.
+        input_range: The range of the network's input.
+        reach: Standard deviations (see `tensor_moments`).
+
+    Returns:
+        Tensor → {"min", "max"}, float32, one value with as many axes as the tensor.
+
+    Raises:
+        EdgeqError: For an op that there is no rule for.
+    """
+    graph, ranges = read_graph(model), {}
     for index, moments in tensor_moments(model, norms, input_range, reach).items():
         tensor = graph.tensors[index]
-        ends = (
-            range_with_integral_zero(*input_range)
-            if index in graph.inputs
-            else (moments.low.min(), moments.high.max())
-        )
-        result[tensor.name] = {
-            key: np.full((1,) * len(tensor.shape), end, np.float32)
-            for key, end in zip(("min", "max"), ends, strict=True)
+        low, high = moments.low.min(), moments.high.max()
+        if index in graph.inputs:
+            low, high = range_with_integral_zero(*input_range)
+        ranges[tensor.name] = {
+            key: np.full((1,) * len(tensor.shape), bound, np.float32)
+            for key, bound in (("min", low), ("max", high))
         }
-    return result
+    return ranges
 
 
 def unary(moments: Moments, function: Callable[[np.ndarray], np.ndarray]) -> Moments:
-    """Pass moments through an elementwise function: by quadrature, the range by trying it."""
+    """Pass moments through an elementwise function.
+
+    Args:
+        moments: Of the function's argument, taken as normal.
+        function: Elementwise, on float64 arrays.
+
+    Returns:
+        Mean and deviation by quadrature, the range by trying the argument's range.
+    """
     values = function(moments.mean + moments.std * _POINTS[:, None])
     mean = _SHARES @ values
-    ends = function(np.linspace(moments.low, moments.high, 201))
-    return Moments(
-        mean, np.sqrt(_SHARES @ (values - mean) ** 2), ends.min(axis=0), ends.max(axis=0)
-    )
+    std = np.sqrt(_SHARES @ (values - mean) ** 2)
+    tried = function(np.linspace(moments.low, moments.high, 201))
+    return Moments(mean, std, tried.min(axis=0), tried.max(axis=0))
+
+
+def _uniform(low: float, high: float, width: int) -> Moments:
+    """Channels that are uniform between two bounds."""
+    mean, std = (low + high) / 2, (high - low) / np.sqrt(12)
+    return Moments(*(np.full(width, value) for value in (mean, std, low, high)))
 
 
 def _normal(mean: np.ndarray, std: np.ndarray, reach: float) -> Moments:
     return Moments(mean, std, mean - reach * std, mean + reach * std)
 
 
-def _through(kernel: Kernel, source: Moments) -> tuple[np.ndarray, np.ndarray]:
+def _weighted_sum(kernel: Kernel, source: Moments) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of what a kernel computes from independent channels."""
-    inputs = np.arange(len(kernel.weights)) % len(source.mean)  # the input channel varies fastest
+    weights, bias = kernel.weights, kernel.bias
     if kernel.kind == "DEPTHWISE_CONV_2D":
-        repeated = kernel.weights.shape[1] // len(source.mean)
-        mean, std = np.repeat(source.mean, repeated), np.repeat(source.std, repeated)
-        return kernel.weights.sum(axis=0) * mean + kernel.bias, np.sqrt(
-            np.square(kernel.weights).sum(axis=0)
-        ) * std
-    return source.mean[inputs] @ kernel.weights + kernel.bias, np.sqrt(
-        np.square(source.std[inputs]) @ np.square(kernel.weights)
-    )
+        multiplier = weights.shape[1] // len(source.mean)
+        mean, std = np.repeat(source.mean, multiplier), np.repeat(source.std, multiplier)
+        return weights.sum(axis=0) * mean + bias, np.sqrt(np.square(weights).sum(axis=0)) * std
+    inputs = np.arange(len(weights)) % len(source.mean)  # the input channel varies fastest
+    variance = np.square(source.std[inputs]) @ np.square(weights)
+    return source.mean[inputs] @ weights + bias, np.sqrt(variance)
 
 
 def _product(one: Moments, other: Moments) -> Moments:
     mean = one.mean * other.mean
     square = (one.mean**2 + one.std**2) * (other.mean**2 + other.std**2)
     corners = np.array([a * b for a in (one.low, one.high) for b in (other.low, other.high)])
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    return Moments(mean, std, corners.min(axis=0), corners.max(axis=0))
+
+
+def _clipped(moments: Moments, low: np.ndarray, high: np.ndarray) -> Moments:
+    """The same moments, the range no wider than from `low` to `high`."""
     return Moments(
-        mean, np.sqrt(np.maximum(square - mean**2, 0)), corners.min(axis=0), corners.max(axis=0)
+        moments.mean, moments.std, np.maximum(moments.low, low), np.minimum(moments.high, high)
     )
-
-
-def _within(
-    moments: Moments, low: np.ndarray | float, high: np.ndarray | float, zero: bool = False
-) -> Moments:
-    ends = np.maximum(moments.low, low), np.minimum(moments.high, high)
-    if zero:
-        ends = np.minimum(ends[0], 0), np.maximum(ends[1], 0)
-    return Moments(moments.mean, moments.std, *ends)
 
 
 def _constant(values: np.ndarray) -> Moments:
@@ -293,7 +318,7 @@ def _constant(values: np.ndarray) -> Moments:
     return Moments(flat, np.zeros_like(flat), flat, flat)
 
 
-def _spread(moments: Moments, shape: tuple[int, ...]) -> Moments:
+def _per_channel(moments: Moments, shape: tuple[int, ...]) -> Moments:
     """One entry per channel: a flattened image repeats its channels, a constant its value."""
     width = shape[-1] if shape else prod(shape)
     return Moments(

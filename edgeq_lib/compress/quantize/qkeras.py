@@ -19,7 +19,6 @@ import numpy as np
 
 from edgeq_lib.compress.quantize import calibration, quantized_weights
 from edgeq_lib.compress.quantize.bias_overflow import least_scales
-from edgeq_lib.compress.quantize.fake_quant import kernel_name
 from edgeq_lib.compress.quantize.kernels import float_kernels, is_kernel_of
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.convert import convert
@@ -52,24 +51,24 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the quantizers are set. The defaults are the careful way."""
+    """How the quantizers are set. The defaults are the careful way.
 
-    # Quantized_bits with alpha = "auto", "auto_po2" or 1 ("fixed": range ±1), or quantized_po2
-    # ("po2")
+    Attributes:
+        kernels: `quantized_bits` with alpha "auto", "auto_po2" or 1 ("fixed": range ±1), or
+            `quantized_po2` ("po2").
+        edges: Bits of first layer, depthwise kernels and last layer; None: as the others.
+        biases: Round biases as the kernels are, range ±1; else they are float, as int32 in the
+            file all but is.
+        activations: Bits behind each activation, ranges from calibration; None: as the kernels,
+            range 0 to 1.
+        fold: Fold batch norms first; else they stay float beside their convolutions.
+    """
+
     kernels: str = "auto"
-    edges: int | None = (
-        8  # bits of first layer, depthwise kernels and last layer; None: as the others
-    )
-    biases: bool = (
-        False  # rounded as the kernels are, range ±1; else float, as int32 in the file all but is
-    )
-    activations: int | None = (
-        # Bits behind each activation, ranges from calibration; None: as the kernels, range 0 to 1
-        8
-    )
-    fold: bool = (
-        True  # batch norms are folded first; else they stay float beside their convolutions
-    )
+    edges: int | None = 8
+    biases: bool = False
+    activations: int | None = 8
+    fold: bool = True
 
 
 RECIPES = {
@@ -83,11 +82,17 @@ RECIPES = {
 def recipe(name: str) -> Recipe:
     """Look up a row of `RECIPES`.
 
+    Args:
+        name: Its key.
+
+    Returns:
+        How the quantizers are set.
+
     Raises:
         EdgeqError: For a name that is not in the table.
     """
     if name not in RECIPES:
-        raise EdgeqError(f"There is no QKeras recipe '{name}'; take some of {', '.join(RECIPES)}.")
+        raise EdgeqError(f"There is no QKeras recipe '{name}'; take one of {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 
@@ -96,6 +101,9 @@ def load_library() -> Any:
 
     It imports `tensorflow.keras`, which is Keras 3 unless TF_USE_LEGACY_KERAS was set before
     TensorFlow was imported; here both ways in which TensorFlow decides are set to Keras 2.
+
+    Returns:
+        The module.
 
     Raises:
         EdgeqError: When it is not installed, or on another Keras.
@@ -138,6 +146,9 @@ def quantize_network(model: keras.Model, bits: int, way: Recipe, images: np.ndar
         images: Preprocessed float32 (n, H, W, C) of the calibration set; they tell how large
             activations become.
 
+    Returns:
+        The QKeras model, to be used as it is or trained by `training.fit`.
+
     Raises:
         EdgeqError: For layers with a kernel that this engine does not know, for other bits, and
             when QKeras is missing.
@@ -146,57 +157,57 @@ def quantize_network(model: keras.Model, bits: int, way: Recipe, images: np.ndar
         raise EdgeqError(f"QKeras models are made here with weights of 2 to 8 bits, not {bits}.")
     qkeras = load_library()
     plain = fold_batch_norms(model) if way.fold else model
-    kernels = [layer for layer in plain.layers if isinstance(layer, WITH_KERNEL)]
-    largest = _largest(plain, images) if way.activations else {}
+    largest = _largest_activations(plain, images) if way.activations else {}
+    edges = _edges(plain) if way.edges else set()
 
     def replace(layer: Any) -> Any:
-        steps, activation = [], activation_name(layer)
-        if layer in kernels:
-            low = not way.edges or not (
-                isinstance(layer, layers.DepthwiseConv2D) or layer in (kernels[0], kernels[-1])
-            )
-            steps.append(
-                _quantized_layer(
-                    qkeras,
-                    layer,
-                    bits if low or not way.edges else way.edges,
-                    way if low else Recipe(),
-                )
-            )
-            steps += (
-                [layers.Activation(layer.activation, name=f"{layer.name}_{activation}")]
-                if activation != "linear"
-                else []
-            )
+        chain, activation = [], activation_name(layer)
+        if isinstance(layer, WITH_KERNEL):
+            is_edge = layer.name in edges
+            width, own = (way.edges or bits, Recipe()) if is_edge else (bits, way)
+            chain.append(_quantized_layer(qkeras, layer, width, own))
+            if activation != "linear":
+                name = f"{layer.name}_{activation}"
+                chain.append(layers.Activation(layer.activation, name=name))
         if activation not in ("linear", "softmax"):
-            width, integer = (
-                (way.activations, _integer(largest[layer.name])) if way.activations else (bits, 0)
-            )
-            rounding = (
-                qkeras.quantized_relu(width, integer)
-                if activation in ("relu", "relu6")
-                else qkeras.quantized_bits(width, integer, 1, alpha=1.0)
-            )
-            steps = [
-                *(steps or [clone(layer)]),
-                qkeras.QActivation(rounding, name=f"{layer.name}_rounded"),
-            ]
-        return _chain(steps) if steps else None
+            width, integer = bits, 0
+            if way.activations:
+                width, integer = way.activations, _integer(largest[layer.name])
+            rounding = _activation_quantizer(qkeras, activation, width, integer)
+            rounded = qkeras.QActivation(rounding, name=f"{layer.name}_rounded")
+            chain = [*(chain or [clone(layer)]), rounded]
+        return _composed(chain) if chain else None
 
     return rebuild(plain, replace)
 
 
-def _chain(steps: list) -> Any:
+def _edges(model: keras.Model) -> set[str]:
+    """Names of the first and the last layer with a kernel, and of the depthwise ones."""
+    kernels = [layer for layer in model.layers if isinstance(layer, WITH_KERNEL)]
+    depthwise = [layer for layer in kernels if _is_depthwise(layer)]
+    return {layer.name for layer in (*kernels[:1], *depthwise, *kernels[-1:])}
+
+
+def _activation_quantizer(qkeras: Any, activation: str, bits: int, integer: int) -> Any:
+    """Unsigned behind a relu, signed behind all else; the range is ± 2 ** integer."""
+    if activation in ("relu", "relu6"):
+        return qkeras.quantized_relu(bits, integer)
+    return qkeras.quantized_bits(bits, integer, 1, alpha=1.0)
+
+
+def _composed(chain: list) -> Any:
     def call(tensor: Any) -> Any:
-        for step in steps:
-            tensor = step(tensor)
+        for layer in chain:
+            tensor = layer(tensor)
         return tensor
 
     return call
 
 
-def _largest(model: keras.Model, images: np.ndarray, batch: int = 32) -> dict[str, float]:
-    """Layer → the largest magnitude that its activation gives out."""
+def _largest_activations(
+    model: keras.Model, images: np.ndarray, batch: int = 32
+) -> dict[str, float]:
+    """Layer → the largest magnitude of its activation's outputs."""
     active = [
         layer for layer in model.layers if activation_name(layer) not in ("linear", "softmax")
     ]
@@ -206,19 +217,13 @@ def _largest(model: keras.Model, images: np.ndarray, batch: int = 32) -> dict[st
 
     @tf.function(autograph=False)
     def extremes(chunk: Any) -> Any:
-        return tf.stack(
-            [
-                (-tf.reduce_min(x), tf.reduce_max(x))
-                for x in tf.nest.flatten(watched(chunk, training=False))
-            ]
-        )
+        outputs = tf.nest.flatten(watched(chunk, training=False))
+        return tf.stack([(-tf.reduce_min(x), tf.reduce_max(x)) for x in outputs])
 
-    found = [
-        extremes(images[start : start + batch]).numpy() for start in range(0, len(images), batch)
-    ]
-    return dict(
-        zip((layer.name for layer in active), map(float, np.max(found, axis=(0, 2))), strict=True)
-    )
+    starts = range(0, len(images), batch)
+    per_batch = [extremes(images[start : start + batch]).numpy() for start in starts]
+    largest = np.max(per_batch, axis=(0, 2))
+    return {layer.name: float(value) for layer, value in zip(active, largest, strict=True)}
 
 
 def _integer(largest: float) -> int:
@@ -232,7 +237,7 @@ def _quantized_layer(qkeras: Any, layer: Any, bits: int, way: Recipe) -> Any:
             f"Layer {layer.name!r} is a {type(layer).__name__}, for which there is no QKeras "
             "layer here; set `qkeras: false` in the study."
         )
-    depthwise = isinstance(layer, layers.DepthwiseConv2D)
+    depthwise = _is_depthwise(layer)
     largest = float(np.abs(layer.get_weights()[0]).max())
     if way.kernels == "po2":
         kernel = qkeras.quantized_po2(bits, max_value=2.0 ** round(np.log2(max(largest, 1e-9))))
@@ -240,9 +245,9 @@ def _quantized_layer(qkeras: Any, layer: Any, bits: int, way: Recipe) -> Any:
         kernel = qkeras.quantized_bits(bits, 0, 1, alpha=1.0)
     elif way.kernels == "auto_po2":
         kernel = qkeras.quantized_bits(bits, 0, 1, alpha="auto_po2")
-    # `integer` changes no step, but training clips to ± 2 ** integer; of a depthwise kernel the
-    # last axis is no channel
     else:
+        # `integer` changes no scale, but training clips to ± 2 ** integer; of a depthwise kernel
+        # the last axis is no channel.
         kernel = qkeras.quantized_bits(
             bits, _integer(largest), 1, alpha="auto", scale_axis=2 if depthwise else None
         )
@@ -250,11 +255,10 @@ def _quantized_layer(qkeras: Any, layer: Any, bits: int, way: Recipe) -> Any:
         "depthwise_quantizer" if depthwise else "kernel_quantizer": kernel,
         "bias_quantizer": qkeras.quantized_bits(bits, 0, 1, alpha=1.0) if way.biases else None,
     }
-    twin = getattr(qkeras, f"Q{type(layer).__name__}")(
-        **_settings(layer, type(layer)), **quantizers
-    )
-    twin._initial_weights = layer.get_weights()  # as `keras_graph.clone` does
-    return twin
+    quantized_type = getattr(qkeras, f"Q{type(layer).__name__}")
+    quantized = quantized_type(**_settings(layer, type(layer)), **quantizers)
+    quantized._initial_weights = layer.get_weights()  # as `models.graph.clone` does
+    return quantized
 
 
 def _settings(layer: Any, kind: Any) -> dict[str, Any]:
@@ -272,13 +276,16 @@ def quantized_layers(model: keras.Model) -> list:
 
 def computed_weights(layer: Any) -> list[np.ndarray]:
     """Return kernel and bias, if any, as a QKeras layer computes with them."""
+    kernel = layer.depthwise_kernel if _is_depthwise(layer) else layer.kernel
     return [
         (quantizer or tf.identity)(variable).numpy()
-        for quantizer, variable in zip(
-            layer.quantizers, (getattr(layer, kernel_name(layer) or ""), layer.bias), strict=True
-        )
+        for quantizer, variable in zip(layer.quantizers, (kernel, layer.bias), strict=True)
         if variable is not None
     ]
+
+
+def _is_depthwise(layer: Any) -> bool:
+    return isinstance(layer, layers.DepthwiseConv2D)
 
 
 def kernel_grid(layer: Any) -> quantized_weights.QuantizedWeights:
@@ -286,30 +293,43 @@ def kernel_grid(layer: Any) -> quantized_weights.QuantizedWeights:
 
     Powers of two lie on such codes as well, the scale being the smallest of the channel's.
 
+    Args:
+        layer: A layer of `quantized_layers`.
+
+    Returns:
+        The quantized weights, codes (weights, channels).
+
     Raises:
         EdgeqError: When the codes take more than eight bits.
     """
-    values, quantizer = computed_weights(layer)[0].astype(np.float64), layer.quantizers[0]
-    shape = values.shape[2:] if kernel_name(layer) == "depthwise_kernel" else values.shape[-1:]
-    ones, values = (1,) * (values.ndim - len(shape)), values.reshape(-1, int(np.prod(shape)))
+    kernel, quantizer = computed_weights(layer)[0].astype(np.float64), layer.quantizers[0]
+    channels = kernel.shape[2:] if _is_depthwise(layer) else kernel.shape[-1:]
+    values = kernel.reshape(-1, int(np.prod(channels)))
     if hasattr(quantizer, "alpha"):
-        scale = np.broadcast_to(np.asarray(quantizer.scale, np.float64), (*ones, *shape)).reshape(
-            -1
-        )
-        steps, bits = scale * 2.0 ** (quantizer.integer + 1 - quantizer.bits), quantizer.bits
+        ones = (1,) * (kernel.ndim - len(channels))
+        scale = np.broadcast_to(np.asarray(quantizer.scale, np.float64), (*ones, *channels))
+        scales = scale.reshape(-1) * 2.0 ** (quantizer.integer + 1 - quantizer.bits)
+        bits = quantizer.bits
     else:
-        steps = np.abs(values).min(axis=0)
-        bits = int(np.log2(np.abs(values).max(axis=0) / steps).max()) + 2
+        scales = np.abs(values).min(axis=0)
+        bits = int(np.log2(np.abs(values).max(axis=0) / scales).max()) + 2
     if bits > 8:
         raise EdgeqError(
             f"The powers of two in layer {layer.name!r} reach over {bits - 1} octaves, and int8 "
             "holds 7; take fewer bits."
         )
-    return quantized_weights.round_to_nearest(values, np.maximum(steps, 1e-10), bits)
+    return quantized_weights.round_to_nearest(values, np.maximum(scales, 1e-10), bits)
 
 
 def rounded_float_model(model: keras.Model) -> keras.Model:
-    """Build the model in plain Keras layers with the weights that QKeras computes with."""
+    """Build the model in plain Keras layers with the weights that QKeras computes with.
+
+    Args:
+        model: The QKeras model.
+
+    Returns:
+        A plain tf_keras model; its activations are not rounded.
+    """
     own = {id(layer) for layer in quantized_layers(model)}
 
     def replace(layer: Any) -> Any:
@@ -339,28 +359,30 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
         images: Preprocessed float32 (n, H, W, C), the calibration set.
         input_range: The range of the network's input.
 
+    Returns:
+        The flatbuffer.
+
     Raises:
-        EdgeqError: When the codes of a layer do not fit into int8.
+        EdgeqError: When batch norms were not folded, and when the codes of a layer do not fit into
+            int8.
     """
-    grids = {
-        layer.name: (kernel_grid(layer), computed_weights(layer)[0])
-        for layer in quantized_layers(model)
-    }
+    kernels = [
+        (kernel_grid(layer), computed_weights(layer)[0]) for layer in quantized_layers(model)
+    ]
     flat = as_dense(convert(rounded_float_model(model)))
     ranges = calibration.calibrate(flat, images, input_range)
-    least, found = least_scales(flat, ranges), {}
+    least, grids = least_scales(flat, ranges), {}
     for kernel in float_kernels(flat):
-        own = next((each for each, values in grids.values() if is_kernel_of(kernel, values)), None)
+        own = next((grid for grid, values in kernels if is_kernel_of(kernel, values)), None)
         if own is None:
             raise EdgeqError(
                 "The float file holds other weights than the QKeras model; take a recipe that "
                 "folds batch norms."
             )
-        # a dead channel is all bias, which its own steps would clip
-        found[kernel.name] = quantized_weights.round_to_nearest(
-            own.values, np.maximum(own.scales, least[kernel.name]), own.bits
-        )
-    return quantized_weights.to_file(flat, found, ranges)
+        # A dead channel is all bias, which its own scale would clip.
+        scales = np.maximum(own.scales, least[kernel.name])
+        grids[kernel.name] = quantized_weights.round_to_nearest(own.values, scales, own.bits)
+    return quantized_weights.to_file(flat, grids, ranges)
 
 
 def exports(
