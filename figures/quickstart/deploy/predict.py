@@ -1,4 +1,10 @@
-"""Name what photos show, one line a photo: python predict.py photo.jpg …   (needs numpy, Pillow, ai-edge-litert)"""
+"""Name what photos show, one line per photo: python predict.py photo.jpg …
+
+Needs numpy, Pillow and ai-edge-litert; the preprocessing is, to the last bit, that of the study.
+"""
+
+from __future__ import annotations
+
 import json
 import sys
 from pathlib import Path
@@ -7,11 +13,13 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image, ImageOps
 
-here = Path(__file__).parent
-how, labels = json.loads((here / "preprocess.json").read_text()), (here / "labels.txt").read_text("utf-8").split("\n")
-network = Interpreter(str(here / "model.tflite"), num_threads=1)
+folder = Path(__file__).parent
+how = json.loads((folder / "preprocess.json").read_text())
+labels = (folder / "labels.txt").read_text("utf-8").split("\n")
+network = Interpreter(str(folder / "model.tflite"), num_threads=1)
 network.allocate_tensors()
-[into], [out], (height, width) = network.get_input_details(), network.get_output_details(), how["image_size"]
+[input_of], [output_of] = network.get_input_details(), network.get_output_details()
+height, width = how["image_size"]
 for path in sys.argv[1:]:
     image, box = ImageOps.exif_transpose(Image.open(path)), None
     if image.mode.startswith("I"):  # 16 bits
@@ -23,13 +31,16 @@ for path in sys.argv[1:]:
         zoom = max(height / image.height, width / image.width) * 256 / 224
         left, top = (image.width - width / zoom) / 2, (image.height - height / zoom) / 2
         box = (left, top, image.width - left, image.height - top)
-    pixels = np.float32(image.resize((width, height), Image.Resampling.BILINEAR, box)).reshape(height, width, -1)
-    x = ((pixels[..., ::-1] if how["bgr"] else pixels) - np.float32(how["mean"])) / np.float32(how["std"])
-    if np.issubdtype(into["dtype"], np.integer):
-        x = np.clip(np.rint(x / how["input"]["scale"]) + how["input"]["zero_point"], *how["input"]["range"])
-    network.set_tensor(into["index"], x[None].astype(into["dtype"]))
+    resized = image.resize((width, height), Image.Resampling.BILINEAR, box)
+    pixels = np.asarray(resized, np.float32).reshape(height, width, -1)
+    pixels = pixels[..., ::-1] if how["bgr"] else pixels
+    values = (pixels - np.float32(how["mean"])) / np.float32(how["std"])
+    if np.issubdtype(input_of["dtype"], np.integer):
+        codes = np.rint(values / how["input"]["scale"]) + how["input"]["zero_point"]
+        values = np.clip(codes, *how["input"]["range"])
+    network.set_tensor(input_of["index"], values[None].astype(input_of["dtype"]))
     network.invoke()
-    scores = network.get_tensor(out["index"])[0]
+    scores = network.get_tensor(output_of["index"])[0]
     best = int(scores.argmax())
     score = (float(scores[best]) - how["output"]["zero_point"]) * how["output"]["scale"]
     print(f"{path}\t{labels[best]}\t{score:.6g}")
