@@ -120,7 +120,7 @@ def interactive_page(results: Mapping[str, Any], folder: Path) -> str | None:
     pictures = {name: (folder / f"{name}.png").read_bytes() for name in captions}
     own = [name for name in captions if name in document.CAPTIONS or name == "accuracy"]
     extra = {name: caption for name, caption in captions.items() if name not in own}
-    return render.html_page(document.blocks(results, own, extra), pictures)
+    return render.page(results, document.blocks(results, own, extra), pictures)
 
 
 def collect_studies(figures: Path, target: Path) -> dict[str, str]:

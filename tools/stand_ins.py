@@ -1,7 +1,7 @@
 """Stand-ins for what the five studies that need a network download: tiny archives in the official
 layouts, and weights of the real architectures that nobody trained.
 
-As a script (`make stand-ins`, half an hour on two cores) it serves them from this machine and runs
+As a script (`make synthetic`, half an hour on two cores) it serves them from this machine and runs
 each of the five studies to its report, images and trainings cut down. That proves the way, and
 nothing else: the data's form begins with STAND-IN in every record and report, and `edgeq publish`
 refuses it.
@@ -37,9 +37,9 @@ from edgeq_lib.study import SYNTHETIC
 
 ROOT = Path(__file__).resolve().parents[1]
 MINI = {"data": {"calibration": 8}, "qat": {"epochs": 1}, "edge_benchmark": {"budget_seconds": 4}}
-# What is made smaller in each study; everything else stays as its file says. Only `ptq_repair` is
-# left out: it needs nothing
-# from the network, and its sweeps over every layer of deep networks take long.
+# What is made smaller in each study; everything else stays as its file says. Diagnosis and
+# recovery are left out: they need nothing from the network, and their sweeps over every layer of
+# deep networks take long.
 STUDIES = {
     "imagenet_mini_efficientnetv2b0": {
         "data": {"image_size": 64},
@@ -252,7 +252,7 @@ def small(name):
     for changes in (MINI, STUDIES[name]):
         for section, values in changes.items():
             content[section] = {**content.get(section, {}), **values}
-    return {**content, "ptq_repair": False}
+    return {**content, "diagnosis": False, "ptq_recovery": False}
 
 
 def prepare(folder, address):

@@ -157,7 +157,7 @@ class EvaluationContext:
     images: np.ndarray  # uint8 (n, H, W, C), from validation
     labels: np.ndarray
     reference: np.ndarray  # float32's outputs (n, classes) on them
-    preprocess: Any  # a zoo.Preprocessing
+    preprocess: Any  # a Preprocessing
 
     def make(
         self, recipe: Int8Recipe, observed: calibration.ActivationStatistics | None = None

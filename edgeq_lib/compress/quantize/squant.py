@@ -174,7 +174,7 @@ def _chosen(costs: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 def _flip_channels(codes: np.ndarray, exact: np.ndarray, number: int, most: int) -> np.ndarray:
-    """The same over whole channels, at most one flip a kernel, whose own sum counts too."""
+    """The same over whole channels, at most one flip per kernel, whose own sum counts too."""
     if number == len(codes):
         return _flip(codes, exact, most)
     codes, errors = _by_kernel(codes, number).copy(), _by_kernel(codes - exact, number)
