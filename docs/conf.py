@@ -22,6 +22,7 @@ suppress_warnings = [
     "myst.header",  # notebooks may step from a title to a third-level heading
     "mystnb.unknown_mime_type",  # an output that only a live kernel shows
     "autoapi.python_import_resolution",
+    "ref.python",  # `bytes` is a type and a field of two tables
 ]
 
 autoapi_dirs = [str(ROOT / "edgeq_lib")]  # read, not imported: no TensorFlow
@@ -32,6 +33,7 @@ autoapi_add_toctree_entry = False
 autodoc_typehints = "signature"
 python_maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 default_role = "code"  # docstrings mark code with single backticks
 
 html_theme = "pydata_sphinx_theme"

@@ -30,16 +30,16 @@ PICTURE = re.compile(r"!\[(?P<caption>[^\]]*)\]\((?P<name>\w+)\.png\)")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\s*")  # an image from another host
 HEAD = (
     "Study",
-    "Data, test images",
-    "Network",
-    "Files",
-    "float32 top-1, %",
     "Recommended",
-    "Technique",
-    "Bits w / a",
     "Drop, points",
     "Smaller ×",
     "Latency ×",
+    "float32 top-1, %",
+    "Bits w / a",
+    "Technique",
+    "Data, test images",
+    "Network",
+    "Files",
     "Machine",
 )
 STUDIES = """# Results
@@ -70,23 +70,24 @@ def study_row(results: Mapping[str, Any], link: str) -> list[str]:
     rows = {row["name"]: row for row in results["variants"]}
     shipped = rows.get(results["recommendation"]["variant"])
     machine = next(iter(numbers.machines(results)), {})
-    recommended = ["none", "–", "–", "–", "–", "–"]
+    name, drop, smaller, latency, bits, technique = "none", "–", "–", "–", "–", "–"
     if shipped:
-        recommended = [
-            f"`{shipped['name']}`",
-            numbers.technique(shipped["technique"]),
-            numbers.bits(shipped),
-            numbers.drop(shipped),
-            numbers.number(shipped["ratio"]),
-            numbers.latency(shipped),
-        ]
+        name, bits = f"`{shipped['name']}`", numbers.bits(shipped)
+        drop, latency = numbers.drop(shipped), numbers.latency(shipped)
+        smaller = numbers.number(shipped["ratio"])
+        technique = numbers.technique(shipped["technique"])
     return [
         link,
-        f"{numbers.data_form(results['data'])}, {results['data']['n_test']:,}",
-        f"{results['setup']['model']}",
-        f"{len(rows)}",
+        name,
+        drop,
+        smaller,
+        latency,
         numbers.with_interval(rows[results["baseline"]], "value", "low", "high"),
-        *recommended,
+        bits,
+        technique,
+        f"{numbers.data_form(results['data'])}, {results['data']['n_test']:,}",
+        results["setup"]["model"],
+        f"{len(rows)}",
         numbers.machine_name(machine),
     ]
 
