@@ -66,7 +66,8 @@ class Moments:
     high: np.ndarray
 
 
-# Output of an op → beta and |gamma| of its channels before activation, float64 (channels,) each.
+# Output of an op → beta and the absolute value of gamma of its channels before activation,
+# float64 (channels,) each.
 Norms = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -99,7 +100,7 @@ def activations(model: bytes) -> list[str]:
 
 
 def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
-    """Find beta and |gamma| of the batch norms that were folded into the kernels of a flatbuffer.
+    """Find beta and absolute gamma of the batch norms folded into a flatbuffer's kernels.
 
     Layers and ops are paired by their folded weights and biases, since the converter's names are no
     guide.
@@ -109,7 +110,7 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
         float_model: The float flatbuffer made from it.
 
     Returns:
-        Output of an op → beta and |gamma|; an op that no batch norm follows is absent.
+        Output of an op → beta and absolute gamma; an op that no batch norm follows is absent.
 
     Raises:
         EdgeqError: When the flatbuffer was not made from this model, or no batch norm follows a
