@@ -42,7 +42,7 @@ def find_source(data: str, splits: dict[str, str] | None) -> Source:
     if not folder.is_dir():
         raise EdgeqError(
             f"There is no data set and no folder '{data}': take one of {', '.join(SOURCES)}, or "
-            "give the path of a folder that holds one folder of images a class."
+            "give the path of a folder that holds one folder of images per class."
         )
     return from_class_folders(split_roots(folder, splits), folder.name)
 

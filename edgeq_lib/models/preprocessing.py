@@ -81,7 +81,7 @@ def preprocessing_of(given: str | dict | None) -> Preprocessing | None:
         if given not in PREPROCESSING:
             raise EdgeqError(
                 f"There is no preprocessing '{given}'; take one of {', '.join(PREPROCESSING)}, or "
-                "give mean and std a channel."
+                "give mean and std per channel."
             )
         return PREPROCESSING[given]
     try:
@@ -90,6 +90,6 @@ def preprocessing_of(given: str | dict | None) -> Preprocessing | None:
         )
     except (KeyError, TypeError):
         raise EdgeqError(
-            "preprocessing must give mean and std as lists of numbers, one a channel (pixels are "
+            "preprocessing must give mean and std as lists of numbers, one per channel (pixels are "
             "0 to 255)."
         ) from None

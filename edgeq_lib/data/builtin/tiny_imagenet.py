@@ -32,7 +32,7 @@ def tiny_imagenet() -> Source:
         train, held, named = from_assets("tiny_imagenet", *parts, "classes.json")
         source = from_class_folders(
             {"train": train / "train", "test": held / "val"},
-            "Tiny-ImageNet (60 + 40 images a class)",
+            "Tiny-ImageNet (60 + 40 images per class)",
             origin=", ".join(parts),
             **facts,
         )
