@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from pointwise import IMAGES, network, outputs
 from tiny_files import tiny_files
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.convert import convert
-from edgeq_lib.models.tf import keras
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.rewrite import as_dense, first_ops, with_io_type, with_uint8_io
-from edgeq_lib.tflite.runtime import make_interpreter, run_images
-
-layers = keras.layers
-IMAGES = np.random.default_rng(0).normal(size=(3, 7, 9, 4)).astype(np.float32)
+from edgeq_lib.tflite.runtime import make_interpreter
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +58,6 @@ def test_uint8_inputs_and_outputs_need_int8(files):
 def test_the_type_of_inputs_and_outputs_by_name(files):
     assert with_io_type(files["int8"], "int8") is files["int8"]
     assert with_io_type(files["int8"], "uint8") == files["uint8"]
-
-
-def network() -> keras.Model:
-    keras.utils.set_random_seed(0)
-    image = keras.Input((7, 9, 4))
-    x = layers.Conv2D(6, 1, activation="relu", name="pointwise", bias_initializer="ones")(image)
-    y = layers.Conv2D(6, 1, bias_initializer="normal", name="between")(x)
-    x = layers.Conv2D(6, 1, bias_initializer="normal", name="again")(y)
-    x = layers.Add()([x, y])
-    x = layers.Conv2D(6, 1, strides=2, name="strided")(x)
-    return keras.Model(image, layers.Conv2D(5, 3, name="wide")(x))
-
-
-def outputs(model: bytes, images: np.ndarray) -> np.ndarray:
-    interpreter = make_interpreter(model)
-    return run_images(interpreter, images)
 
 
 def test_pointwise_convolutions_become_dense_layers_and_nothing_else_does():
