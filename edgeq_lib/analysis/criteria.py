@@ -70,6 +70,16 @@ def costs(row: Row) -> tuple[float, float, float]:
     return drop, size, latency
 
 
+def compared(criteria: Criteria) -> tuple[int, ...]:
+    """Return which of the figures of `costs` a choice by these criteria may look at.
+
+    Latency is among them only where it is a criterion: it belongs to one machine, and two machines
+    should choose the same file.
+    """
+    timed = any(criterion["name"] == "max_latency_ratio" for criterion in criteria)
+    return (0, 1, 2) if timed else (0, 1)
+
+
 def dominated(rows: Sequence[Row], fields: Sequence[int] = (0, 1, 2)) -> dict[str, str]:
     """Name for each dominated variant one that is as good in every figure and better in one.
 

@@ -7,6 +7,7 @@
    costlier one is more accurate.
 4. Within it the one-standard-error rule chooses (Breiman et al., Classification and Regression
    Trees, 1984): the smallest of those that come within one standard error of the most accurate.
+   Latency counts only where it is a criterion: it depends on the machine, the choice must not.
 5. Where nothing compressed meets all criteria: float32 if it does, else what comes nearest.
 
 Everything is decided on rows whose accuracies come from the validation split; the caller sees to
@@ -22,6 +23,7 @@ from edgeq_lib.analysis import flow
 from edgeq_lib.analysis.criteria import (
     FIELDS,
     Criteria,
+    compared,
     costs,
     dominated,
     excess,
@@ -88,7 +90,7 @@ def _alike(pool: Sequence[Row], errors: float) -> list[Row]:
 
 
 def _accurate(row: Row) -> tuple[Any, ...]:
-    return *costs(row), row["name"]
+    return *costs(row)[:2], row["name"]
 
 
 def _error(row: Row) -> float:
@@ -96,19 +98,22 @@ def _error(row: Row) -> float:
     return 0.0 if row["drop_low"] is None else (row["drop_high"] - row["drop_low"]) / (2 * TELL)
 
 
-def _choose(pool: list[Row], reasons: list[str]) -> tuple[Row, dict[str, str]]:
-    """The smallest of those within one standard error of the most accurate, then the fastest.
+def _choose(pool: list[Row], criteria: Criteria, reasons: list[str]) -> tuple[Row, dict[str, str]]:
+    """The smallest of those within one standard error of the most accurate, see the module.
 
-    This is the one-standard-error rule, see the module.
+    Of equally small ones the fastest if latency is a criterion, else the most accurate.
     """
-    dominators = dominated(pool)
+    fields = compared(criteria)
+    dominators = dominated(pool, fields)
+    qualities = "as accurate, as small and as fast" if 2 in fields else "as accurate and as small"
     rejected = {
-        name: f"{other} is as accurate, as small and as fast, and better in one of these"
+        name: f"{other} is {qualities}, and better in one of these"
         for name, other in dominators.items()
     }
     front = [row for row in pool if row["name"] not in dominators]
     best, alike = min(front, key=_accurate), _alike(front, 1)
-    chosen = min(alike, key=lambda row: (*costs(row)[1:], row["name"]))
+    order = [*(field for field in fields if field), 0]
+    chosen = min(alike, key=lambda row: (*(costs(row)[field] for field in order), row["name"]))
     others = [row for row in alike if row is not chosen]
     if others and best is not chosen:
         reasons.append(
@@ -124,7 +129,8 @@ def _choose(pool: list[Row], reasons: list[str]) -> tuple[Row, dict[str, str]]:
     for row in front:
         if row is not chosen:
             rejected[row["name"]] = (
-                f"meets the criteria, but {chosen['name']} is smaller, or as small and faster"
+                f"meets the criteria, but {chosen['name']} is smaller"
+                + (", or as small and faster" if 2 in fields else "")
                 if row in alike
                 else "meets the criteria, but is more than one standard error "
                 f"less accurate on validation than {best['name']}"
@@ -206,7 +212,7 @@ def _bits(
     if eight:
         reason = "A file with 8 bits per weight or more meets every criterion, so fewer are not "
         reason += "called for."
-        small = min(fewer, key=lambda row: (costs(row)[1], *costs(row), row["name"]), default=None)
+        small = min(fewer, key=lambda row: (costs(row)[1], *_accurate(row)), default=None)
         if small and small["ratio"] and costs(small)[1] < min(costs(row)[1] for row in eight):
             reason += (
                 f" {small['name']}, with fewer, meets them too and is {small['ratio']:.2f} times "
@@ -274,7 +280,15 @@ def nearest(rows: Sequence[Row], criteria: Criteria) -> Row:
 
     Of those equally near, to a hundredth of a bound, the least costly.
     """
-    return min(rows, key=lambda row: (round(excess(row, criteria), 2), *costs(row), row["name"]))
+    fields = compared(criteria)
+    return min(
+        rows,
+        key=lambda row: (
+            round(excess(row, criteria), 2),
+            *(costs(row)[field] for field in fields),
+            row["name"],
+        ),
+    )
 
 
 def best_row(rows: Sequence[Row], criteria: Criteria) -> Row:
@@ -283,7 +297,7 @@ def best_row(rows: Sequence[Row], criteria: Criteria) -> Row:
     It is chosen among those that meet every criterion; if there is none, it is the nearest.
     """
     meeting = [row for row in rows if all(passed(row, criteria).values())]
-    return _choose(meeting, [])[0] if meeting else nearest(rows, criteria)
+    return _choose(meeting, criteria, [])[0] if meeting else nearest(rows, criteria)
 
 
 def _check_device(rows: Sequence[Row], criteria: Criteria) -> None:
@@ -382,7 +396,7 @@ def recommend(
     pool, path = _walk(pool, bits, answers, reasons)
     chosen: Row | None = None
     if pool:
-        chosen, why = _choose(pool, reasons)
+        chosen, why = _choose(pool, criteria, reasons)
         rejected |= why
     else:
         chosen = _fall_back(meeting, usable, criteria, reasons)

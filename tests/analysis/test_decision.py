@@ -157,13 +157,25 @@ def test_a_hundredth_of_a_bound_is_no_reason_to_be_nearer():
 
 
 def test_what_validation_cannot_tell_apart_goes_by_bytes_then_latency():
-    found = recommend(row("a", 0.0, 100), row("b", 0.2, 90, 0.5), row("c", 0.2, 90, 0.45))
+    timed = [*CRITERIA, {"name": "max_latency_ratio", "bound": 1.0}]
+    rows = row("a", 0.0, 100), row("b", 0.2, 90, 0.5), row("c", 0.2, 90, 0.45)
+    found = recommend(*rows, criteria=timed)
     assert found["variant"] == "c"
     assert any(
         "c lies within one standard error of the most accurate (a)" in reason
         for reason in found["reasons"]
     )
     assert found["rejected"]["b"].startswith("c is as accurate")
+
+
+def test_latency_decides_nothing_unless_it_is_a_criterion():
+    """It belongs to one machine, and the same study should ship the same file on another."""
+    for fast, slow in itertools.permutations((0.2, 5.0)):
+        rows = row("a", 0.2, 90, fast), row("b", 0.1, 90, slow), row("c", 0.3, 95, fast / 2)
+        found = recommend(*rows)
+        assert found["variant"] == "b" and "fast" not in " ".join(found["rejected"].values())
+        far = [row("x", 9.0, latency=fast), row("y", 9.0, latency=slow)]
+        assert decision.nearest(far, CRITERIA)["name"] == "x"
 
 
 def test_passing_max_drop_does_not_make_a_small_file_better_than_an_accurate_one():
