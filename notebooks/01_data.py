@@ -32,7 +32,7 @@ from edgeq_lib.stage import open_study
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to fill: runs/<study>
 seed: NonNegativeInt = 0  # decides the splits and the calibration set
-data: NameOrPath = "noisy_digits"  # a data set by name, or a folder of class folders
+data: NameOrPath = "faint_digits"  # a data set by name, or a folder of class folders
 splits: dict[str, str] | None = None  # sub-folders: {train: …, validation: …, test: …}
 image_size: PositiveInt | list[PositiveInt] = 16  # pixels, or [height, width]
 channels: PositiveInt = 3  # 1 grey, 3 RGB

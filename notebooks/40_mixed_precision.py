@@ -176,10 +176,9 @@ uniform = mixed_precision.total_cost(weigh, everywhere[4])
 plans = {"uniform_w4a8": everywhere[4]}
 for share in shares:
     limit = share * (uniform + besides) - besides
-    if limit >= least:
-        plans[f"mixed_{round(100 * share)}"] = mixed_precision.choose(noise, weigh, limit)
-    else:
-        print(f"{share:.0%} of uniform 4 bits is less than the narrowest widths take")
+    plans[f"mixed_{100 * share:g}"] = mixed_precision.choose(noise, weigh, max(limit, least))
+    if limit < least:
+        print(f"{share:.0%} of uniform 4 bits is less than the narrowest widths take: made of those")
 made = {name: mixed_precision.build(float_file, plan, seen, ranges, probe)
         for name, plan in plans.items()}
 files = {name: file for name, (_, file, _) in made.items()}

@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"EDGEQ_RUNS": folder, "EDGEQ_PROGRESS": os.devnull}
         study = Study("peer", "01_data")
-        prepare(study, "noisy_digits", 12)
+        prepare(study, "faint_digits", 12)
         study.finish({})
         data = load(study)
         keras.utils.set_random_seed(7)

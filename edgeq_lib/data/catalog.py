@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeq_lib.data.builtin.cats_vs_dogs import cats_vs_dogs
 from edgeq_lib.data.builtin.cifar10 import cifar10
-from edgeq_lib.data.builtin.digits import digits, noisy_digits
+from edgeq_lib.data.builtin.digits import digits, faint_digits
 from edgeq_lib.data.builtin.imagenet import imagenet_mini, imagenet_nips2017
 from edgeq_lib.data.builtin.tiny_imagenet import tiny_imagenet
 from edgeq_lib.data.source import Source, from_class_folders, split_roots
@@ -49,7 +49,7 @@ def find_source(data: str, splits: dict[str, str] | None) -> Source:
 
 SOURCES: dict[str, Callable[[], Source]] = {
     "digits": digits,
-    "noisy_digits": noisy_digits,
+    "faint_digits": faint_digits,
     "cifar10": cifar10,
     "cats_vs_dogs": cats_vs_dogs,
     "tiny_imagenet": tiny_imagenet,

@@ -296,4 +296,22 @@ def _validate(notebook: Notebook, given: dict[str, Any], path: Path) -> dict[str
             f"{path.name}: {key} = {first['input']!r} will not do: {said[0].lower() + said[1:]}"
             f"{f' ({note})' if note else ''}."
         ) from None
-    return checked.model_dump()
+    values = checked.model_dump()
+    _refuse_repetitions(notebook.section, values, path)
+    return values
+
+
+def _refuse_repetitions(section: str, values: dict[str, Any], path: Path) -> None:
+    """Lists name what is tried or made: of two equal entries one would overwrite the other."""
+    for key, value in values.items():
+        if isinstance(value, list):
+            twice = [entry for at, entry in enumerate(value) if entry in value[:at]]
+            if twice:
+                raise EdgeqError(
+                    f"{path.name}: {section}.{key} names {twice[0]!r} twice; leave one out."
+                )
+    if "seed" in values and values["seed"] in values.get("repeats", []):
+        raise EdgeqError(
+            f"{path.name}: {section}.repeats names {values['seed']}, the study's own seed; "
+            "name others."
+        )

@@ -451,7 +451,7 @@ def test_constant_photos_make_no_representative_set(tmp_path, study):
 def test_unknown_names_and_folders(tmp_path, study):
     for name in ("cifar11", str(tmp_path / "nowhere")):
         with pytest.raises(
-            EdgeqError, match=f"no folder '{name}': take one of digits, noisy_digits, .* path"
+            EdgeqError, match=f"no folder '{name}': take one of digits, faint_digits, .* path"
         ):
             prepare(study, name, 8)
 

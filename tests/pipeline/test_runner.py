@@ -101,6 +101,18 @@ def test_a_mistake_in_a_study_is_one_sentence(place, text, says):
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("repeats", "says"),
+    [([3, 2, 3], "third.repeats names 3 twice"), ([1], "the study's own seed")],
+)
+def test_of_two_equal_entries_one_would_overwrite_the_other(place, repeats, says):
+    declared = 'study: str = "demo"\nseed: NonNegativeInt = 0\nrepeats: list[int] = []\n'
+    add_notebook(place, "30_third", declared, "shelf.finish({})")
+    with pytest.raises(EdgeqError, match=says):
+        config.load(study_file(place, f"common: {{seed: 1}}\nthird: {{repeats: {repeats}}}"))
+    config.load(study_file(place, "common: {seed: 1}\nthird: {repeats: [2, 3]}"))
+
+
 def test_a_stage_gets_common_and_own_parameters_flat(place):
     stages = config.load("demo").stages
     assert stages["01_first"] == {
