@@ -28,7 +28,7 @@ def digits() -> Source:
 
 
 def faint_digits() -> Source:
-    """The same digits drawn faintly on paper of any brightness, so that compression costs something.
+    """The same digits, faint on paper of any brightness, so that compression costs something.
 
     To read them, a kernel's weights must cancel the brightness of the paper, and coarse rounding
     spoils just that: plain 4 bits lose much, however the training came out.
