@@ -30,9 +30,12 @@ test: $(STAMP)  ## unit tests, then every notebook by nbval
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
 	  EDGEQ_RUNS="$$runs" EDGEQ_PROGRESS=/dev/null $(BIN)/python $(NBVAL)
 
-test-elsewhere: $(STAMP)  ## the stored notebooks once more, computed as another processor would
+test-elsewhere: $(STAMP)  ## notebooks and quickstart once more, computed as another processor would
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && cp -r tools/other_processor "$$runs/ipython" && \
-	  IPYTHONDIR="$$runs/ipython" EDGEQ_RUNS="$$runs/runs" EDGEQ_PROGRESS=/dev/null $(BIN)/python $(NBVAL)
+	  export IPYTHONDIR="$$runs/ipython" EDGEQ_PROGRESS=/dev/null && \
+	  EDGEQ_RUNS="$$runs/notebooks" $(BIN)/python $(NBVAL) && \
+	  EDGEQ_RUNS="$$runs/study" $(BIN)/edgeq run quickstart && \
+	  $(BIN)/python tools/same_choice.py "$$runs/study/quickstart/report"
 
 lint: $(STAMP)  ## ruff, format, import contracts, types
 	@$(BIN)/ruff check .

@@ -45,7 +45,7 @@ from edgeq_lib.stage import open_study
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to judge: runs/<study>
 max_drop: float | None = 2.0  # points of top-1 that may be lost against float32
-min_agreement: PositiveFloat | None = None  # % of images on which float32's class must be named
+min_agreement: PositiveFloat | None = 96.0  # % of images on which float32's class must be named
 min_ratio: PositiveFloat | None = 5.0  # times smaller than float32
 max_latency_ratio: PositiveFloat | None = None  # latency as a ratio to float32, one thread
 device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "microcontroller"  # whose memory must hold it  # noqa: E501
