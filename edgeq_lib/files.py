@@ -22,6 +22,13 @@ class EdgeqError(Exception):
     """A mistake that the user can mend; its message is one sentence: what is wrong, and how."""
 
 
+class CannotTake(EdgeqError):
+    """A technique cannot take this network; its message says in one sentence what in it, and why.
+
+    The stage is left out with that reason, the report shows it, and the study goes on.
+    """
+
+
 def home() -> Path:
     """Return the folder that holds `studies`, `notebooks`, `data`, `runs` and `figures`.
 

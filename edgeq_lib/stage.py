@@ -7,9 +7,9 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from edgeq_lib.files import runs
+from edgeq_lib.files import CannotTake, runs
 from edgeq_lib.pipeline.runner import run_study
-from edgeq_lib.study import Study, Variant
+from edgeq_lib.study import Study, Variant, left_out
 
 if TYPE_CHECKING:
     from edgeq_lib.data.dataset import Data
@@ -60,8 +60,26 @@ def open_study(name: str, stage: str, needs: str = "") -> Stage:
 
     Raises:
         EdgeqError: When an earlier notebook fails, for a reason that the user can mend.
+        CannotTake: When the stage that it needs was left out.
     """
     by_hand = "EDGEQ_STAGE_KEY" not in os.environ
     if needs and by_hand and not (runs() / name / "stages" / f"{needs}.json").exists():
         run_study(name, before=stage, say=lambda text: print(text, file=sys.stderr))
-    return Stage(name, stage)
+    opened = Stage(name, stage)
+    _leave_out_where_it_cannot_take(opened)
+    if needs in left_out(opened.folder):
+        raise CannotTake(f"It needs {needs}, which was left out: {opened.left_out()[needs]}")
+    return opened
+
+
+def _leave_out_where_it_cannot_take(stage: Stage) -> None:
+    """In a kernel: a cell that ends in `CannotTake` closes the stage with that reason."""
+    kernel = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    if kernel is None:
+        return
+
+    def close(shell: Any, kind: Any, error: Exception, trace: Any, tb_offset: Any = None) -> None:
+        stage.leave_out(str(error))
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+    kernel.set_custom_exc((CannotTake,), close)

@@ -326,6 +326,21 @@ class Study:
             boards += [board | {"variants": measured}] if measured else []
         return boards
 
+    def leave_out(self, reason: str) -> None:
+        """Close the stage without a result: its technique cannot take this network.
+
+        Args:
+            reason: Why, in one sentence.
+        """
+        self._made.clear()
+        self.finish({"left_out": reason})
+
+    def left_out(self) -> dict[str, str]:
+        """Return the stages without a result, and why; noted as read."""
+        reasons = left_out(self.folder)
+        self._reads.setdefault("left_out", digest(reasons))
+        return reasons
+
     def finish(self, summary: dict[str, Any]) -> None:
         """Close the stage: remove its variants that it no longer makes, and write its record.
 
@@ -359,6 +374,24 @@ def _holds(folder: Path, sha256: str) -> bool:
         and (folder / "model.tflite").exists()
         and read_json(facts)["sha256"] == sha256
     )
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """Return the stages of a study that have no result: left out, or failed in the last run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Stage → why, in one sentence.
+    """
+    reasons = {}
+    for path in sorted((folder / "stages").glob("*.json")):
+        if reason := read_json(path)["summary"].get("left_out"):
+            reasons[path.stem] = reason
+    for path in sorted((folder / "failures").glob("*.json")):
+        reasons[path.stem] = read_json(path)["reason"]
+    return reasons
 
 
 def shelf_state(variants: list[Variant], made: list[str]) -> str:

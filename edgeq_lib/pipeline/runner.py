@@ -23,7 +23,7 @@ import grimp
 import edgeq_lib
 from edgeq_lib.files import EdgeqError, digest, home, read_json, runs, state_of, write_json
 from edgeq_lib.pipeline import config
-from edgeq_lib.study import Study, shelf_state
+from edgeq_lib.study import Study, left_out, shelf_state
 
 # What these do changes no result: they run, watch and show.
 _NO_MATTER = ("edgeq_lib.pipeline", "edgeq_lib.progress", "edgeq_lib.cli")
@@ -42,7 +42,8 @@ def run_study(
 ) -> Study:
     """Run the stages of a study that are not current.
 
-    A stage is done only when its records exist.
+    A stage is done only when its records exist. A technique that fails does not keep the others
+    from running, nor the report from being written: its error is raised at the end.
 
     Args:
         name: The study, or the path of its file.
@@ -57,7 +58,8 @@ def run_study(
         The study.
 
     Raises:
-        EdgeqError: For the user's mistakes, and when another run holds the study.
+        EdgeqError: For the user's mistakes, for stages that failed, and when another run holds the
+            study.
     """
     file = config.load(name, overrides)
     stages = {stage: given for stage, given in file.stages.items() if not before or stage < before}
@@ -71,24 +73,46 @@ def run_study(
             *[f"-p {key}={json.dumps(value)}" for key, value in (overrides or {}).items()],
         ]
     )
-    ran = 0
+    ran, failures = 0, []
     first = (_full_name(start, stages) if start else None) or ""
     with _locked(file.name, command):
         for notebook in config.notebooks():
             stage = notebook.stage
             if stage not in file.stages:  # left out: what it made before counts no more
                 (runs() / file.name / "stages" / f"{stage}.json").unlink(missing_ok=True)
+                _failure(file.name, stage).unlink(missing_ok=True)
             chosen = stage in stages and (not only or stage == _full_name(only, stages))
             if not chosen or stage < first:
                 continue
             key = _key(notebook, stages[stage])
             if not force and is_current(Study(file.name), stage, key):
                 continue
-            _run_stage(file.name, notebook, stages[stage], key, command, say)
             ran += 1
+            try:
+                _run_stage(file.name, notebook, stages[stage], key, command, say)
+            except EdgeqError as error:
+                if only or not _is_technique(stage):
+                    raise
+                failures.append(str(error))
+                write_json(_failure(file.name, stage), {"reason": str(error)})
+                say(f"  {stage:<20} failed, the study goes on without it: {error}")
+    if failures:
+        raise EdgeqError(" ".join(failures))
     if not ran:
         say(f"Nothing to do: every stage of '{file.name}' is current.")
     return Study(file.name)
+
+
+def _is_technique(stage: str) -> bool:
+    """Tell whether the rest of a study makes sense without it: all between baseline and benchmark.
+
+    That is a matter of the notebooks' numbers.
+    """
+    return "02" < stage[:2] < "80"
+
+
+def _failure(name: str, stage: str) -> Path:
+    return runs() / name / "failures" / f"{stage}.json"
 
 
 def _full_name(asked: str, stages: dict[str, Any]) -> str | None:
@@ -111,11 +135,12 @@ def is_current(study: Study, stage: str, key: str) -> bool:
     if record["key"] != key:
         return False
     for name, state in record["reads"].items():
-        now = (
-            shelf_state(study.on_shelf(), record["made"])
-            if name == "variants"
-            else state_of(study.folder / name)
-        )
+        if name == "variants":
+            now: str | None = shelf_state(study.on_shelf(), record["made"])
+        elif name == "left_out":
+            now = digest(left_out(study.folder))
+        else:
+            now = state_of(study.folder / name)
         if now != state:
             return False
     return all(state_of(study.folder / name) == state for name, state in record["written"].items())
@@ -203,6 +228,7 @@ def _run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     partial, done = folder / f".{notebook.stage}.ipynb", folder / f"{notebook.stage}.ipynb"
     (runs() / name / "stages" / f"{notebook.stage}.json").unlink(missing_ok=True)
+    _failure(name, notebook.stage).unlink(missing_ok=True)
     started = time.time()
     with (
         _watched(notebook.stage, say) as channel,
@@ -222,13 +248,20 @@ def _run_stage(
         )
     os.replace(partial, done)
     (folder / f"{notebook.stage}.failed.ipynb").unlink(missing_ok=True)
-    say(f"  {notebook.stage:<20} {time.time() - started:6.1f} s")
+    reason = read_json(record)["summary"].get("left_out")
+    say(
+        f"  {notebook.stage:<20} {time.time() - started:6.1f} s"
+        + (f"  left out: {reason}" if reason else "")
+    )
 
 
 def _execute(
     notebook: config.Notebook, given: dict[str, Any], executed: Path, failed: Path
 ) -> None:
-    """Write the executed notebook; one that stopped is kept as `failed` and named by the error."""
+    """Write the executed notebook; one that failed is kept as `failed` and named by the error.
+
+    One that left itself out has closed its stage, and is as good as executed.
+    """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -246,6 +279,8 @@ def _execute(
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
+        if error.ename == "CannotTake":
+            return
         os.replace(executed, failed)
         if error.ename == "EdgeqError":
             raise EdgeqError(f"{notebook.stage}: {error.evalue}") from None

@@ -311,3 +311,37 @@ def test_executed_notebooks_hold_the_parameters(place):
         if "injected-parameters" in cell["metadata"].get("tags", [])
     ]
     assert len(injected) == 1 and "size = 6" in injected[0] and "seed = 1" in injected[0]
+
+
+def test_a_technique_that_cannot_take_the_network_is_left_out_and_the_study_goes_on(place):
+    """Its reason is known to the analysis, what it made before is gone, and it is current."""
+    declared = 'study: str = "demo"\nmakes: bool = False\n'
+    body = (
+        "from edgeq_lib.files import CannotTake\n"
+        "if not makes:\n    raise CannotTake('The network holds PReLU, unknown to it.')\n"
+        "shelf.save_variant('extra', b'x', technique='ptq', scheme='int8', engine='x', seconds=0)\n"
+        "shelf.finish({})"
+    )
+    add_notebook(place, "30_third", declared, body)
+    last = "shelf.write('result', {'left': shelf.left_out()})\nshelf.finish({})"
+    add_notebook(place, "90_last", 'study: str = "demo"\n', last)
+    study_file(place, "common: {seed: 1}\nthird: {makes: true}", "demo")
+    assert went() == ["01_first", "02_second", "30_third", "90_last"]
+    assert "extra" in [variant.name for variant in Study("demo").variants()]
+    study_file(place, "common: {seed: 1}\nthird: {makes: false}", "demo")
+    assert went() == ["30_third", "90_last"]
+    reasons = Study("demo").read("result")["left"]
+    assert reasons == {"30_third": "The network holds PReLU, unknown to it."}
+    assert "extra" not in [variant.name for variant in Study("demo").variants()]
+    assert went() == []
+
+
+def test_a_technique_that_fails_is_named_at_the_end_and_the_report_is_made_without_it(place):
+    add_notebook(place, "30_third", 'study: str = "demo"\n', "raise ValueError('odd shape')")
+    last = "shelf.write('result', {'left': shelf.left_out()})\nshelf.finish({})"
+    add_notebook(place, "90_last", 'study: str = "demo"\n', last)
+    with pytest.raises(EdgeqError, match="30_third failed with ValueError: odd shape"):
+        run_study("demo", say=lambda line: None)
+    assert "odd shape" in Study("demo").read("result")["left"]["30_third"]
+    add_notebook(place, "30_third", 'study: str = "demo"\n', "shelf.finish({})")
+    assert went() == ["30_third", "90_last"] and not Study("demo").left_out()
