@@ -173,9 +173,10 @@ def equalize(
             continue
         outgoing = by_channel(one.name, constants[one.inputs[1]])
         incoming = _incoming(two.name, constants[two.inputs[1]], outgoing.shape[1])
-        ours, theirs = np.abs(outgoing).max(axis=0), np.abs(incoming).max(axis=(0, 2))
-        alive = (ours > 0) & (theirs > 0)
-        factor = np.sqrt(np.where(alive, ours, 1) / np.where(alive, theirs, 1))
+        largest_out = np.abs(outgoing).max(axis=0)
+        largest_in = np.abs(incoming).max(axis=(0, 2))
+        alive = (largest_out > 0) & (largest_in > 0)
+        factor = np.sqrt(np.where(alive, largest_out, 1) / np.where(alive, largest_in, 1))
         if name in norms:
             beta, gamma = norms[name]
             widest = np.abs(beta) + reach * gamma

@@ -143,7 +143,7 @@ class BiasScales(Rounding):
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
         """The bias as int32 holds it; the gradient passes unchanged."""
-        low, high = self.source.ends()
+        low, high = self.source.bounds()
         scale = self.weights.scales(self.kernel) * tf.stop_gradient(high - low) / 255
         codes = tf.clip_by_value(tf.round(inputs / scale), -(2.0**31), 2.0**31)
         return inputs + tf.stop_gradient(codes * scale - inputs)
@@ -159,7 +159,7 @@ class FixedRange(Rounding):
         """The values as int8 holds them."""
         return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high)
 
-    def ends(self) -> tuple[float, float]:
+    def bounds(self) -> tuple[float, float]:
         """The range."""
         return self.low, self.high
 
@@ -179,10 +179,10 @@ class CalibratedRange(Rounding):
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
         """Two scalars, saved with the model's weights."""
         self.variables = {
-            end: layer.add_weight(
-                f"{name}_{end}", initializer=keras.initializers.Constant(value), trainable=False
+            bound: layer.add_weight(
+                f"{name}_{bound}", initializer=keras.initializers.Constant(value), trainable=False
             )
-            for end, value in (("min", self.low), ("max", self.high))
+            for bound, value in (("min", self.low), ("max", self.high))
         }
         return self.variables
 
@@ -190,7 +190,7 @@ class CalibratedRange(Rounding):
         """The values as int8 holds them; the gradient passes where nothing is clipped."""
         return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min"], weights["max"])
 
-    def ends(self) -> tuple[Any, Any]:
+    def bounds(self) -> tuple[Any, Any]:
         """The range now, as variables."""
         return self.variables["min"], self.variables["max"]
 
@@ -207,7 +207,7 @@ class PooledRange(Rounding):
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
         """The averages as int8 holds them; the gradient passes unchanged."""
-        low, high = self.source.ends()
+        low, high = self.source.bounds()
         scale = (high - low) / 255
         zero_point = tf.round(-128 - low / scale)
         exact = inputs / scale + zero_point
@@ -215,9 +215,9 @@ class PooledRange(Rounding):
         codes = tf.sign(exact) * tf.floor(tf.abs(exact) + 0.501)
         return inputs + tf.stop_gradient((codes - zero_point) * scale - inputs)
 
-    def ends(self) -> tuple[Any, Any]:
+    def bounds(self) -> tuple[Any, Any]:
         """The range of the source."""
-        return self.source.ends()
+        return self.source.bounds()
 
 
 class NoRounding(tfmot.QuantizeConfig):

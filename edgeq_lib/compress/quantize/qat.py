@@ -122,14 +122,12 @@ def quantize_aware(
 
     trainable = rebuild(plain, replace)
     for wrapper in wrappers(trainable):
-        values, source = (
-            plain.get_layer(wrapper.layer.name).get_weights(),
-            wrapper.quantize_config.source,
-        )
+        values = plain.get_layer(wrapper.layer.name).get_weights()
+        source = wrapper.quantize_config.source
         if wrapper.layer.name in quantized:
             values[0] = _near(values[0], quantized[wrapper.layer.name])
         _copy_weights(
-            _fitting(*values, *source.ends()) if source and len(values) == 2 else values, wrapper
+            _fitting(*values, *source.bounds()) if source and len(values) == 2 else values, wrapper
         )
     return trainable
 
@@ -264,14 +262,14 @@ def _ranges(model: keras.Model, images: np.ndarray, batch: int = 8) -> np.ndarra
         ]
         return tf.stack([(tf.reduce_min(x, axis=1), tf.reduce_max(x, axis=1)) for x in flat])
 
-    found = np.concatenate(
+    lows_and_highs = np.concatenate(
         [extremes(images[start : start + batch]).numpy() for start in range(0, len(images), batch)],
         axis=2,
     )
     return np.stack(
         [
-            np.quantile(found[:, 0], 1 - calibration.COVERED, axis=1),
-            np.quantile(found[:, 1], calibration.COVERED, axis=1),
+            np.quantile(lows_and_highs[:, 0], 1 - calibration.COVERED, axis=1),
+            np.quantile(lows_and_highs[:, 1], calibration.COVERED, axis=1),
         ],
         axis=1,
     )

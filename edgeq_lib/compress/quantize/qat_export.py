@@ -170,7 +170,7 @@ def _learned_ranges(
     absent.
     """
     bounds = {
-        wrapper.layer.name: tuple(map(float, wrapper.quantize_config.output.ends()))
+        wrapper.layer.name: tuple(map(float, wrapper.quantize_config.output.bounds()))
         for wrapper in wrappers(model)
         if wrapper.quantize_config.output
     }
