@@ -120,20 +120,9 @@ FROM_REPORT = (
     "input_dtype",
     "output_dtype",
 )
-FROM_QUALITY = (
-    "low",
-    "high",
-    "n",
-    "ties",
-    "top5",
-    "worst_class",
-    "drop",
-    "drop_low",
-    "drop_high",
-    "p_value",
-    "detectable_drop",
-    "agreement",
-)
+SCORED = ("low", "high", "n", "ties")  # beside the value itself
+COMPARED = ("drop", "drop_low", "drop_high", "p_value", "detectable_drop", "agreement")
+FROM_QUALITY = (*SCORED, "top5", "worst_class", *COMPARED)
 FROM_COST = (
     "bytes",
     "gzip_bytes",
@@ -148,7 +137,6 @@ FROM_COST = (
     "arena_bytes",
     "fits",
 )
-COMPARED = ("drop", "drop_low", "drop_high", "p_value", "detectable_drop", "agreement")
 
 
 def as_row(
@@ -209,7 +197,7 @@ def _reasons(peer: bool, baseline: bool, evaluated: bool, measured: bool) -> dic
     }
     compared = "what the others are compared with" if baseline else "not evaluated"
     reasons |= dict.fromkeys(COMPARED, compared)
-    reasons |= dict.fromkeys(("value", *FROM_QUALITY[:4], "worst_class"), "not evaluated")
+    reasons |= dict.fromkeys(("value", *SCORED, "worst_class"), "not evaluated")
     return reasons | dict.fromkeys((*FROM_COST, *FROM_REPORT), "not benchmarked")
 
 

@@ -137,11 +137,11 @@ def _check(path: Path, checksum: str | None, cure: str) -> None:
     if checksum is None:
         return
     algorithm = {32: "md5", 64: "sha256"}[len(checksum)]
-    found = _sum(path, algorithm)
-    if found != checksum.lower():
+    actual = _sum(path, algorithm)
+    if actual != checksum.lower():
         raise EdgeqError(
             f"The file {path.name.removesuffix('.part')} is damaged or another version "
-            f"(expected {algorithm} {checksum}, found {found}); {cure}."
+            f"(expected {algorithm} {checksum}, found {actual}); {cure}."
         )
 
 

@@ -317,29 +317,13 @@ def prepare(
     Raises:
         EdgeqError: For whatever is wrong with the data.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     source = find_source(data, splits)
     aspect = aspect or source.aspect
-    if len(size) != 2 or min(size) < 1 or channels not in (1, 3) or aspect not in ASPECTS:
-        raise EdgeqError(
-            f"Images of size {image_size} with {channels} channels and aspect '{aspect}' cannot "
-            "be made: give one number or [height, width], 1 or 3 channels, and stretch or crop."
-        )
+    size = _checked_size(image_size, channels, aspect)
     chosen = make_splits(source, validation, test, limit_train, seed)
     folder = study.folder / "data"
-    key = _key(source, chosen, (*size, channels), aspect)
-    manifest = _stored(folder, key)
-    if manifest is None:
-        decode = partial(decode_item, size=size, channels=channels, aspect=aspect)
-        with nullcontext(executor) if executor else ThreadPoolExecutor(os.cpu_count()) as pool:
-            manifest = decode_all(
-                folder, chosen, decode, pool, key, (*size, channels), source.classes
-            )
-    _check_result(manifest, source, sum(map(len, chosen.values())), max_skipped)
-    train = open_split(folder, "train")
-    indices = draw_calibration(train.labels, calibration, seed)
-    check_calibration(train.images[indices])
-    per_class = np.bincount(train.labels[indices], minlength=len(source.classes))
+    log = _stored_or_decoded(folder, source, chosen, (*size, channels), aspect, executor)
+    _check_result(log, source, sum(map(len, chosen.values())), max_skipped)
     manifest = {
         "name": source.name,
         "form": source.form,
@@ -349,31 +333,73 @@ def prepare(
         "channels": channels,
         "aspect": aspect,
         "seed": seed,
-        **manifest,
+        **log,
         "ignored": source.ignored,
-        "calibration": {
-            "n": len(indices),
-            "seed": seed,
-            "indices": indices.tolist(),
-            "per_class": per_class.tolist(),
-        },
+        "calibration": _calibration_record(folder, calibration, seed, len(source.classes)),
     }
     for path in array_paths(folder):
         study.note_write(path)
     study.write("data", manifest)
-    named = data if data in SOURCES else os.path.relpath(home() / Path(data).expanduser(), home())
-    study.write(
-        "data_request",
-        {
-            "data": named,
-            "splits": splits,
-            "validation": validation,
-            "test": test,
-            "limit_train": limit_train,
-            "seed": seed,
-        },
-    )
+    request = {
+        "data": _name_from_home(data),
+        "splits": splits,
+        "validation": validation,
+        "test": test,
+        "limit_train": limit_train,
+        "seed": seed,
+    }
+    study.write("data_request", request)
     return manifest
+
+
+def _checked_size(image_size: int | Sequence[int], channels: int, aspect: str) -> tuple[int, int]:
+    """(height, width); raises where images cannot be made so."""
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or min(size) < 1 or channels not in (1, 3) or aspect not in ASPECTS:
+        raise EdgeqError(
+            f"Images of size {image_size} with {channels} channels and aspect '{aspect}' cannot "
+            "be made: give one number or [height, width], 1 or 3 channels, and stretch or crop."
+        )
+    return size
+
+
+def _stored_or_decoded(
+    folder: Path,
+    source: Source,
+    chosen: dict[str, list[Item]],
+    shape: tuple[int, int, int],
+    aspect: str,
+    executor: Executor | None,
+) -> dict:
+    """The log of the decoded images, which are made where they do not stand in the folder."""
+    key = _key(source, chosen, shape, aspect)
+    log = _stored(folder, key)
+    if log is None:
+        decode = partial(decode_item, size=shape[:2], channels=shape[2], aspect=aspect)
+        with nullcontext(executor) if executor else ThreadPoolExecutor(os.cpu_count()) as pool:
+            log = decode_all(folder, chosen, decode, pool, key, shape, source.classes)
+    return log
+
+
+def _calibration_record(folder: Path, n: int, seed: int, n_classes: int) -> dict[str, Any]:
+    """Draw the calibration images out of train: their indices, and how many are of each class."""
+    train = open_split(folder, "train")
+    indices = draw_calibration(train.labels, n, seed)
+    check_calibration(train.images[indices])
+    per_class = np.bincount(train.labels[indices], minlength=n_classes)
+    return {
+        "n": len(indices),
+        "seed": seed,
+        "indices": indices.tolist(),
+        "per_class": per_class.tolist(),
+    }
+
+
+def _name_from_home(data: str) -> str:
+    """The name of a known data set, or the folder as it is reached from edgeq's home."""
+    if data in SOURCES:
+        return data
+    return os.path.relpath(home() / Path(data).expanduser(), home())
 
 
 def _key(source: Source, chosen: dict[str, list[Item]], shape: tuple[int, ...], aspect: str) -> str:
@@ -421,23 +447,9 @@ def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> D
     )
     whole = (folder / "manifest.json").exists() and all(path.exists() for path in paths.values())
     if not whole or read_json(folder / "manifest.json")["key"] != key:
-        request = study.read("data_request")
-        name = request["data"]
-        source = find_source(
-            name if name in SOURCES else os.path.normpath(home() / name), request["splits"]
-        )
-        chosen = make_splits(
-            source, request["validation"], request["test"], request["limit_train"], request["seed"]
-        )
-        changed = decode_at_size(
-            folder,
-            chosen,
-            {"validation": data.validation, "test": data.test},
-            own,
-            wanted,
-            manifest["aspect"],
-            key,
-        )
+        source, chosen = _as_requested(study.read("data_request"))
+        stored: dict[str, Any] = {"validation": data.validation, "test": data.test}
+        changed = decode_at_size(folder, chosen, stored, own, wanted, manifest["aspect"], key)
         if changed:
             raise EdgeqError(
                 f"The {changed} images of {source.name} are not those that study '{study.name}' "
@@ -452,6 +464,18 @@ def at_size(study: Study, data: Data, size: tuple[int, int], channels: int) -> D
         for split, path in paths.items()
     }
     return replace(data, **sized)
+
+
+def _as_requested(request: dict[str, Any]) -> tuple[Source, dict[str, list[Item]]]:
+    """The data set of a study's record `data_request`, and the items of each split."""
+    name = request["data"]
+    source = find_source(
+        name if name in SOURCES else os.path.normpath(home() / name), request["splits"]
+    )
+    chosen = make_splits(
+        source, request["validation"], request["test"], request["limit_train"], request["seed"]
+    )
+    return source, chosen
 
 
 def _stored(folder: Path, key: str) -> dict | None:
@@ -479,9 +503,9 @@ def _check_result(manifest: dict, source: Source, total: int, max_skipped: float
             f"the share max_skipped = {max_skipped:g}; repair or remove them, or raise max_skipped."
         )
     for split in SPLITS:
-        found = manifest["splits"][split]
-        empty = [name for name, n in zip(source.classes, found["per_class"], strict=True) if not n]
-        if not found["n"] or (split == "train" and empty and not source.sparse):
+        count = manifest["splits"][split]
+        empty = [name for name, n in zip(source.classes, count["per_class"], strict=True) if not n]
+        if not count["n"] or (split == "train" and empty and not source.sparse):
             raise EdgeqError(
                 f"The {split} images of {source.name} have none of the classes "
                 f"{first_names(empty)}; add readable images of them, or leave more to train."

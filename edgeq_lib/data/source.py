@@ -170,11 +170,11 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
     ignored: dict[str, int] = {}
     state: list = []
     for split, root in roots.items():
-        there = {folder.name for folder in subfolders(root)}
-        if there != set(classes):
+        own = {folder.name for folder in subfolders(root)}
+        if own != set(classes):
             only = [
                 f"{first_names(sorted(names))} only in {where}"
-                for names, where in ((set(classes) - there, "train"), (there - set(classes), split))
+                for names, where in ((set(classes) - own, "train"), (own - set(classes), split))
                 if names
             ]
             raise EdgeqError(
@@ -257,8 +257,8 @@ def from_assets(key: str, *names: str) -> list[Path]:
     Raises:
         EdgeqError: When one is missing.
     """
-    found = {name: asset(name) for name in names}
-    missing = [name for name, path in found.items() if path is None]
+    paths = {name: asset(name) for name in names}
+    missing = [name for name, path in paths.items() if path is None]
     if missing:
         raise EdgeqError(
             f"The data set '{key}' needs {', '.join(missing)}, which no public address offers in "
@@ -267,7 +267,7 @@ def from_assets(key: str, *names: str) -> list[Path]:
         )
     return [
         unpack(path, home() / "data" / key / path.stem) if path.suffix == ".tar" else path
-        for path in found.values()
+        for path in paths.values()
         if path is not None
     ]
 

@@ -192,21 +192,28 @@ def obtain(
         EdgeqError: When the model is nested, of Keras 3, holds NaN, or does not fit the images or
             the number of classes.
     """
+    missing: list[str] = []
     if name in ZOO:
         keras.utils.set_random_seed(seed)
         model = build(name, input_shape, classes, alpha)
-        missing = []
         if weights != "none" and not trained:
-            path = (
-                imagenet_weights(name, input_shape[0], alpha)
-                if weights == "imagenet"
-                else Path(weights)
-            )
-            missing = copy_weights(model, path)
+            missing = copy_weights(model, _weights_file(name, weights, input_shape[0], alpha))
     else:
         if "/" not in name and not Path(name).exists():
             build(name, input_shape, classes)  # raises: no such name
-        model, missing = load_own_model(Path(name), trusted), []
+        model = load_own_model(Path(name), trusted)
+    _check_fits(model, input_shape, classes)
+    if trained:
+        missing = copy_weights(model, Path(trained), complete=True)
+    return model, preprocessing_of(preprocessing) or _usual_preprocessing(name, weights), missing
+
+
+def _weights_file(name: str, weights: str, size: int, alpha: float) -> Path:
+    return imagenet_weights(name, size, alpha) if weights == "imagenet" else Path(weights)
+
+
+def _check_fits(model: keras.Model, input_shape: tuple[int, int, int], classes: int) -> None:
+    """Raise where a model is nested, or does not fit the images or the number of classes."""
     check_flat(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise EdgeqError(
@@ -216,17 +223,14 @@ def obtain(
     if tuple(model.input_shape[1:]) != tuple(input_shape):
         raise EdgeqError(
             f"The model wants images of {model.input_shape[1:]} and the data have "
-            f"{tuple(input_shape)}; set "
-            "image_size (and channels) in the section 'data' accordingly."
+            f"{tuple(input_shape)}; set image_size (and channels) in the section 'data' "
+            "accordingly."
         )
     if model.output_shape[-1] != classes:
         raise EdgeqError(
             f"The model has {model.output_shape[-1]} outputs and the data have {classes} classes; "
             "take a model with as many, or correct the class folders."
         )
-    if trained:
-        missing = copy_weights(model, Path(trained), complete=True)
-    return model, preprocessing_of(preprocessing) or _usual_preprocessing(name, weights), missing
 
 
 def _usual_preprocessing(name: str, weights: str) -> Preprocessing:

@@ -30,6 +30,7 @@ EDGE = 16  # pixels below the lowest true height, where files that collapsed are
 ANCHORS = ("top-right", "top", "right", "bottom-right", "top-left", "bottom", "left", "bottom-left")
 OFFSETS = (1, 5, 11, 20, 30)
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+COLOUR = {"scale": "colour", "field": "technique"}
 
 
 def charts(results: Results) -> dict[str, Spec]:
@@ -242,9 +243,11 @@ def _marks() -> list[Spec]:
         {"test": "datum.y === null", "signal": "height - 0.625 * edge"},
         {"scale": "y", "field": "y"},
     ]
-    colour = {"scale": "colour", "field": "technique"}
-    faint = [{"test": "active === null || active === datum.name", "value": 1}, {"value": 0.55}]
-    ring = {"x": across, "y": up, "shape": {"value": "circle"}, "fill": {"value": None}}
+    return [*_lines(across), *_symbols(across, up), *_labels(across, up)]
+
+
+def _lines(across: Spec) -> list[Spec]:
+    """The band of float32's interval, the front, and the interval of the active point."""
     return [
         _mark("rect", "band", {
             "x": {"value": 0},
@@ -264,18 +267,26 @@ def _marks() -> list[Spec]:
             "x": across,
             "y": {"scale": "y", "field": "low"},
             "y2": {"scale": "y", "field": "high"},
-            "stroke": colour,
+            "stroke": COLOUR,
             "strokeWidth": {"value": 3},
             "strokeOpacity": [{"test": "datum.low === null", "value": 0}, {"value": 0.6}],
         }),
+    ]  # fmt: skip
+
+
+def _symbols(across: Spec, up: Sequence[Spec]) -> list[Spec]:
+    """The points, with rings around the recommended and the active one."""
+    faint = [{"test": "active === null || active === datum.name", "value": 1}, {"value": 0.55}]
+    ring = {"x": across, "y": up, "shape": {"value": "circle"}, "fill": {"value": None}}
+    return [
         _mark("symbol", "rows", {
             "x": across,
             "y": up,
             "shape": {"scale": "shape", "field": "technique"},
             "size": {"value": 95},
-            "stroke": colour,
+            "stroke": COLOUR,
             "strokeWidth": {"value": 1.6},
-            "fill": [{"test": "datum.filled", **colour}, {"value": "var(--page)"}],
+            "fill": [{"test": "datum.filled", **COLOUR}, {"value": "var(--page)"}],
             "opacity": faint,
         }) | {"name": "points"},
         # A small arrow says that the file lies below what the axis shows.
@@ -284,7 +295,7 @@ def _marks() -> list[Spec]:
             "y": {"signal": "height - 0.125 * edge"},
             "shape": {"value": "triangle-down"},
             "size": {"value": 14},
-            "fill": colour,
+            "fill": COLOUR,
             "opacity": faint,
         }),
         _mark("symbol", "ring", ring | {
@@ -297,7 +308,6 @@ def _marks() -> list[Spec]:
             "stroke": {"value": "var(--ink)"},
             "strokeWidth": {"value": 2.5},
         }),
-        *_labels(across, up),
     ]  # fmt: skip
 
 

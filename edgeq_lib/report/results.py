@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeq_lib.analysis import alternatives, decision, flow
 from edgeq_lib.analysis.criteria import passed
-from edgeq_lib.analysis.rows import as_row
+from edgeq_lib.analysis.rows import COMPARED, SCORED, as_row
 from edgeq_lib.files import EdgeqError, home, read_json
 from edgeq_lib.records import best_epoch
 from edgeq_lib.study import Study, Variant
@@ -30,20 +30,9 @@ OF_BASELINE = (
     "checkpoint_bytes",
 )
 OF_PEER = ("source", "licence", "preprocessing", "image_size", "class_offset")
-# What a row holds of the images that it was scored on: the rest is the same on validation and test.
-PER_SPLIT = (
-    "value",
-    "low",
-    "high",
-    "n",
-    "ties",
-    "drop",
-    "drop_low",
-    "drop_high",
-    "p_value",
-    "detectable_drop",
-    "agreement",
-)
+# What is published on validation beside test; classes and top-5 are published on test alone, and
+# the rest does not depend on the images.
+PER_SPLIT = ("value", *SCORED, *COMPARED)
 
 
 def collect(

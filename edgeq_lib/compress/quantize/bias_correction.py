@@ -12,9 +12,9 @@ what costs accuracy in small depthwise networks (Nagel et al., arXiv 1906.04721,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import scales_of, writable_buffers
 from edgeq_lib.tflite.conv_geometry import Window, mean_patch, window
 from edgeq_lib.tflite.pool import open_executor, sum_over_images
-from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.reader import Op, read_graph
 from edgeq_lib.tflite.rewrite import first_ops
 from edgeq_lib.tflite.runtime import dequantize_array
 
@@ -43,45 +43,55 @@ def correct_biases(
     Returns:
         The int8 file with corrected biases: same size, same speed.
     """
-    mended = bytearray(model)
-    graphs, constants = (
-        [read_graph(each) for each in (float_model, model)],
-        writable_buffers(mended),
-    )
-    exact, steps = writable_buffers(bytearray(float_model)), scales_of(model)
-    theirs = {
-        graphs[0].tensors[op.outputs[0]].name: (number, op)
-        for number, op in enumerate(graphs[0].ops)
+    corrected = bytearray(model)
+    constants, scales = writable_buffers(corrected), scales_of(model)
+    exact = writable_buffers(bytearray(float_model))
+    pairs = _paired_ops(float_model, model, constants)
+    with open_executor(executor) as pool:
+        inputs = [reference.op.inputs[0] for reference, _ in pairs]
+        means = _mean_tensors(float_model, inputs, images, pool)
+        for reference, (number, op) in progress(pairs, "bias correction"):
+            source, float_kernel, float_bias = reference.op.inputs[:3]
+            geometry = window(float_model, reference.number, exact[float_kernel].shape)
+            wanted = (
+                mean_output(reference.op.name, exact[float_kernel], geometry, means[source])
+                + exact[float_bias]
+            )
+            mean_input = _mean_output_of(first_ops(corrected, number, op.inputs[0]), images, pool)
+            kernel = _dequantized_kernel(op.name, constants[op.inputs[1]], scales[op.inputs[1]][0])
+            bias, scale = constants[op.inputs[2]], scales[op.inputs[2]][0]
+            shift = (
+                wanted
+                - mean_output(op.name, kernel, geometry, mean_input)
+                - bias * scale.astype(np.float64)
+            )
+            bias[:] = np.clip(np.rint(bias + shift / scale), -(2**31), 2**31 - 1)
+    return bytes(corrected)
+
+
+class _NumberedOp(NamedTuple):
+    number: int  # in the graph
+    op: Op
+
+
+def _paired_ops(
+    float_model: bytes, model: bytes, constants: Mapping[int, np.ndarray]
+) -> list[tuple[_NumberedOp, _NumberedOp]]:
+    """The float op, and the op of the same output with an int32 bias, in the order of the graph."""
+    float_graph, graph = read_graph(float_model), read_graph(model)
+    references = {
+        float_graph.tensors[op.outputs[0]].name: _NumberedOp(number, op)
+        for number, op in enumerate(float_graph.ops)
     }
-    jobs = [
-        (*theirs[graphs[1].tensors[op.outputs[0]].name], number, op)
-        for number, op in enumerate(graphs[1].ops)
+    return [
+        (references[name], _NumberedOp(number, op))
+        for number, op in enumerate(graph.ops)
         if op.name in KERNEL_OPS
         and len(op.inputs) > 2
         and op.inputs[2] in constants
         and constants[op.inputs[2]].dtype == np.int32
-        and graphs[1].tensors[op.outputs[0]].name in theirs
+        and (name := graph.tensors[op.outputs[0]].name) in references
     ]
-    with open_executor(executor) as pool:
-        means = _mean_tensors(
-            float_model, [reference.inputs[0] for _, reference, *_ in jobs], images, pool
-        )
-        for place, reference, ops, op in progress(jobs, "bias correction"):
-            seen = window(float_model, place, exact[reference.inputs[1]].shape)
-            mean = _mean_output_of(first_ops(mended, ops, op.inputs[0]), images, pool)
-            wanted = (
-                mean_output(
-                    reference.name, exact[reference.inputs[1]], seen, means[reference.inputs[0]]
-                )
-                + exact[reference.inputs[2]]
-            )
-            kernel = _dequantized_kernel(op.name, constants[op.inputs[1]], steps[op.inputs[1]][0])
-            bias, step = constants[op.inputs[2]], steps[op.inputs[2]][0]
-            shift = (
-                wanted - mean_output(op.name, kernel, seen, mean) - bias * step.astype(np.float64)
-            )
-            bias[:] = np.clip(np.rint(bias + shift / step), -(2**31), 2**31 - 1)
-    return bytes(mended)
 
 
 def _mean_tensors(
@@ -111,28 +121,27 @@ def _mean_output_of(model: bytes, images: np.ndarray, pool: Executor) -> np.ndar
     return sum_over_images([model], images, measure, pool, keep_tensors=False) / len(images)
 
 
-def _dequantized_kernel(op: str, kernel: np.ndarray, step: np.ndarray) -> np.ndarray:
-    shape = (
-        (-1, *(1,) * (kernel.ndim - 1)) if op != "DEPTHWISE_CONV_2D" and step.size > 1 else (-1,)
-    )
-    return kernel.astype(np.float64) * step.reshape(shape)
+def _dequantized_kernel(op: str, kernel: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    channels_first = op != "DEPTHWISE_CONV_2D" and scales.size > 1
+    shape = (-1, *(1,) * (kernel.ndim - 1)) if channels_first else (-1,)
+    return kernel.astype(np.float64) * scales.reshape(shape)
 
 
-def mean_output(op: str, kernel: np.ndarray, place: Window, mean: np.ndarray) -> np.ndarray:
+def mean_output(op: str, kernel: np.ndarray, geometry: Window, mean: np.ndarray) -> np.ndarray:
     """Compute an op's mean output over positions, before its bias.
 
     Args:
         op: The kind of op.
         kernel: As stored in the flatbuffer, float.
-        place: How it moves over the image (`conv_geometry.window`); None for dense layers.
+        geometry: How it moves over the image (`conv_geometry.window`); None for dense layers.
         mean: The mean input (H, W, C).
 
     Returns:
         (channels,).
     """
-    if place is None:
+    if geometry is None:
         return kernel @ mean.reshape(-1, kernel.shape[1]).mean(axis=0)
-    patch = mean_patch(mean, **place)
+    patch = mean_patch(mean, **geometry)
     if op == "DEPTHWISE_CONV_2D":
         return (kernel[0] * np.repeat(patch, kernel.shape[-1] // patch.shape[-1], axis=-1)).sum(
             axis=(0, 1)
@@ -165,9 +174,9 @@ def correct_if_better(
         compare: File → agreement (%) and snr (dB).
 
     Returns:
-        The better file and its figures; `corrected` there says which it is.
+        The better file and its figures; their field `corrected` says which it is.
     """
     files = {"plain": file, "corrected": correct_biases(model, file, images)}
-    found = {name: compare(each) for name, each in files.items()}
-    best = most_faithful(found)
-    return files[best], {**found[best], "corrected": best == "corrected"}
+    figures = {name: compare(content) for name, content in files.items()}
+    best = most_faithful(figures)
+    return files[best], {**figures[best], "corrected": best == "corrected"}

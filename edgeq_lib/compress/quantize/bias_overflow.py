@@ -89,9 +89,10 @@ def fix_dead_channels(kernel: np.ndarray, bias: np.ndarray, span: float) -> np.n
     return dead
 
 
-def count_dead_channels(model: bytes, found: calibration.Ranges) -> int:
+def count_dead_channels(model: bytes, ranges: calibration.Ranges) -> int:
     """Count the channels of a float flatbuffer whose bias would not fit into int32."""
     before, after = (
-        writable_buffers(bytearray(each)) for each in (model, prevent_bias_overflow(model, found))
+        writable_buffers(bytearray(content))
+        for content in (model, prevent_bias_overflow(model, ranges))
     )
     return sum(int((before[index] != after[index]).sum()) for index in before)

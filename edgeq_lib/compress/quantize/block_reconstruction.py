@@ -37,7 +37,7 @@ def reconstruct(
     """Train the low-bit kernels of a simulation in place, block by block.
 
     Args:
-        simulation: `qat.quantize_aware(model, …, grids)`.
+        simulation: `qat.quantize_aware(model, …, quantized)`.
         model: The float Keras model.
         images: Preprocessed float32 (n, H, W, C), unlabelled.
         steps: Of training per block.
@@ -54,24 +54,22 @@ def reconstruct(
         np.random.default_rng(seed),
         [],
     )
-    ours, theirs = _outputs(simulation), _outputs(plain)
-    start = next(iter(ours))
-    given, wanted = _run(keras.Model(simulation.input, ours[start]), images), images
-    for end in progress(blocks_of(simulation), "blocks"):
-        block = keras.Model(ours[start], ours[end])
-        wanted = _run(keras.Model(theirs[start], theirs[end]), wanted)
+    rounded, exact = _outputs(simulation), _outputs(plain)
+    first = next(iter(rounded))
+    inputs, targets = _run(keras.Model(simulation.input, rounded[first]), images), images
+    for last in progress(blocks_of(simulation), "blocks"):
+        block = keras.Model(rounded[first], rounded[last])
+        targets = _run(keras.Model(exact[first], exact[last]), targets)
         kernels = [float_weights(layer)[0] for layer in block.layers if _learned(layer)]
-        untrained, before = (
-            [kernel.numpy() for kernel in kernels],
-            _error(_run(block, given), wanted),
-        )
-        _train(block, given, wanted, steps, batch, learning_rate, rng)
-        after = _error(_run(block, given), wanted)
+        untrained = [kernel.numpy() for kernel in kernels]
+        before = _error(_run(block, inputs), targets)
+        _train(block, inputs, targets, steps, batch, learning_rate, rng)
+        after = _error(_run(block, inputs), targets)
         if after >= before:
             for kernel, values in zip(kernels, untrained, strict=True):
                 kernel.assign(values)
-        given, start = _run(block, given), end
-        records.append({"block": end, "before": before, "after": min(after, before)})
+        inputs, first = _run(block, inputs), last
+        records.append({"block": last, "before": before, "after": min(after, before)})
     return records
 
 
@@ -82,16 +80,17 @@ def blocks_of(simulation: keras.Model) -> list[str]:
     convolutions read it, and the block holds a low-bit kernel: residual blocks, and pairs of a
     pointwise and a depthwise layer where there are none.
     """
-    place = {layer.name: number for number, layer in enumerate(simulation.layers)}
-    needed, low = 0, False
-    found: list[str] = []
+    numbers = {layer.name: number for number, layer in enumerate(simulation.layers)}
+    last_reader, has_low_bits = 0, False  # of all outputs so far; in the block so far
+    last_layers: list[str] = []
     for number, layer in enumerate(simulation.layers):
         readers = consumers(simulation, layer)
-        low |= _learned(layer) is not None
-        if low and needed <= number and any(_starts_block(reader) for reader in readers):
-            found, low = [*found, _name(layer)], False
-        needed = max([needed, *(place[reader.name] for reader in readers)])
-    return [*found, _name(simulation.layers[-1])] if low else found
+        has_low_bits |= _learned(layer) is not None
+        is_cut = last_reader <= number and any(_starts_block(reader) for reader in readers)
+        if has_low_bits and is_cut:
+            last_layers, has_low_bits = [*last_layers, _name(layer)], False
+        last_reader = max([last_reader, *(numbers[reader.name] for reader in readers)])
+    return [*last_layers, _name(simulation.layers[-1])] if has_low_bits else last_layers
 
 
 def _name(layer: Any) -> str:
@@ -118,23 +117,23 @@ def _run(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     return training.predict_keras(model, inputs, np.asarray, batch=32)
 
 
-def _error(outputs: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.mean(_by_image(np.square(outputs - wanted)) / _power(wanted)))
+def _error(outputs: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.mean(_per_image(np.square(outputs - targets)) / _power(targets)))
 
 
-def _by_image(values: np.ndarray) -> np.ndarray:
+def _per_image(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).mean(axis=1)
 
 
-def _power(wanted: np.ndarray) -> np.ndarray:
+def _power(targets: np.ndarray) -> np.ndarray:
     """The unit of each image's errors, (n,): one extreme image would outweigh all others."""
-    return np.maximum(_by_image(np.square(wanted)), 1e-12)
+    return np.maximum(_per_image(np.square(targets)), 1e-12)
 
 
 def _train(
     block: keras.Model,
-    given: np.ndarray,
-    wanted: np.ndarray,
+    inputs: np.ndarray,
+    targets: np.ndarray,
     steps: int,
     batch: int,
     learning_rate: float,
@@ -146,28 +145,25 @@ def _train(
     """
     trained = [layer for layer in block.layers if _learned(layer)]
     kernels = [float_weights(layer)[0] for layer in trained]
-    units = [tf.constant(_learned(layer).step(None)) for layer in trained]
-    most = [
-        float(qmax(_learned(layer).bits)) for layer in trained
-    ]  # beyond it there is no gradient that leads back
+    scales = [tf.constant(_learned(layer).scales(None)) for layer in trained]
+    # Codes are clipped to the largest one: beyond it no gradient leads back.
+    largest_codes = [float(qmax(_learned(layer).bits)) for layer in trained]
     codes = [
-        tf.Variable(tf.round(kernel / unit)) for kernel, unit in zip(kernels, units, strict=True)
+        tf.Variable(tf.round(kernel / scale)) for kernel, scale in zip(kernels, scales, strict=True)
     ]
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
     optimizer.build(codes)
-    weight = (1 / _power(wanted)).astype(np.float32).reshape(-1, *(1,) * (wanted.ndim - 1))
+    weight = (1 / _power(targets)).astype(np.float32).reshape(-1, *(1,) * (targets.ndim - 1))
 
     @tf.function
     def step(x: Any, y: Any, weight: Any) -> None:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(weight * tf.square(block(x, training=True) - y))
-        slopes = tape.gradient(loss, kernels)
-        optimizer.apply_gradients(
-            [(slope * unit, code) for slope, unit, code in zip(slopes, units, codes, strict=True)]
-        )
-        for kernel, unit, code, end in zip(kernels, units, codes, most, strict=True):
-            kernel.assign(code.assign(tf.clip_by_value(code, -end, end)) * unit)
+        gradients = zip(tape.gradient(loss, kernels), scales, codes, strict=True)
+        optimizer.apply_gradients([(gradient * scale, code) for gradient, scale, code in gradients])
+        for kernel, scale, code, largest in zip(kernels, scales, codes, largest_codes, strict=True):
+            kernel.assign(code.assign(tf.clip_by_value(code, -largest, largest)) * scale)
 
     for _ in range(steps):
-        drawn = rng.choice(len(given), min(batch, len(given)), replace=False)
-        step(tf.constant(given[drawn]), tf.constant(wanted[drawn]), tf.constant(weight[drawn]))
+        drawn = rng.choice(len(inputs), min(batch, len(inputs)), replace=False)
+        step(tf.constant(inputs[drawn]), tf.constant(targets[drawn]), tf.constant(weight[drawn]))

@@ -21,7 +21,7 @@ import numpy as np
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.pool import InterpreterPool, chunks, open_executor
-from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.reader import Graph, read_graph
 
 Ranges = dict[str, dict[str, np.ndarray]]
 COVERED = 0.98  # share of the calibration images that a covering range holds in full
@@ -73,6 +73,41 @@ def observe(
     Raises:
         EdgeqError: For an empty set and for NaN images.
     """
+    _check_images(images)
+    graph = read_graph(model)
+    indices = _float_tensors(graph)
+    counted = set(np.linspace(0, len(images) - 1, _COUNTED).astype(int)) if histogram else set()
+    no_counts = np.zeros((len(indices), _BINS if histogram else 0), np.int64)
+    pool = InterpreterPool([model], keep_tensors=True)
+
+    def work(interpreters: list[Any], part: slice) -> tuple[np.ndarray, np.ndarray]:
+        (interpreter,) = interpreters
+        extremes = np.empty((2, len(images[part]), len(indices)), np.float32)
+        counts = no_counts.copy()
+        for row, image in enumerate(images[part]):
+            interpreter.set_tensor(graph.inputs[0], image[None])
+            interpreter.invoke()
+            for column, index in enumerate(indices):
+                values = interpreter.get_tensor(index).ravel()
+                extremes[:, row, column] = values.min(), values.max()
+                if part.start + row in counted:
+                    counts[column] += np.bincount(values.view(np.uint32) >> _SHIFT, minlength=_BINS)
+        return extremes, counts
+
+    shares = chunks(len(images), _CHUNK)
+    with open_executor(executor, pool.workers) as threads:
+        results = progress(pool.map(work, shares, threads), "calibration", len(shares))
+        parts, counts = [], no_counts
+        for extremes, counts_of_part in results:
+            parts.append(extremes)
+            counts = counts + counts_of_part
+    low, high = np.concatenate(parts, axis=1)
+    tensors = [graph.tensors[index] for index in indices]
+    names, ranks = [tensor.name for tensor in tensors], [len(tensor.shape) for tensor in tensors]
+    return ActivationStatistics(names, ranks, low, high, counts)
+
+
+def _check_images(images: np.ndarray) -> None:
     if not len(images):
         raise EdgeqError(
             "The representative set is empty; set `calibration` in the section 'data' to 16 "
@@ -82,45 +117,16 @@ def observe(
         raise EdgeqError(
             "A calibration image holds NaN or infinite values; remove it from the training set."
         )
-    graph = read_graph(model)
-    computed = {index for op in graph.ops for index in op.outputs} | set(graph.inputs)
-    wanted = [*graph.inputs, *sorted(computed - set(graph.inputs))]
-    wanted = [index for index in wanted if graph.tensors[index].dtype == "FLOAT32"]
-    counted = set(np.linspace(0, len(images) - 1, _COUNTED).astype(int)) if histogram else set()
-    pool = InterpreterPool([model], keep_tensors=True)
 
-    def work(interpreters: list[Any], part: slice) -> tuple[np.ndarray, np.ndarray]:
-        (interpreter,) = interpreters
-        extremes = np.empty((2, len(images[part]), len(wanted)), np.float32)
-        counts = np.zeros((len(wanted), _BINS if histogram else 0), np.int64)
-        for row, image in enumerate(images[part]):
-            interpreter.set_tensor(graph.inputs[0], image[None])
-            interpreter.invoke()
-            for column, index in enumerate(wanted):
-                values = interpreter.get_tensor(index).ravel()
-                extremes[:, row, column] = values.min(), values.max()
-                if part.start + row in counted:
-                    counts[column] += np.bincount(values.view(np.uint32) >> _SHIFT, minlength=_BINS)
-        return extremes, counts
 
-    shares = chunks(len(images), _CHUNK)
-    with open_executor(executor, pool.workers) as threads:
-        parts = []
-        counts = np.zeros((len(wanted), _BINS if histogram else 0), np.int64)
-        for extremes, counted_here in progress(
-            pool.map(work, shares, threads), "calibration", len(shares)
-        ):
-            parts.append(extremes)
-            counts = counts + counted_here
-    low, high = np.concatenate(parts, axis=1)
-    tensors = [graph.tensors[index] for index in wanted]
-    return ActivationStatistics(
-        [tensor.name for tensor in tensors],
-        [len(tensor.shape) for tensor in tensors],
-        low,
-        high,
-        counts,
-    )
+def _float_tensors(graph: Graph) -> list[int]:
+    """Indices of the float32 tensors that are fed or computed, the input first."""
+    computed = {index for op in graph.ops for index in op.outputs} - set(graph.inputs)
+    return [
+        index
+        for index in (*graph.inputs, *sorted(computed))
+        if graph.tensors[index].dtype == "FLOAT32"
+    ]
 
 
 def min_max(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
@@ -153,12 +159,12 @@ def percentile(observed: ActivationStatistics, share: float) -> tuple[np.ndarray
     """Cover a share of the values, on either side."""
     values, counts = _sorted(observed)
     below = np.cumsum(counts, axis=1)
-    ends = [
+    lower, upper = (
         values[np.argmax(below >= np.ceil(part * below[:, -1:]), axis=1)]
         for part in (1 - share, share)
-    ]
+    )
     low, high = min_max(observed)
-    return np.maximum(ends[0], low), np.minimum(ends[1], high)
+    return np.maximum(lower, low), np.minimum(upper, high)
 
 
 def mse(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
@@ -169,10 +175,10 @@ def mse(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
     """
     values, counts = _sorted(observed)
     shares = np.concatenate([[1.0], 0.97 ** np.arange(1, 76)])
-    ends = []
+    ranges = []
     for count, low, high in zip(counts, *min_max(observed), strict=True):
-        there = count > 0
-        value, number = values[there].astype(np.float64), count[there].astype(np.float64)
+        occurs = count > 0
+        value, number = values[occurs].astype(np.float64), count[occurs].astype(np.float64)
         lows, highs = (np.unique(end * shares) for end in (min(low, 0.0), max(high, 0.0)))
         below, above = (
             np.array([number @ np.maximum(sign * (value - end), 0) ** 2 for end in tried])
@@ -180,8 +186,8 @@ def mse(observed: ActivationStatistics) -> tuple[np.ndarray, np.ndarray]:
         )
         rounding = ((highs - lows[:, None]) / 255) ** 2 / 12 * number[value != 0].sum()
         best = np.unravel_index(np.argmin(below[:, None] + above + rounding), rounding.shape)
-        ends.append((lows[best[0]], highs[best[1]]))
-    low, high = np.transpose(ends)
+        ranges.append((lows[best[0]], highs[best[1]]))
+    low, high = np.transpose(ranges)
     return low, high
 
 
@@ -264,9 +270,9 @@ def summarize(
     }
 
 
-def range_width(ends: Mapping[str, np.ndarray]) -> float:
+def range_width(extremes: Mapping[str, np.ndarray]) -> float:
     """Measure a tensor's range {"min", "max"}, which always holds 0."""
-    return max(float(ends["max"].max()), 0.0) - min(float(ends["min"].min()), 0.0)
+    return max(float(extremes["max"].max()), 0.0) - min(float(extremes["min"].min()), 0.0)
 
 
 def range_with_integral_zero(low: float, high: float) -> tuple[float, float]:
@@ -278,8 +284,8 @@ def range_with_integral_zero(low: float, high: float) -> tuple[float, float]:
     if not low < 0 < high:
         return low, high
     below = int(255 * -low / (high - low))
-    step = max(-low / max(below, 1), high / (255 - below))
-    return -below * step, (255 - below) * step
+    scale = max(-low / max(below, 1), high / (255 - below))
+    return -below * scale, (255 - below) * scale
 
 
 def calibrate(

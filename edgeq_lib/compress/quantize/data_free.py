@@ -64,7 +64,7 @@ def pairs(model: bytes, allowed: tuple[str, ...] = ("NONE", "RELU", "RELU6")) ->
     readers = Counter(index for op in graph.ops for index in op.inputs)
     readers.update(graph.outputs)
     shared = _shared(model)
-    found = []
+    linked = []
     for number in kernels:
         op = graph.ops[number]
         if (
@@ -76,7 +76,9 @@ def pairs(model: bytes, allowed: tuple[str, ...] = ("NONE", "RELU", "RELU6")) ->
             continue
         reader, index, between = None, op.outputs[0], []
         while readers[index] == 1 and index not in graph.outputs:
-            reader = next(place for place, other in enumerate(graph.ops) if index in other.inputs)
+            reader = next(
+                position for position, other in enumerate(graph.ops) if index in other.inputs
+            )
             if graph.ops[reader].name not in _THROUGH or fused[reader] != "NONE":
                 break
             index = graph.ops[reader].outputs[0]
@@ -91,16 +93,18 @@ def pairs(model: bytes, allowed: tuple[str, ...] = ("NONE", "RELU", "RELU6")) ->
                 len(kernels[number].bias),
             )
         ):
-            found.append(Pair(number, reader, tuple(between)))
-    return found
+            linked.append(Pair(number, reader, tuple(between)))
+    return linked
 
 
 def _shared(model: bytes) -> set[int]:
     """The constants whose bytes more than one op reads: rewriting one would rewrite the other."""
     graph, constants = read_graph(model), writable_buffers(bytearray(model))
-    places = {index: values.ctypes.data for index, values in constants.items()}
-    uses = Counter(places[index] for op in graph.ops for index in op.inputs if index in places)
-    return {index for index, place in places.items() if uses[place] > 1}
+    addresses = {index: values.ctypes.data for index, values in constants.items()}
+    uses = Counter(
+        addresses[index] for op in graph.ops for index in op.inputs if index in addresses
+    )
+    return {index for index, address in addresses.items() if uses[address] > 1}
 
 
 def _takes_all(kind: str, shape: tuple[int, ...], channels: int) -> bool:
@@ -169,9 +173,10 @@ def equalize(
             continue
         outgoing = by_channel(one.name, constants[one.inputs[1]])
         incoming = _incoming(two.name, constants[two.inputs[1]], outgoing.shape[1])
-        ours, theirs = np.abs(outgoing).max(axis=0), np.abs(incoming).max(axis=(0, 2))
-        alive = (ours > 0) & (theirs > 0)
-        factor = np.sqrt(np.where(alive, ours, 1) / np.where(alive, theirs, 1))
+        largest_out = np.abs(outgoing).max(axis=0)
+        largest_in = np.abs(incoming).max(axis=(0, 2))
+        alive = (largest_out > 0) & (largest_in > 0)
+        factor = np.sqrt(np.where(alive, largest_out, 1) / np.where(alive, largest_in, 1))
         if name in norms:
             beta, gamma = norms[name]
             widest = np.abs(beta) + reach * gamma
@@ -250,8 +255,8 @@ def correct_biases_from_statistics(
         norms: Statistics of its batch norms.
         input_range: The range of the network's input.
     """
-    mended, graph = bytearray(changed), read_graph(model)
-    exact, constants = writable_buffers(bytearray(model)), writable_buffers(mended)
+    corrected, graph = bytearray(changed), read_graph(model)
+    exact, constants = writable_buffers(bytearray(model)), writable_buffers(corrected)
     expected = bn_statistics.tensor_moments(model, norms, input_range)
     for kernel in float_kernels(model):
         op = graph.ops[kernel.number]
@@ -262,7 +267,7 @@ def correct_biases_from_statistics(
             constants[op.inputs[2]][:] -= mean_output(
                 op.name, error, window(model, kernel.number, error.shape), mean
             )
-    return bytes(mended)
+    return bytes(corrected)
 
 
 def int8_per_tensor(
@@ -279,33 +284,33 @@ def int8_per_tensor(
     """
     ranges = bn_statistics.ranges_from_moments(exact or model, norms, input_range)
     if exact is not None:
-        steps = {
+        scales = {
             kernel.name: np.full_like(
                 kernel.bias, quantized_weights.min_max_scales(kernel.weights.reshape(-1, 1), 8)[0]
             )
             for kernel in float_kernels(model)
         }
-        grids = {
-            kernel.name: quantized_weights.round_to_nearest(kernel.weights, steps[kernel.name], 8)
+        rounded = {
+            kernel.name: quantized_weights.round_to_nearest(kernel.weights, scales[kernel.name], 8)
             for kernel in float_kernels(model)
         }
         model = correct_biases_from_statistics(
-            exact, quantized_weights.with_quantized_weights(model, grids), norms, input_range
+            exact, quantized_weights.with_quantized_weights(model, rounded), norms, input_range
         )
     return quantizer.quantize(
         model, quantizer.scheme("int8_per_tensor"), ranges, fix_dead=False
-    )  # its steps are coarse enough
+    )  # its scales are coarse enough
 
 
 def with_weights(
     model: bytes,
-    grids: Mapping[str, quantized_weights.QuantizedWeights],
+    quantized: Mapping[str, quantized_weights.QuantizedWeights],
     norms: Norms,
     input_range: tuple[float, float],
 ) -> bytes:
     """Put rounded weights into the float flatbuffer, biases corrected analytically."""
     return correct_biases_from_statistics(
-        model, quantized_weights.with_quantized_weights(model, grids), norms, input_range
+        model, quantized_weights.with_quantized_weights(model, quantized), norms, input_range
     )
 
 

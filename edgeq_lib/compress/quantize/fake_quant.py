@@ -76,13 +76,13 @@ class ChannelWeights(Rounding):
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
         """The kernel as int8 holds it; the gradient passes unchanged."""
-        flat, bound = tf.reshape(inputs, (-1, self.channels)), self.step(inputs) * 127
+        flat, bound = tf.reshape(inputs, (-1, self.channels)), self.scales(inputs) * 127
         rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
             flat, -bound, bound, narrow_range=True
         )
         return tf.reshape(rounded, tf.shape(inputs))
 
-    def step(self, kernel: Any) -> Any:
+    def scales(self, kernel: Any) -> Any:
         """Compute the scale of each output channel; a depthwise kernel has c * m of them."""
         largest = tf.reduce_max(tf.abs(tf.reshape(kernel, (-1, self.channels))), axis=0)
         return tf.stop_gradient(tf.maximum(largest, 1e-9) / 127)
@@ -95,14 +95,14 @@ class LearnedScales(Rounding):
     training can. Scales that are powers of two at the start stay powers of two.
     """
 
-    def __init__(self, grid: QuantizedWeights):
-        self.bits, self.start, self.variable = grid.bits, grid.scales, None
-        self.shifts = bool((np.frexp(grid.scales)[0] == 0.5).all())
+    def __init__(self, quantized: QuantizedWeights):
+        self.bits, self.start, self.variable = quantized.bits, quantized.scales, None
+        self.shifts = bool((np.frexp(quantized.scales)[0] == 0.5).all())
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
         """Make the scales, one per channel, saved and trained with the model's weights."""
         self.variable = layer.add_weight(
-            f"{name}_steps",
+            f"{name}_steps",  # as it is called in stored weights
             shape=self.start.shape,
             trainable=True,
             initializer=keras.initializers.Constant(self.start.astype(np.float32)),
@@ -111,20 +111,19 @@ class LearnedScales(Rounding):
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
         """Return the kernel as the file holds it; gradients pass where nothing is clipped."""
-        steps, most = self._damped_steps(inputs), float(qmax(self.bits))
-        flat = tf.reshape(inputs, (-1, self.start.size)) / steps
-        inside = tf.clip_by_value(flat, -most, most)
-        return tf.reshape(
-            (inside + tf.stop_gradient(tf.round(inside) - inside)) * steps, tf.shape(inputs)
-        )
+        scales, largest_code = self._damped_scales(inputs), float(qmax(self.bits))
+        flat = tf.reshape(inputs, (-1, self.start.size)) / scales
+        inside = tf.clip_by_value(flat, -largest_code, largest_code)
+        codes = inside + tf.stop_gradient(tf.round(inside) - inside)
+        return tf.reshape(codes * scales, tf.shape(inputs))
 
-    def _damped_steps(self, kernel: Any) -> Any:
+    def _damped_scales(self, kernel: Any) -> Any:
         """The scales, gradients damped by the number of weights that share one."""
         share = 1 / np.sqrt(np.prod(kernel.shape) / self.start.size * qmax(self.bits))
         positive = tf.maximum(self.variable, 1e-9)
-        return positive * share + tf.stop_gradient(self.step(kernel) - positive * share)
+        return positive * share + tf.stop_gradient(self.scales(kernel) - positive * share)
 
-    def step(self, kernel: Any) -> Any:
+    def scales(self, kernel: Any) -> Any:
         """Compute the scale of each output channel."""
         positive = tf.maximum(self.variable, 1e-9)
         return tf.stop_gradient(
@@ -144,10 +143,10 @@ class BiasScales(Rounding):
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
         """The bias as int32 holds it; the gradient passes unchanged."""
-        low, high = self.source.ends()
-        step = self.weights.step(self.kernel) * tf.stop_gradient(high - low) / 255
-        whole = tf.clip_by_value(tf.round(inputs / step), -(2.0**31), 2.0**31)
-        return inputs + tf.stop_gradient(whole * step - inputs)
+        low, high = self.source.bounds()
+        scale = self.weights.scales(self.kernel) * tf.stop_gradient(high - low) / 255
+        codes = tf.clip_by_value(tf.round(inputs / scale), -(2.0**31), 2.0**31)
+        return inputs + tf.stop_gradient(codes * scale - inputs)
 
 
 class FixedRange(Rounding):
@@ -160,7 +159,7 @@ class FixedRange(Rounding):
         """The values as int8 holds them."""
         return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high)
 
-    def ends(self) -> tuple[float, float]:
+    def bounds(self) -> tuple[float, float]:
         """The range."""
         return self.low, self.high
 
@@ -180,10 +179,10 @@ class CalibratedRange(Rounding):
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict:
         """Two scalars, saved with the model's weights."""
         self.variables = {
-            end: layer.add_weight(
-                f"{name}_{end}", initializer=keras.initializers.Constant(value), trainable=False
+            bound: layer.add_weight(
+                f"{name}_{bound}", initializer=keras.initializers.Constant(value), trainable=False
             )
-            for end, value in (("min", self.low), ("max", self.high))
+            for bound, value in (("min", self.low), ("max", self.high))
         }
         return self.variables
 
@@ -191,7 +190,7 @@ class CalibratedRange(Rounding):
         """The values as int8 holds them; the gradient passes where nothing is clipped."""
         return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min"], weights["max"])
 
-    def ends(self) -> tuple[Any, Any]:
+    def bounds(self) -> tuple[Any, Any]:
         """The range now, as variables."""
         return self.variables["min"], self.variables["max"]
 
@@ -208,18 +207,17 @@ class PooledRange(Rounding):
 
     def __call__(self, inputs: Any, training: Any, weights: dict, **kwargs: Any) -> Any:
         """The averages as int8 holds them; the gradient passes unchanged."""
-        low, high = self.source.ends()
-        step = (high - low) / 255
-        zero = tf.round(-128 - low / step)
-        exact = inputs / step + zero
-        rounded = tf.sign(exact) * tf.floor(
-            tf.abs(exact) + 0.501
-        )  # a half may come out of float32 as 0.49999
-        return inputs + tf.stop_gradient((rounded - zero) * step - inputs)
+        low, high = self.source.bounds()
+        scale = (high - low) / 255
+        zero_point = tf.round(-128 - low / scale)
+        exact = inputs / scale + zero_point
+        # 0.501, since a half may come out of float32 as 0.49999
+        codes = tf.sign(exact) * tf.floor(tf.abs(exact) + 0.501)
+        return inputs + tf.stop_gradient((codes - zero_point) * scale - inputs)
 
-    def ends(self) -> tuple[Any, Any]:
+    def bounds(self) -> tuple[Any, Any]:
         """The range of the source."""
-        return self.source.ends()
+        return self.source.bounds()
 
 
 class NoRounding(tfmot.QuantizeConfig):
@@ -252,18 +250,15 @@ class LayerConfig(NoRounding):
     """What tfmot's wrapper rounds in one layer.
 
     Kernel and bias when there are any, and the output when it is a tensor in the flatbuffer, which
-    is when its quantizer is given. `source` is the quantizer of the layer's input, `grid` where a
-    low-bit kernel starts.
+    is when its quantizer is given. `source` is the quantizer of the layer's input, `quantized` what
+    a low-bit kernel starts from.
     """
 
     def __init__(
-        self, output: Any = None, source: Any = None, grid: QuantizedWeights | None = None
+        self, output: Any = None, source: Any = None, quantized: QuantizedWeights | None = None
     ):
-        self.output, self.source, self.learned = (
-            output,
-            source,
-            LearnedScales(grid) if grid else None,
-        )
+        self.output, self.source = output, source
+        self.learned = LearnedScales(quantized) if quantized else None
         self.kernel: Rounding | None = None  # of the layer's kernel, once it is wrapped
 
     def get_weights_and_quantizers(self, layer: Any) -> list:

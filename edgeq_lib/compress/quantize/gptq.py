@@ -31,9 +31,9 @@ _SHRINK = np.linspace(1.0, 0.4, 25)  # scales tried, as shares of those that cli
 _SWEEPS = 8
 
 
-def output_error(weights: np.ndarray, grid: QuantizedWeights, second: np.ndarray) -> np.ndarray:
+def output_error(weights: np.ndarray, rounded: QuantizedWeights, second: np.ndarray) -> np.ndarray:
     """Return the mean squared error of each channel's output, (channels,)."""
-    error = weights - grid.values
+    error = weights - rounded.values
     return np.einsum("ic,ic->c", error, second @ error)
 
 
@@ -70,7 +70,7 @@ def scales_by_output_error(
         least: No scale goes below, (channels,).
     """
     return best_scales(
-        weights, bits, _SHRINK, lambda grid: output_error(weights, grid, second), least
+        weights, bits, _SHRINK, lambda rounded: output_error(weights, rounded, second), least
     )
 
 
@@ -83,8 +83,8 @@ def powers_of_two(
     """
     upper = 2.0 ** np.ceil(np.log2(scales))
     errors = [
-        output_error(weights, round_to_nearest(weights, each, bits), second)
-        for each in (upper / 2, upper)
+        output_error(weights, round_to_nearest(weights, candidate, bits), second)
+        for candidate in (upper / 2, upper)
     ]
     return np.where(errors[0] < errors[1], upper / 2, upper)
 
@@ -103,21 +103,21 @@ def gptq(
         bits: Of the codes.
         second: S, (weights, weights).
     """
-    order, most = np.argsort(-np.diag(second), kind="stable"), qmax(bits)
+    order, largest_code = np.argsort(-np.diag(second), kind="stable"), qmax(bits)
     moments = damped(second)[np.ix_(order, order)]
     upper = np.linalg.cholesky(np.linalg.inv(moments)).T
     open_, codes = weights[order].astype(np.float64), np.empty(weights.shape)
-    for place in range(len(open_)):
-        codes[place] = np.clip(np.rint(open_[place] / scales), -most, most)
-        error = (open_[place] - codes[place] * scales) / upper[place, place]
-        open_[place + 1 :] -= np.outer(upper[place, place + 1 :], error)
-    back = np.empty_like(codes)
-    back[order] = codes
-    return QuantizedWeights(back.astype(np.int8), np.asarray(scales, np.float64), bits)
+    for row in range(len(open_)):
+        codes[row] = np.clip(np.rint(open_[row] / scales), -largest_code, largest_code)
+        error = (open_[row] - codes[row] * scales) / upper[row, row]
+        open_[row + 1 :] -= np.outer(upper[row, row + 1 :], error)
+    in_order = np.empty_like(codes)
+    in_order[order] = codes
+    return QuantizedWeights(in_order.astype(np.int8), np.asarray(scales, np.float64), bits)
 
 
 def coordinate_descent(
-    weights: np.ndarray, grid: QuantizedWeights, second: np.ndarray
+    weights: np.ndarray, start: QuantizedWeights, second: np.ndarray
 ) -> QuantizedWeights:
     """Move single codes by one as long as that lowers the output error; it never rises.
 
@@ -125,25 +125,25 @@ def coordinate_descent(
 
     Args:
         weights: Float (weights, channels), the target.
-        grid: Where it starts.
+        start: Where it starts.
         second: S, (weights, weights).
     """
-    codes, scales, most = grid.codes.astype(np.float64), grid.scales, qmax(grid.bits)
-    gradient = second @ (weights - grid.values)
+    codes, scales, largest_code = start.codes.astype(np.float64), start.scales, qmax(start.bits)
+    gradient = second @ (weights - start.values)
     for _ in range(_SWEEPS):
         moved = False
-        for place, curvature in enumerate(np.diag(second)):
-            way = np.sign(gradient[place])
+        for row, curvature in enumerate(np.diag(second)):
+            direction = np.sign(gradient[row])
             wins = (
-                2 * scales * np.abs(gradient[place]) - scales**2 * curvature
+                2 * scales * np.abs(gradient[row]) - scales**2 * curvature
                 > 1e-9 * scales**2 * curvature
             )
-            wins &= np.abs(codes[place] + way) <= most
+            wins &= np.abs(codes[row] + direction) <= largest_code
             if wins.any():
-                change = np.where(wins, way, 0.0)
-                codes[place] += change
-                gradient -= np.outer(second[place], change * scales)
+                change = np.where(wins, direction, 0.0)
+                codes[row] += change
+                gradient -= np.outer(second[row], change * scales)
                 moved = True
         if not moved:
             break
-    return QuantizedWeights(codes.astype(np.int8), scales, grid.bits)
+    return QuantizedWeights(codes.astype(np.int8), scales, start.bits)

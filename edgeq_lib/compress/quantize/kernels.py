@@ -29,13 +29,13 @@ def float_kernels(model: bytes) -> list[Kernel]:
     without its bias, are one kernel under the name of the first op, with the larger of the biases.
     """
     graph, constants = read_graph(model), writable_buffers(bytearray(model))
-    found: dict[int, Kernel] = {}
+    kernels: dict[int, Kernel] = {}
     for number, op in enumerate(graph.ops):
         if op.name in KERNEL_OPS and op.inputs[1] in constants:
             weights = by_channel(op.name, constants[op.inputs[1]]).astype(np.float64)
             bias = constants.get(op.inputs[2]) if len(op.inputs) > 2 else None
             bias = np.zeros(weights.shape[1]) if bias is None else bias.astype(np.float64)
-            first = found.setdefault(
+            first = kernels.setdefault(
                 op.inputs[1],
                 Kernel(
                     graph.tensors[op.outputs[0]].name,
@@ -48,8 +48,8 @@ def float_kernels(model: bytes) -> list[Kernel]:
                 ),
             )
             larger = np.where(np.abs(first.bias) >= np.abs(bias), first.bias, bias)
-            found[op.inputs[1]] = first._replace(bias=larger)
-    return list(found.values())
+            kernels[op.inputs[1]] = first._replace(bias=larger)
+    return list(kernels.values())
 
 
 def is_kernel_of(kernel: Kernel, weights: np.ndarray) -> bool:

@@ -17,10 +17,10 @@ import numpy as np
 from edgeq_lib.compress.quantize import calibration, gptq, quantized_weights
 from edgeq_lib.compress.quantize.bias_overflow import least_scales
 from edgeq_lib.compress.quantize.calibration import range_width
-from edgeq_lib.compress.quantize.kernels import by_channel, float_kernels
+from edgeq_lib.compress.quantize.kernels import Kernel, by_channel, float_kernels
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import writable_buffers
-from edgeq_lib.tflite.conv_geometry import Window, patches, window
+from edgeq_lib.tflite.conv_geometry import patches, window
 from edgeq_lib.tflite.pool import open_executor, sum_over_images
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.rewrite import first_ops
@@ -31,22 +31,22 @@ Method = Callable[[np.ndarray, np.ndarray, int, np.ndarray], quantized_weights.Q
 
 
 def _gptq_then_descent(
-    weights: np.ndarray, steps: np.ndarray, bits: int, second: np.ndarray
+    weights: np.ndarray, scales: np.ndarray, bits: int, second: np.ndarray
 ) -> quantized_weights.QuantizedWeights:
-    return gptq.coordinate_descent(weights, gptq.gptq(weights, steps, bits, second), second)
+    return gptq.coordinate_descent(weights, gptq.gptq(weights, scales, bits, second), second)
 
 
 METHODS: dict[str, Method] = {
-    "nearest": lambda weights, steps, bits, second: quantized_weights.round_to_nearest(
-        weights, steps, bits
+    "nearest": lambda weights, scales, bits, second: quantized_weights.round_to_nearest(
+        weights, scales, bits
     ),
-    "descent": lambda weights, steps, bits, second: gptq.coordinate_descent(
-        weights, quantized_weights.round_to_nearest(weights, steps, bits), second
+    "descent": lambda weights, scales, bits, second: gptq.coordinate_descent(
+        weights, quantized_weights.round_to_nearest(weights, scales, bits), second
     ),
-    "gptq": lambda weights, steps, bits, second: gptq.gptq(weights, steps, bits, second),
+    "gptq": lambda weights, scales, bits, second: gptq.gptq(weights, scales, bits, second),
     "gptq_descent": _gptq_then_descent,
-    "power_of_two": lambda weights, steps, bits, second: _gptq_then_descent(
-        weights, gptq.powers_of_two(weights, steps, bits, second), bits, second
+    "power_of_two": lambda weights, scales, bits, second: _gptq_then_descent(
+        weights, gptq.powers_of_two(weights, scales, bits, second), bits, second
     ),
 }
 
@@ -64,17 +64,17 @@ def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[
     Returns:
         Output of each kernel's op → bits.
     """
-    found = float_kernels(model)
-    every = sum(kernel.weights.size for kernel in found)
-    dense = sum(kernel.weights.size for kernel in found if kernel.kind == "FULLY_CONNECTED")
+    kernels = float_kernels(model)
+    every = sum(kernel.weights.size for kernel in kernels)
+    dense = sum(kernel.weights.size for kernel in kernels if kernel.kind == "FULLY_CONNECTED")
     kinds = {
         "FULLY_CONNECTED": bits,
         "CONV_2D": 8 if dense >= 0.5 * every else bits,
         "DEPTHWISE_CONV_2D": 8,
     }
-    chosen = {kernel.name: kinds[kernel.kind] for kernel in found}
+    chosen = {kernel.name: kinds[kernel.kind] for kernel in kernels}
     shrunk = sorted(
-        (kernel for kernel in found if chosen[kernel.name] < 8),
+        (kernel for kernel in kernels if chosen[kernel.name] < 8),
         key=lambda kernel: kernel.weights.size,
     )
     held = np.cumsum([kernel.weights.size for kernel in shrunk])
@@ -83,7 +83,7 @@ def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[
         for kernel, weights in zip(shrunk, held, strict=True)
         if weights <= _SPARED * every
     }
-    return {**chosen, **spared, found[-1].name: classifier, found[0].name: 8}
+    return {**chosen, **spared, kernels[-1].name: classifier, kernels[0].name: 8}
 
 
 def round_layers(
@@ -114,7 +114,7 @@ def round_layers(
     tried = round_each(
         model, images, ranges, {name: [width] for name, width in bits.items()}, method, executor
     )
-    return {name: each[bits.get(name, 8)] for name, each in tried.items()}
+    return {name: by_width[bits.get(name, 8)] for name, by_width in tried.items()}
 
 
 def round_each(
@@ -138,56 +138,57 @@ def round_each(
     Returns:
         Output of each kernel's op → width → its quantized weights.
     """
-    graph, least, grids = read_graph(model), least_scales(model, ranges), {}
-    work = bytearray(model)
-    constants = writable_buffers(work)
+    graph, least = read_graph(model), least_scales(model, ranges)
+    by_kernel: dict[str, dict[int, quantized_weights.QuantizedWeights]] = {}
+    rounded_model = bytearray(model)
+    constants = writable_buffers(rounded_model)
     with open_executor(executor) as pool:
         for kernel in progress(float_kernels(model), "rounding"):
-            tried = sorted(widths.get(kernel.name, (8,)))
+            tried, smallest = sorted(widths.get(kernel.name, (8,))), least[kernel.name]
             if kernel.kind == "DEPTHWISE_CONV_2D":
-                steps = {
-                    width: np.maximum(
-                        quantized_weights.min_max_scales(kernel.weights, width), least[kernel.name]
-                    )
-                    for width in tried
-                }
-                grids[kernel.name] = {
-                    width: quantized_weights.round_to_nearest(kernel.weights, steps[width], width)
-                    for width in tried
-                }
+                rounded = {width: _nearest(kernel.weights, width, smallest) for width in tried}
             else:
-                place = window(model, kernel.number, graph.tensors[kernel.index].shape)
-                parts = [
-                    first_ops(bytearray(each), kernel.number, kernel.source)
-                    for each in (model, work)
-                ]
-                second, cross = _moments(parts, place, images, pool)
-                second += np.eye(len(second)) * _rounding_noise(
-                    ranges[graph.tensors[kernel.source].name]
-                )
+                second, cross = _moments(model, rounded_model, kernel, images, pool)
+                source = graph.tensors[kernel.source].name
+                second += np.eye(len(second)) * _rounding_noise(ranges[source])
                 wanted = gptq.target(kernel.weights, second, cross)
-                steps = {
-                    width: gptq.scales_by_output_error(wanted, second, width, least[kernel.name])
+                rounded = {
+                    width: _rounded_by_output(wanted, second, width, smallest, METHODS[method])
                     for width in tried
                 }
-                grids[kernel.name] = {
-                    width: METHODS[method](wanted, steps[width], width, second) for width in tried
-                }
-            by_channel(kernel.kind, constants[kernel.index])[:] = grids[kernel.name][
-                tried[-1]
-            ].values
-    return grids
+            by_kernel[kernel.name] = rounded
+            by_channel(kernel.kind, constants[kernel.index])[:] = rounded[tried[-1]].values
+    return by_kernel
+
+
+def _nearest(
+    weights: np.ndarray, bits: int, least: np.ndarray
+) -> quantized_weights.QuantizedWeights:
+    scales = np.maximum(quantized_weights.min_max_scales(weights, bits), least)
+    return quantized_weights.round_to_nearest(weights, scales, bits)
+
+
+def _rounded_by_output(
+    weights: np.ndarray, second: np.ndarray, bits: int, least: np.ndarray, method: Method
+) -> quantized_weights.QuantizedWeights:
+    scales = gptq.scales_by_output_error(weights, second, bits, least)
+    return method(weights, scales, bits, second)
 
 
 def _moments(
-    parts: list[bytes], place: Window, images: np.ndarray, pool: Executor
+    model: bytes, rounded_model: bytearray, kernel: Kernel, images: np.ndarray, pool: Executor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Means of x̃ x̃ᵀ and x̃ xᵀ: x from the first of `parts`, x̃ from the second."""
+    """Means of x̃ x̃ᵀ and x̃ xᵀ: x is what a kernel reads in float, x̃ after the rounded ones."""
+    geometry = window(model, kernel.number, read_graph(model).tensors[kernel.index].shape)
+    parts = [
+        first_ops(bytearray(whole), kernel.number, kernel.source)
+        for whole in (model, rounded_model)
+    ]
 
     def measure(*interpreters: Any) -> np.ndarray:
         x, rounded = (
-            patches(each.get_tensor(each.get_output_details()[0]["index"])[0], place)
-            for each in interpreters
+            patches(interpreter.get_tensor(_output(interpreter))[0], geometry)
+            for interpreter in interpreters
         )
         every = -(-len(x) // _POSITIONS)
         x, rounded = x[::every], rounded[::every]
@@ -197,9 +198,13 @@ def _moments(
     return second, cross
 
 
-def _rounding_noise(ends: Mapping[str, np.ndarray]) -> float:
-    """The variance that rounding to 256 levels adds to a value: a twelfth of a squared step."""
-    return (range_width(ends) / 255) ** 2 / 12
+def _output(interpreter: Any) -> int:
+    return interpreter.get_output_details()[0]["index"]
+
+
+def _rounding_noise(extremes: Mapping[str, np.ndarray]) -> float:
+    """The variance that rounding to 256 levels adds to a value: a twelfth of a squared scale."""
+    return (range_width(extremes) / 255) ** 2 / 12
 
 
 def round_by_classifier_width(
@@ -225,13 +230,13 @@ def round_by_classifier_width(
     """
     last = float_kernels(model)[-1].name
     widths: dict[str, Collection[int]] = {
-        name: [each] for name, each in default_widths(model, bits=bits).items()
+        name: [width] for name, width in default_widths(model, bits=bits).items()
     }
-    found = round_each(model, images, ranges, {**widths, last: classifier_bits}, method)
+    tried = round_each(model, images, ranges, {**widths, last: classifier_bits}, method)
     return {
         width: {
-            name: each[width] if name == last else next(iter(each.values()))
-            for name, each in found.items()
+            name: by_width[width] if name == last else next(iter(by_width.values()))
+            for name, by_width in tried.items()
         }
         for width in classifier_bits
     }

@@ -64,7 +64,9 @@ def fine_tune(
         data.calibration.tolist(),
         key,
     ]
-    networks = [array.tobytes() for each in (simulation, model) for array in each.get_weights()]
+    weights = [
+        array.tobytes() for network in (simulation, model) for array in network.get_weights()
+    ]
     return training.fit(
         simulation,
         limited(data.train, limit_train, config.seed),
@@ -75,7 +77,7 @@ def fine_tune(
         key={
             "data": data.manifest["fingerprint"],
             "settings": settings,
-            "start": digest(b"".join(networks)),
+            "start": digest(b"".join(weights)),
         },
         teacher=model,
     )

@@ -41,10 +41,10 @@ def candidates(
     Returns:
         Output of each kernel's op → widths.
     """
-    found = float_kernels(model)
+    kernels = float_kernels(model)
     kinds = {"FULLY_CONNECTED": dense, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": ()}
-    chosen = {kernel.name: sorted({8, *kinds[kernel.kind]}, reverse=True) for kernel in found}
-    return {**chosen, found[0].name: [8]}
+    chosen = {kernel.name: sorted({8, *kinds[kernel.kind]}, reverse=True) for kernel in kernels}
+    return {**chosen, kernels[0].name: [8]}
 
 
 def weight_bytes(model: bytes, widths: Mapping[str, Collection[int]]) -> dict[str, dict[int, int]]:
@@ -67,12 +67,12 @@ def gzip_bytes(
     """
 
     def packed(codes: np.ndarray, bits: int) -> bytes:
-        each = 8 // bits
-        fields = np.pad(codes.T.ravel(), (0, -codes.size % each)).reshape(-1, each).astype(
+        per_byte = 8 // bits
+        fields = np.pad(codes.T.ravel(), (0, -codes.size % per_byte)).reshape(-1, per_byte).astype(
             np.uint8
         ) & (2**bits - 1)
         return (
-            (fields << (bits * np.arange(each, dtype=np.uint8)))
+            (fields << (bits * np.arange(per_byte, dtype=np.uint8)))
             .sum(axis=1)
             .astype(np.uint8)
             .tobytes()
@@ -82,10 +82,10 @@ def gzip_bytes(
         kernel.name: {
             bits: len(
                 gzip.compress(
-                    packed(each.codes, quantized_weights.storage_bits(bits, kernel.kind)), 9
+                    packed(rounded.codes, quantized_weights.storage_bits(bits, kernel.kind)), 9
                 )
             )
-            for bits, each in alone[kernel.name].items()
+            for bits, rounded in alone[kernel.name].items()
         }
         for kernel in float_kernels(model)
     }
@@ -116,7 +116,7 @@ def choose(minimised: Table, limited: Table, limit: float) -> Widths:
     Raises:
         EdgeqError: When no choice is within the limit.
     """
-    smallest = {name: min(each, key=each.__getitem__) for name, each in limited.items()}
+    smallest = {name: min(costs, key=costs.__getitem__) for name, costs in limited.items()}
     if total_cost(limited, smallest) > limit:
         raise EdgeqError(
             f"The budget {limit:,.6g} is below {total_cost(limited, smallest):,.6g}, the least "
@@ -130,14 +130,16 @@ def choose(minimised: Table, limited: Table, limit: float) -> Widths:
     one_each = np.array([[name == other for other, _ in pairs] for name in minimised], float)
     # The solver's tolerances are absolute: costs of any unit are brought to the same size.
     with quiet():  # HiGHS prints a line of its own now and then
-        found = milp(
+        solution = milp(
             cost * 1e4 / max(cost.max(), 1e-30),
             integrality=np.ones(len(pairs)),
             bounds=Bounds(0, 1),
             constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(taken[None], ub=limit)],
             options={"mip_rel_gap": 0.0},
         )
-    return {name: bits for (name, bits), share in zip(pairs, found.x, strict=True) if share > 0.5}
+    return {
+        name: bits for (name, bits), share in zip(pairs, solution.x, strict=True) if share > 0.5
+    }
 
 
 def greedy(minimised: Table, limited: Table, limit: float) -> Widths:
@@ -154,7 +156,7 @@ def greedy(minimised: Table, limited: Table, limit: float) -> Widths:
     Raises:
         EdgeqError: When no choice is within the limit.
     """
-    widths = {name: max(each) for name, each in minimised.items()}
+    widths = {name: max(costs) for name, costs in minimised.items()}
     while total_cost(limited, widths) > limit:
         changes = [
             ((minimised[name][bits] - minimised[name][now]) / freed, name, bits)
@@ -193,20 +195,20 @@ def build(
     Returns:
         The quantized weights, the file, and how it compares with float32.
     """
-    grids = layerwise_rounding.round_layers(model, images, ranges, widths)
-    return grids, *correct_if_better(
-        model, quantized_weights.to_file(model, grids, ranges, io), images, probe.compare
+    rounded = layerwise_rounding.round_layers(model, images, ranges, widths)
+    return rounded, *correct_if_better(
+        model, quantized_weights.to_file(model, rounded, ranges, io), images, probe.compare
     )
 
 
-def mix_verdict(found: Mapping[str, Mapping[str, float]], size: str = "bytes") -> str:
+def mix_verdict(figures: Mapping[str, Mapping[str, float]], size: str = "bytes") -> str:
     """Say in two sentences what mixes buy against uniform 4 bits.
 
     Args:
-        found: Label → figures of a file (agreement, snr and `size`), uniform 4 bits first.
+        figures: Label → figures of a file (agreement, snr and `size`), uniform 4 bits first.
         size: The key of the size that counts.
     """
-    (name, uniform), *others = found.items()
+    (name, uniform), *others = figures.items()
     as_small = {label: row for label, row in others if row[size] <= uniform[size]}
     as_good = {
         label: row for label, row in as_small.items() if row["agreement"] >= uniform["agreement"]

@@ -77,7 +77,7 @@ OWN_RANGE = (
 def quantize_aware(
     model: keras.Model,
     calibration_images: np.ndarray,
-    grids: Mapping[str, QuantizedWeights] | None = None,
+    quantized: Mapping[str, QuantizedWeights] | None = None,
 ) -> keras.Model:
     """Build a model that computes in float what the int8 file will compute.
 
@@ -88,8 +88,8 @@ def quantize_aware(
     Args:
         model: Flat float tf_keras model; its weights are taken, batch norms folded.
         calibration_images: Preprocessed float32 (n, H, W, C), from the training set.
-        grids: Layer → quantized weights that its kernel starts from, with scales that are trained;
-            all other kernels have 8 bits.
+        quantized: Layer → quantized weights that its kernel starts from, with scales that are
+            trained; all other kernels have 8 bits.
 
     Raises:
         EdgeqError: For layers that cannot be trained this way.
@@ -98,7 +98,7 @@ def quantize_aware(
     check_images(calibration_images)
     plain = expand_activations(fold_batch_norms(model))
     _check_layers(plain)
-    quantizers, grids = _output_quantizers(plain, calibration_images), grids or {}
+    quantizers, quantized = _output_quantizers(plain, calibration_images), quantized or {}
 
     def replace(layer: Any) -> Any:
         output = quantizers.get(layer.name)
@@ -117,32 +117,30 @@ def quantize_aware(
         )
         return tfmot.QuantizeWrapperV2(
             type(layer).from_config(layer.get_config()),
-            LayerConfig(output, source, grids.get(layer.name)),
+            LayerConfig(output, source, quantized.get(layer.name)),
         )
 
     trainable = rebuild(plain, replace)
     for wrapper in wrappers(trainable):
-        values, source = (
-            plain.get_layer(wrapper.layer.name).get_weights(),
-            wrapper.quantize_config.source,
-        )
-        if wrapper.layer.name in grids:
-            values[0] = _near(values[0], grids[wrapper.layer.name])
+        values = plain.get_layer(wrapper.layer.name).get_weights()
+        source = wrapper.quantize_config.source
+        if wrapper.layer.name in quantized:
+            values[0] = _near(values[0], quantized[wrapper.layer.name])
         _copy_weights(
-            _fitting(*values, *source.ends()) if source and len(values) == 2 else values, wrapper
+            _fitting(*values, *source.bounds()) if source and len(values) == 2 else values, wrapper
         )
     return trainable
 
 
-def _near(kernel: np.ndarray, grid: QuantizedWeights) -> np.ndarray:
+def _near(kernel: np.ndarray, rounded: QuantizedWeights) -> np.ndarray:
     """The float kernel, moved only as far as it takes to be rounded to these codes.
 
     Where it lies between two codes is what training starts from.
     """
     return (
         np.clip(
-            kernel.reshape(grid.codes.shape),
-            *(grid.values + side * 0.49 * grid.scales for side in (-1, 1)),
+            kernel.reshape(rounded.codes.shape),
+            *(rounded.values + side * 0.49 * rounded.scales for side in (-1, 1)),
         )
         .reshape(kernel.shape)
         .astype(np.float32)
@@ -150,7 +148,7 @@ def _near(kernel: np.ndarray, grid: QuantizedWeights) -> np.ndarray:
 
 
 def _fitting(kernel: np.ndarray, bias: np.ndarray, low: Any, high: Any) -> list[np.ndarray]:
-    """Kernel and bias such that each bias fits into int32 (see `ptq.with_fitting_biases`)."""
+    """Kernel and bias such that each bias fits into int32 (see `bias_overflow`)."""
     mended = kernel.reshape(-1, bias.size).copy()
     fix_dead_channels(mended, bias, float(high - low))
     return [mended.reshape(kernel.shape), bias]
@@ -264,14 +262,14 @@ def _ranges(model: keras.Model, images: np.ndarray, batch: int = 8) -> np.ndarra
         ]
         return tf.stack([(tf.reduce_min(x, axis=1), tf.reduce_max(x, axis=1)) for x in flat])
 
-    found = np.concatenate(
+    lows_and_highs = np.concatenate(
         [extremes(images[start : start + batch]).numpy() for start in range(0, len(images), batch)],
         axis=2,
     )
     return np.stack(
         [
-            np.quantile(found[:, 0], 1 - calibration.COVERED, axis=1),
-            np.quantile(found[:, 1], calibration.COVERED, axis=1),
+            np.quantile(lows_and_highs[:, 0], 1 - calibration.COVERED, axis=1),
+            np.quantile(lows_and_highs[:, 1], calibration.COVERED, axis=1),
         ],
         axis=1,
     )

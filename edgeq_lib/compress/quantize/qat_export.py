@@ -86,33 +86,33 @@ def export_int8(model: keras.Model, calibration_images: np.ndarray, io: str = "i
             for end, bound in zip(("min", "max"), bounds, strict=True)
         }
     return to_file(
-        flat, _learned_grids(model, flat), ranges, "int8_uint8_io" if io == "uint8" else "int8"
+        flat, _learned_weights(model, flat), ranges, "int8_uint8_io" if io == "uint8" else "int8"
     )
 
 
-def _learned_grids(model: keras.Model, flat: bytes) -> dict[str, QuantizedWeights]:
+def _learned_weights(model: keras.Model, flat: bytes) -> dict[str, QuantizedWeights]:
     """Output of an op → the quantized weights that training gave its kernel."""
     learned = {
         wrapper.layer.name: wrapper
         for wrapper in wrappers(model)
         if wrapper.quantize_config.learned
     }
-    found = _paired(
+    kernels = _paired(
         {name: _computed_weights(wrapper)[0] for name, wrapper in learned.items()},
         float_kernels(flat),
     )
-    _check_paired(set(learned) - set(found))
+    _check_paired(set(learned) - set(kernels))
     quantizers = {name: wrapper.quantize_config.learned for name, wrapper in learned.items()}
     return {
         kernel.name: round_to_nearest(
-            kernel.weights, quantizers[name].step(None).numpy(), quantizers[name].bits
+            kernel.weights, quantizers[name].scales(None).numpy(), quantizers[name].bits
         )
-        for name, kernel in found.items()
+        for name, kernel in kernels.items()
     }
 
 
 def kernels_by_layer(
-    model: keras.Model, flat: bytes, grids: Mapping[str, QuantizedWeights]
+    model: keras.Model, flat: bytes, quantized: Mapping[str, QuantizedWeights]
 ) -> dict[str, QuantizedWeights]:
     """Bring quantized weights of a float flatbuffer back to the Keras layers that they came from.
 
@@ -122,7 +122,7 @@ def kernels_by_layer(
     Args:
         model: The Keras model, batch norms folded, as `flat` was made from it.
         flat: The float flatbuffer.
-        grids: Output of an op → its quantized weights.
+        quantized: Output of an op → its quantized weights.
 
     Returns:
         Layer → its quantized weights, for `qat.quantize_aware`.
@@ -135,21 +135,21 @@ def kernels_by_layer(
         for layer in model.layers
         if (kernel := kernel_name(layer))
     }
-    found = _paired(weights, float_kernels(flat))
+    kernels = _paired(weights, float_kernels(flat))
     _check_paired(
-        {name for name, each in grids.items() if each.bits < 8}
-        - {kernel.name for kernel in found.values()}
+        {name for name, rounded in quantized.items() if rounded.bits < 8}
+        - {kernel.name for kernel in kernels.values()}
     )
-    return {layer: grids[kernel.name] for layer, kernel in found.items()}
+    return {layer: quantized[kernel.name] for layer, kernel in kernels.items()}
 
 
 def _paired(weights: Mapping[str, np.ndarray], candidates: list[Kernel]) -> dict[str, Kernel]:
     """Layer → the kernel of the flatbuffer that holds its weights, where there is one."""
-    found = {
+    partners = {
         layer: next((kernel for kernel in candidates if is_kernel_of(kernel, values)), None)
         for layer, values in weights.items()
     }
-    return {layer: kernel for layer, kernel in found.items() if kernel}
+    return {layer: kernel for layer, kernel in partners.items() if kernel}
 
 
 def _check_paired(left: set[str]) -> None:
@@ -170,7 +170,7 @@ def _learned_ranges(
     absent.
     """
     bounds = {
-        wrapper.layer.name: tuple(map(float, wrapper.quantize_config.output.ends()))
+        wrapper.layer.name: tuple(map(float, wrapper.quantize_config.output.bounds()))
         for wrapper in wrappers(model)
         if wrapper.quantize_config.output
     }
@@ -192,18 +192,18 @@ def _learned_ranges(
 
 def _tensor_values(flat: bytes, names: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
     interpreter = make_interpreter(flat, keep_tensors=True)
-    index = {
+    indices = {
         detail["name"]: detail["index"]
         for detail in interpreter.get_tensor_details()
         if detail["name"] in names
     }
-    found: dict[str, list] = {name: [] for name in index}
+    values_of: dict[str, list] = {name: [] for name in indices}
     for image in images:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
         interpreter.invoke()
-        for name, number in index.items():
-            found[name].append(interpreter.get_tensor(number).ravel())
-    return {name: np.concatenate(values) for name, values in found.items()}
+        for name, number in indices.items():
+            values_of[name].append(interpreter.get_tensor(number).ravel())
+    return {name: np.concatenate(values) for name, values in values_of.items()}
 
 
 def export_selective(model: keras.Model, calibration_images: np.ndarray) -> bytes:

@@ -371,9 +371,9 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
     ]
     flat = as_dense(convert(rounded_float_model(model)))
     ranges = calibration.calibrate(flat, images, input_range)
-    least, grids = least_scales(flat, ranges), {}
+    least, rounded = least_scales(flat, ranges), {}
     for kernel in float_kernels(flat):
-        own = next((grid for grid, values in kernels if is_kernel_of(kernel, values)), None)
+        own = next((stored for stored, values in kernels if is_kernel_of(kernel, values)), None)
         if own is None:
             raise EdgeqError(
                 "The float file holds other weights than the QKeras model; take a recipe that "
@@ -381,8 +381,8 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
             )
         # A dead channel is all bias, which its own scale would clip.
         scales = np.maximum(own.scales, least[kernel.name])
-        grids[kernel.name] = quantized_weights.round_to_nearest(own.values, scales, own.bits)
-    return quantized_weights.to_file(flat, grids, ranges)
+        rounded[kernel.name] = quantized_weights.round_to_nearest(own.values, scales, own.bits)
+    return quantized_weights.to_file(flat, rounded, ranges)
 
 
 def exports(

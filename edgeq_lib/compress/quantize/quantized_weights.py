@@ -70,9 +70,9 @@ def round_to_nearest(weights: np.ndarray, scales: np.ndarray, bits: int) -> Quan
             "The weights hold NaN or infinite values; load sound weights, or train again with a "
             "lower rate."
         )
-    most = qmax(bits)
+    largest_code = qmax(bits)
     return QuantizedWeights(
-        np.clip(np.rint(weights / scales), -most, most).astype(np.int8),
+        np.clip(np.rint(weights / scales), -largest_code, largest_code).astype(np.int8),
         np.asarray(scales, np.float64),
         bits,
     )
@@ -175,17 +175,17 @@ def to_file(
     """
     graph, named = read_graph(model), dict(ranges)
     quantized = {**round_all_to_nearest(model, ranges, {}), **quantized}
-    found, bits = {kernel.index: kernel for kernel in float_kernels(model)}, {}
-    for op in graph.ops:  # of several that read the same weights, each
-        if op.name not in KERNEL_OPS or op.inputs[1] not in found:
+    kernels, bits = {kernel.index: kernel for kernel in float_kernels(model)}, {}
+    for op in graph.ops:  # all that read the same weights, too
+        if op.name not in KERNEL_OPS or op.inputs[1] not in kernels:
             continue
-        kernel = found[op.inputs[1]]
+        kernel = kernels[op.inputs[1]]
         tensor, rounded_to = graph.tensors[kernel.index], quantized[kernel.name]
         width = bits[graph.tensors[op.outputs[0]].name] = storage_bits(rounded_to.bits, kernel.kind)
         shape = [1] * len(tensor.shape)
         shape[-1 if kernel.kind == "DEPTHWISE_CONV_2D" else 0] = len(rounded_to.scales)
-        end = (rounded_to.scales * qmax(width)).reshape(shape).astype(np.float32)
-        named[tensor.name] = {"min": -end, "max": end}
+        bound = (rounded_to.scales * qmax(width)).reshape(shape).astype(np.float32)
+        named[tensor.name] = {"min": -bound, "max": bound}
     return quantizer.quantize(
         with_quantized_weights(model, quantized),
         quantizer.scheme(io),

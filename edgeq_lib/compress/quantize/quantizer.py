@@ -141,40 +141,12 @@ def quantize(
     if spec.calibrated and fix_dead and ranges is not None:
         model = prevent_bias_overflow(model, ranges)
     work = quantizer.Quantizer(bytearray(model))
-    granularity = (
-        qtyping.QuantGranularity.CHANNELWISE
-        if spec.per_channel
-        else qtyping.QuantGranularity.TENSORWISE
-    )
-    if spec.weights == 16:
-        for op in _WITH_WEIGHTS:
-            work.add_weight_only_config(".*", op, 16, algorithm_key=_CAST)
-    elif not spec.calibrated:
-        add = work.add_dynamic_config if spec.on_the_fly else work.add_weight_only_config
-        for op in _FOUR_BIT if spec.weights < 8 else _WITH_WEIGHTS:
-            add(".*", op, spec.weights, granularity)
-        if spec.weights < 8:
-            add(".*", Op.DEPTHWISE_CONV_2D, 8, granularity)
+    if spec.calibrated:
+        _quantize_all(work, spec, weight_ranges, per_tensor)
+        _set_widths(work, spec, model, bits or {})
+        _leave_float(work, spec, left_float)
     else:
-        work.add_static_config(".*", Op.ALL_SUPPORTED, spec.activations, 8, granularity)
-        for op in _FOUR_BIT if spec.weights < 8 else ():
-            work.add_static_config(".*", op, spec.activations, spec.weights, granularity)
-        for op in _WITH_WEIGHTS if weight_ranges != "min_max" or per_tensor else ():
-            work.add_static_config(
-                ".*",
-                op,
-                spec.activations,
-                spec.weights if op in _FOUR_BIT else 8,
-                qtyping.QuantGranularity.TENSORWISE if op.value in per_tensor else granularity,
-                WEIGHT_RANGES[weight_ranges],
-            )
-        for op, width, names in _widths(model, bits or {}):
-            work.add_static_config(
-                f"^({'|'.join(map(re.escape, names))});?$", op, spec.activations, width, granularity
-            )
-        _leave_float(work, left_float, spec)
-        for end in (Op.INPUT, Op.OUTPUT) if spec.io == "float" else ():
-            work.update_quantization_recipe("((.*))", end, algorithm_key=_NONE)
+        _quantize_weights(work, spec)
     with quiet():
         result = work.quantize(
             ranges if spec.calibrated else None,
@@ -183,6 +155,59 @@ def quantize(
         ).quantized_model
     result = pack(unpack(bytes(result)))  # smaller: equal scales and zero points are stored once
     return smoke_tested(with_uint8_io(result) if spec.io == "uint8" else result)
+
+
+def _granularity(per_channel: bool) -> qtyping.QuantGranularity:
+    granularities = qtyping.QuantGranularity
+    return granularities.CHANNELWISE if per_channel else granularities.TENSORWISE
+
+
+def _quantize_weights(work: quantizer.Quantizer, spec: Scheme) -> None:
+    """Add the rules of schemes without activation ranges."""
+    if spec.weights == 16:
+        for op in _WITH_WEIGHTS:
+            work.add_weight_only_config(".*", op, 16, algorithm_key=_CAST)
+        return
+    add = work.add_dynamic_config if spec.on_the_fly else work.add_weight_only_config
+    granularity = _granularity(spec.per_channel)
+    for op in _FOUR_BIT if spec.weights < 8 else _WITH_WEIGHTS:
+        add(".*", op, spec.weights, granularity)
+    if spec.weights < 8:
+        add(".*", Op.DEPTHWISE_CONV_2D, 8, granularity)
+
+
+def _quantize_all(
+    work: quantizer.Quantizer, spec: Scheme, weight_ranges: str, per_tensor: Collection[str]
+) -> None:
+    """Add the rules of static schemes for all ops; later rules win."""
+    granularity = _granularity(spec.per_channel)
+    work.add_static_config(".*", Op.ALL_SUPPORTED, spec.activations, 8, granularity)
+    for op in _FOUR_BIT if spec.weights < 8 else ():
+        work.add_static_config(".*", op, spec.activations, spec.weights, granularity)
+    for op in _WITH_WEIGHTS if weight_ranges != "min_max" or per_tensor else ():
+        work.add_static_config(
+            ".*",
+            op,
+            spec.activations,
+            spec.weights if op in _FOUR_BIT else 8,
+            _granularity(spec.per_channel and op.value not in per_tensor),
+            WEIGHT_RANGES[weight_ranges],
+        )
+
+
+def _set_widths(
+    work: quantizer.Quantizer, spec: Scheme, model: bytes, bits: Mapping[str, int]
+) -> None:
+    """Give single ops weights of another width."""
+    for op, width, names in _widths(model, bits):
+        work.add_static_config(
+            _any_of(names), op, spec.activations, width, _granularity(spec.per_channel)
+        )
+
+
+def _any_of(names: Collection[str]) -> str:
+    """The pattern that matches ops with these outputs, which litert-quantizer ends with a `;`."""
+    return f"^({'|'.join(map(re.escape, names))});?$"
 
 
 def _widths(model: bytes, bits: Mapping[str, int]) -> list[tuple[str, int, list[str]]]:
@@ -203,16 +228,19 @@ def _widths(model: bytes, bits: Mapping[str, int]) -> list[tuple[str, int, list[
     ]
 
 
-def _leave_float(work: quantizer.Quantizer, names: Collection[str], spec: Scheme) -> None:
-    """Exempt ops; later rules win, so input and output are added again after them."""
+def _leave_float(work: quantizer.Quantizer, spec: Scheme, names: Collection[str]) -> None:
+    """Exempt ops, and a scheme's float input and output.
+
+    Later rules win, so the file's input and output are added again after the ops.
+    """
     if names:
         work.update_quantization_recipe(
-            f"^({'|'.join(map(re.escape, sorted(names)))});?$",
-            Op.ALL_SUPPORTED,
-            algorithm_key=_NONE,
+            _any_of(sorted(names)), Op.ALL_SUPPORTED, algorithm_key=_NONE
         )
-        for end in (Op.INPUT, Op.OUTPUT):
-            work.add_static_config("(.*)", end, spec.activations, 8)
+        for side in (Op.INPUT, Op.OUTPUT):
+            work.add_static_config("(.*)", side, spec.activations, 8)
+    for side in (Op.INPUT, Op.OUTPUT) if spec.io == "float" else ():
+        work.update_quantization_recipe("((.*))", side, algorithm_key=_NONE)
 
 
 def smoke_tested(model: bytes) -> bytes:

@@ -20,9 +20,8 @@ from edgeq_lib.tflite.pool import InterpreterPool, chunks, open_executor, sum_ov
 from edgeq_lib.tflite.reader import Graph, read_graph
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
 
-_MAKING = (
-    threading.Lock()
-)  # making a file silences the process's output, which only one thread can do at a time
+# Making a file silences the process's output, which only one thread can do at a time.
+_MAKING = threading.Lock()
 
 
 class Layer(NamedTuple):
@@ -35,27 +34,28 @@ class Layer(NamedTuple):
 
 def display_name(name: str) -> str:
     """Shorten a tensor's name to the Keras layer's, out of the converter's long path."""
-    found = re.search(r"([^/;]+)/(?:Conv2D|depthwise|Tensordot|MatMul)", name)
+    kernel = re.search(r"([^/;]+)/(?:Conv2D|depthwise|Tensordot|MatMul)", name)
+    if kernel:
+        return kernel[1]
     parts = name.split(";")[0].split("/")
-    return (
-        found[1] if found else parts[-2] if len(parts) > 1 else "output" if "Call" in name else name
-    )
+    return parts[-2] if len(parts) > 1 else "output" if "Call" in name else name
 
 
 def layers_of(model: bytes) -> list[Layer]:
     """List the layers of a float flatbuffer in order; what comes first belongs to the first."""
-    graph, found = read_graph(model), []
-    waiting: list[str] = []
+    graph = read_graph(model)
+    layers: list[Layer] = []
+    before_first: list[str] = []
     for op in graph.ops:
         names = [graph.tensors[index].name for index in op.outputs]
         if op.name in KERNEL_OPS:
-            found.append(Layer(names[0], op.name, (*waiting, *names)))
-            waiting = []
-        elif found:
-            found[-1] = found[-1]._replace(outputs=(*found[-1].outputs, *names))
+            layers.append(Layer(names[0], op.name, (*before_first, *names)))
+            before_first = []
+        elif layers:
+            layers[-1] = layers[-1]._replace(outputs=(*layers[-1].outputs, *names))
         else:
-            waiting += names
-    return found
+            before_first += names
+    return layers
 
 
 def _computed(graph: Graph) -> dict[str, int]:
@@ -63,12 +63,12 @@ def _computed(graph: Graph) -> dict[str, int]:
 
     The quantizer may keep a name twice, before and after a QUANTIZE: the first is the op's own.
     """
-    found = {graph.tensors[index].name: index for index in graph.inputs}
+    indices = {graph.tensors[index].name: index for index in graph.inputs}
     for op in graph.ops:
         for index in op.outputs:
             if op.name not in ("QUANTIZE", "DEQUANTIZE"):
-                found.setdefault(graph.tensors[index].name, index)
-    return found
+                indices.setdefault(graph.tensors[index].name, index)
+    return indices
 
 
 def signal_to_noise(
@@ -85,8 +85,8 @@ def signal_to_noise(
     Returns:
         Tensor → signal-to-noise ratio in dB; tensors are paired by name, in the order of the graph.
     """
-    theirs, ours = (_computed(read_graph(each)) for each in (float_model, model))
-    names = [name for name in theirs if name in ours]
+    float_indices, indices = _computed(read_graph(float_model)), _computed(read_graph(model))
+    names = [name for name in float_indices if name in indices]
     details = {
         detail["index"]: detail
         for detail in make_interpreter(model, keep_tensors=True).get_tensor_details()
@@ -98,8 +98,8 @@ def signal_to_noise(
     def measure(reference: Any, other: Any) -> np.ndarray:
         sums = np.empty((len(names), 2))
         for row, name in zip(sums, names, strict=True):
-            exact = reference.get_tensor(theirs[name]).astype(np.float32)
-            row[:] = np.square(exact).sum(), np.square(exact - read(other, ours[name])).sum()
+            exact = reference.get_tensor(float_indices[name]).astype(np.float32)
+            row[:] = np.square(exact).sum(), np.square(exact - read(other, indices[name])).sum()
         return sums
 
     with open_executor(executor) as threads:
@@ -127,7 +127,7 @@ def fidelity(outputs: np.ndarray, reference: np.ndarray) -> dict[str, float]:
         agreement on top-1 in percent, and snr in dB.
     """
     exact, error = (
-        each - each.mean(axis=1, keepdims=True) for each in (reference, reference - outputs)
+        values - values.mean(axis=1, keepdims=True) for values in (reference, reference - outputs)
     )
     signal, noise = np.square(exact).sum(axis=1), np.square(error).sum(axis=1)
     return {
@@ -140,17 +140,21 @@ def fidelity(outputs: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 class Int8Recipe:
     """How an int8 file is made. The defaults are litert-quantizer's own."""
 
-    activations: str = "moving_average"  # a row of ranges.SUMMARIES
-    weights: str = "min_max"  # a row of ptq.WEIGHT_RANGES
-    fix_dead: bool = False  # see ptq.with_fitting_biases
+    activations: str = "moving_average"  # a row of calibration.SUMMARIES
+    weights: str = "min_max"  # a row of quantizer.WEIGHT_RANGES
+    fix_dead: bool = False  # see bias_overflow.prevent_bias_overflow
     per_tensor: tuple[str, ...] = ()  # kinds of ops whose weights have one scale
     left_float: tuple[str, ...] = ()  # outputs of ops that stay float32
-    io: str = "int8"  # a row of ptq.SCHEMES: int8, or int8_float_io
+    io: str = "int8"  # a row of quantizer.SCHEMES: int8, or int8_float_io
 
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """A float flatbuffer with what its int8 files are made from and compared on."""
+    """A float flatbuffer with what its int8 files are made from and compared on.
+
+    For sweeps over many files, one per thread; `Probe` compares one file at a time, its images in
+    parallel, and knows no labels.
+    """
 
     model: bytes
     observed: calibration.ActivationStatistics  # of the calibration images
@@ -163,13 +167,13 @@ class EvaluationContext:
         self, recipe: Int8Recipe, observed: calibration.ActivationStatistics | None = None
     ) -> bytes:
         """Make the int8 file of a recipe, by default from this context's calibration."""
-        found = calibration.summarize(
+        ranges = calibration.summarize(
             observed or self.observed, recipe.activations, self.preprocess.range
         )
         return quantizer.quantize(
             self.model,
             quantizer.scheme(recipe.io),
-            found,
+            ranges,
             weight_ranges=recipe.weights,
             left_float=recipe.left_float,
             per_tensor=recipe.per_tensor,
@@ -256,14 +260,14 @@ def layer_sensitivity(
         others = tuple(sorted(everything - set(part.outputs)))
         recipes[f"only {part.name}"] = replace(recipe, left_float=others, io="int8_float_io")
         recipes[f"without {part.name}"] = replace(recipe, left_float=part.outputs)
-    found = sweep(case, recipes, "layer by layer", executor)
+    figures = sweep(case, recipes, "layer by layer", executor)
     return [
         {
             "layer": display_name(part.name),
             "name": list(part.outputs),
             "kind": part.kind,
             **{
-                f"{way}_{figure}": found[f"{way} {part.name}"][figure]
+                f"{way}_{figure}": figures[f"{way} {part.name}"][figure]
                 for way in ("only", "without")
                 for figure in ("agreement", "snr")
             },
@@ -272,12 +276,12 @@ def layer_sensitivity(
     ]
 
 
-def most_faithful(found: Mapping[str, Mapping[str, float]]) -> str:
+def most_faithful(figures: Mapping[str, Mapping[str, float]]) -> str:
     """Choose by the rule of every choice: agreement with float32, then signal-to-noise, then order.
 
     Agreement is more sensitive than accuracy, where images lost and won cancel out.
     """
-    return max(found, key=lambda name: (found[name]["agreement"], found[name]["snr"]))
+    return max(figures, key=lambda name: (figures[name]["agreement"], figures[name]["snr"]))
 
 
 class Probe(NamedTuple):
@@ -295,11 +299,9 @@ class Probe(NamedTuple):
             output's.
         """
         outputs = predict_file(model, self.images, self.preprocess)
-        found = fidelity(
-            dequantize_array(outputs, make_interpreter(model).get_output_details()[0]),
-            self.reference,
-        )
-        return {**found, "noise": 10 ** (-found["snr"] / 10)}
+        detail = make_interpreter(model).get_output_details()[0]
+        figures = fidelity(dequantize_array(outputs, detail), self.reference)
+        return {**figures, "noise": 10 ** (-figures["snr"] / 10)}
 
 
 def noise_by_width(
@@ -318,15 +320,14 @@ def noise_by_width(
     Returns:
         Output of each kernel's op → width → noise added, never below 0.
     """
-    base = quantized_weights.with_quantized_weights(
-        model, {name: each[8] for name, each in alone.items()}
-    )
+    eight_bits = {name: by_width[8] for name, by_width in alone.items()}
+    base = quantized_weights.with_quantized_weights(model, eight_bits)
     floor = probe.compare(base)["noise"]
-    found = {name: {8: 0.0} for name in alone}
-    tried = [(name, bits) for name, each in alone.items() for bits in each if bits < 8]
+    added = {name: {8: 0.0} for name in alone}
+    tried = [(name, bits) for name, by_width in alone.items() for bits in by_width if bits < 8]
     for name, bits in progress(tried, "sensitivity"):
         noise = probe.compare(
             quantized_weights.with_quantized_weights(base, {name: alone[name][bits]})
         )["noise"]
-        found[name][bits] = max(noise - floor, 0.0)
-    return found
+        added[name][bits] = max(noise - floor, 0.0)
+    return added

@@ -33,17 +33,17 @@ from edgeq_lib.files import EdgeqError
 from edgeq_lib.tflite.reader import read_graph
 
 
-def objective(weights: np.ndarray, grid: QuantizedWeights, number: int) -> np.ndarray:
+def objective(weights: np.ndarray, rounded: QuantizedWeights, number: int) -> np.ndarray:
     """Compute what SQuant minimizes, float64 (channels,).
 
     A part that repeats another one (kernels of one element, channels of one kernel) counts once.
 
     Args:
         weights: Float (weights, channels), the kernel varying fastest as in a flatbuffer.
-        grid: The rounded weights.
+        rounded: The rounded weights.
         number: Kernels per channel.
     """
-    errors = grid.codes - weights / grid.scales
+    errors = rounded.codes - weights / rounded.scales
     of_kernels = (
         np.square(_by_kernel(errors, number).sum(axis=0)).sum(axis=0)
         if 1 < number < len(errors)
@@ -80,14 +80,14 @@ def squant(
         EdgeqError: For weights that are NaN or infinite.
     """
     scales = min_max_scales(weights, bits) if scales is None else np.asarray(scales, np.float64)
-    start, most = round_to_nearest(weights, scales, bits), qmax(bits)
+    start, largest_code = round_to_nearest(weights, scales, bits), qmax(bits)
     exact, codes = weights / scales, start.codes.astype(np.float64)
     if number < len(weights):
-        codes = _flip(_by_kernel(codes, number), _by_kernel(exact, number), most).reshape(
+        codes = _flip(_by_kernel(codes, number), _by_kernel(exact, number), largest_code).reshape(
             exact.shape
         )
     if channels and number > 1:
-        codes = _flip_channels(codes, exact, number, most)
+        codes = _flip_channels(codes, exact, number, largest_code)
     flipped = QuantizedWeights(codes.astype(np.int8), scales, bits)
     better = objective(weights, flipped, number) < objective(weights, start, number)
     return QuantizedWeights(np.where(better, flipped.codes, start.codes), scales, bits)
@@ -103,7 +103,7 @@ def least_squares_scales(weights: np.ndarray, bits: int) -> np.ndarray:
         weights,
         bits,
         np.linspace(1, 0.3, 36),
-        lambda grid: np.square(grid.values - weights).sum(axis=0),
+        lambda rounded: np.square(rounded.values - weights).sum(axis=0),
     )
 
 
@@ -129,28 +129,30 @@ def round_network(
         raise EdgeqError(
             f"There is no way of rounding '{method}'; take one of {', '.join(METHODS)}."
         )
-    graph, least, found = read_graph(model), least_scales(model, ranges), {}
+    graph, least, rounded = read_graph(model), least_scales(model, ranges), {}
     for kernel in float_kernels(model):
         width = bits.get(kernel.name, default)
         scales = np.maximum(least_squares_scales(kernel.weights, width), least[kernel.name])
         inputs = graph.tensors[kernel.index].shape[-1]
-        found[kernel.name] = METHODS[method](
+        rounded[kernel.name] = METHODS[method](
             kernel.weights, width, 1 if kernel.kind == "DEPTHWISE_CONV_2D" else inputs, scales
         )
-    return found
+    return rounded
 
 
-def _costs(errors: np.ndarray, codes: np.ndarray, side: np.ndarray, most: int) -> np.ndarray:
+def _costs(
+    errors: np.ndarray, codes: np.ndarray, side: np.ndarray, largest_code: int
+) -> np.ndarray:
     """What flipping costs in squared error of the elements.
 
     Only what was rounded the same way as the sum (`side`) can be flipped against it, and only to
     the other neighbour; the rest costs infinitely much.
     """
-    free = (errors * side > 0) & (np.abs(errors) <= 0.5) & (np.abs(codes - side) <= most)
+    free = (errors * side > 0) & (np.abs(errors) <= 0.5) & (np.abs(codes - side) <= largest_code)
     return np.where(free, 1 - 2 * np.abs(errors), np.inf)
 
 
-def _flip(codes: np.ndarray, exact: np.ndarray, most: int) -> np.ndarray:
+def _flip(codes: np.ndarray, exact: np.ndarray, largest_code: int) -> np.ndarray:
     """Flip along the first axis, cheapest first, while the objective falls.
 
     The gain of each further flip is smaller than that of the one before, so that stopping at the
@@ -159,7 +161,7 @@ def _flip(codes: np.ndarray, exact: np.ndarray, most: int) -> np.ndarray:
     errors = codes - exact
     total = errors.sum(axis=0)
     side = np.where(total < 0, -1.0, 1.0)
-    costs = _costs(errors, codes, side, most)
+    costs = _costs(errors, codes, side, largest_code)
     return codes - side * _chosen(costs, np.abs(total))
 
 
@@ -173,15 +175,17 @@ def _chosen(costs: np.ndarray, total: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _flip_channels(codes: np.ndarray, exact: np.ndarray, number: int, most: int) -> np.ndarray:
+def _flip_channels(
+    codes: np.ndarray, exact: np.ndarray, number: int, largest_code: int
+) -> np.ndarray:
     """The same over whole channels, at most one flip per kernel, whose own sum counts too."""
     if number == len(codes):
-        return _flip(codes, exact, most)
+        return _flip(codes, exact, largest_code)
     codes, errors = _by_kernel(codes, number).copy(), _by_kernel(codes - exact, number)
     sums = errors.sum(axis=0)  # (kernels, channels)
     total = sums.sum(axis=0)
     side = np.where(total < 0, -1.0, 1.0)
-    costs = _costs(errors, codes, side, most)
+    costs = _costs(errors, codes, side, largest_code)
     cheapest = costs.argmin(axis=0)[None]
     chosen = _chosen(
         np.take_along_axis(costs, cheapest, axis=0)[0] + 1 - 2 * side * sums, np.abs(total)

@@ -85,9 +85,9 @@ def cifar10_jpeg(path: Path) -> Source:
     header = stored["header"].tobytes()
     pools = {}
     for split in ("train", "test"):
-        data, ends = stored[f"{split}_bytes"].tobytes(), stored[f"{split}_offsets"]
+        data, offsets = stored[f"{split}_bytes"].tobytes(), stored[f"{split}_offsets"]
         pools[split] = [
-            Item(f"{split}/{i}", header + data[ends[i] : ends[i + 1]], int(label))
+            Item(f"{split}/{i}", header + data[offsets[i] : offsets[i + 1]], int(label))
             for i, label in enumerate(stored[f"{split}_labels"])
         ]
     return Source(

@@ -71,7 +71,7 @@ def imagenet_mini() -> Source:
     cure = "or put imagenetmini-1000.zip into the folder that EDGEQ_ASSETS names."
     archive = asset("imagenetmini-1000.zip")
     try:
-        found = (
+        folder = (
             unpack(archive, home() / "data" / "imagenet_mini")
             if archive
             else Path(
@@ -90,7 +90,7 @@ def imagenet_mini() -> Source:
             f"{error}); sign in as kagglehub's documentation says, {cure}"
         ) from None
     root = next(
-        (path.parent for path in sorted(found.rglob("train")) if (path.parent / "val").is_dir()),
+        (path.parent for path in sorted(folder.rglob("train")) if (path.parent / "val").is_dir()),
         None,
     )
     if root is None:

@@ -108,7 +108,7 @@ def test_a_budget_that_nothing_meets_is_refused(way):
 
 @pytest.fixture(scope="module")
 def case(small_net, pictures):
-    """(float flatbuffer, activation ranges, calibration images, probe, each kernel's grids)"""
+    """(float flatbuffer, ranges, calibration images, probe, quantized weights of each kernel)"""
     float32, images = small_net[1], SIGNED(pictures[0][:48])
     ranges = calibration.calibrate(float32, images, SIGNED.range)
     seen = pictures[0][64:164]

@@ -175,7 +175,7 @@ def test_the_file_holds_the_trained_weights_and_ranges(trained):
         scale.shape == largest.shape and np.allclose(scale, largest / 127, rtol=1e-5)
         for scale in scales
     )
-    low, high = (float(end) for end in aware.layers[-1].quantize_config.output.ends())
+    low, high = (float(end) for end in aware.layers[-1].quantize_config.output.bounds())
     assert np.isclose(interpreter.get_output_details()[0]["quantization"][0], (high - low) / 255)
 
 
@@ -240,7 +240,7 @@ def test_one_freak_image_does_not_set_the_ranges():
     calm, wild = (
         [
             float(end)
-            for end in qat.quantize_aware(model, some).layers[-1].quantize_config.output.ends()
+            for end in qat.quantize_aware(model, some).layers[-1].quantize_config.output.bounds()
         ]
         for some in (images, with_outlier)
     )
