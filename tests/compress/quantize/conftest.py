@@ -39,7 +39,9 @@ def context(small_net, pictures):
 
 @pytest.fixture(scope="session")
 def rounded_alone(small_net, pictures):
-    """(float flatbuffer, activation ranges, calibration images, probe, each kernel's grids)"""
+    """(float flatbuffer, activation ranges, calibration images, probe, each kernel's quantized
+    weights by width)
+    """
     float32, images = small_net[1], SIGNED(pictures[0][:48])
     ranges = calibration.calibrate(float32, images, SIGNED.range)
     seen = pictures[0][64:164]

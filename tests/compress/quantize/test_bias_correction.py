@@ -93,7 +93,9 @@ def test_float_layers_keep_their_bias(context, pictures):
 def test_the_mean_output_of_each_linear_layer_is_floats(depthwise):
     model, images = depthwise
     int8 = quantizer.quantize(
-        model, quantizer.scheme("int8"), calibration.calibrate(model, images, (-4.5, 4.5))
+        model,
+        quantizer.scheme("int8"),
+        calibration.calibrate(model, images, (-4.5, 4.5), "min_max"),
     )
     graph = read_graph(int8)
     scales = {
@@ -102,7 +104,7 @@ def test_the_mean_output_of_each_linear_layer_is_floats(depthwise):
     exact, before, after = (
         tensors(each, images) for each in (model, int8, correct_biases(model, int8, images))
     )
-    linear = [layer.name for layer in layers_of(model)[-2:]]  # the others clip what they compute
+    linear = [layer.name for layer in layers_of(model)[-2:]]  # others clip what they compute
     off = [
         max(np.abs(means[name] - exact[name]).max() / scales[name] for name in linear)
         for means in (before, after)
