@@ -41,6 +41,7 @@ def small_net(pictures):
     from edgeq_lib.models.tf import keras
 
     images, labels = pictures
+    keras.utils.set_random_seed(0)
     model = zoo.resnet8((8, 8, 3), 4, alpha=0.25)
     model.compile(
         keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True)

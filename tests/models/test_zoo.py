@@ -5,7 +5,6 @@ import tf_keras as keras
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models import zoo
 from edgeq_lib.models.graph import check_flat, layer_census
-from edgeq_lib.models.preprocessing import CAFFE, SIGNED, TORCH, Preprocessing
 
 
 @pytest.mark.parametrize(
@@ -89,11 +88,3 @@ def test_a_nested_model_is_refused_with_its_layer(tmp_path):
     ).save(tmp_path / "n.keras")
     with pytest.raises(EdgeqError, match="backbone"):
         zoo.obtain(str(tmp_path / "n.keras"), "none", (8, 8, 3), 4)
-
-
-def test_preprocessing_by_hand():
-    pixels = np.array([[[[0, 128, 255]]]], np.uint8)
-    assert np.allclose(SIGNED(pixels), [[[[-1, 1 / 255, 1]]]], atol=1e-6)
-    assert np.allclose(CAFFE(pixels), [[[[255 - 103.939, 128 - 116.779, -123.68]]]])
-    assert np.allclose(TORCH(pixels)[0, 0, 0, 0], -0.485 / 0.229, atol=1e-4)
-    assert Preprocessing(**TORCH.record()).range == TORCH.range

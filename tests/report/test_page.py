@@ -1,214 +1,12 @@
-"""The HTML report: what its file holds, and what it does in a browser."""
+"""What the HTML report does in a browser."""
 
-import copy
-import io
-import json
-import re
 import shutil
-from html.parser import HTMLParser
-from importlib import resources
 
 import pytest
-from PIL import Image
+from report_page import BLOCKS, HOSTILE
 
-from edgeq_lib.plots.style import COLOURS, MARKERS
-from edgeq_lib.report import explorer, interactive, markers, render
-from edgeq_lib.report.pdf import pdf
+from edgeq_lib.report import explorer, render
 
-HOSTILE = "a_</script><b>&'\"|name_that_is_rather_long_for_a_phone_and_goes_on"
-CRITERIA = [{"name": "max_drop", "bound": 2.0}, {"name": "max_latency_ratio", "bound": 1.0}]
-# name, kind, technique, top-1, bytes, latency ratio
-ROWS = (
-    ("float32", "variant", "baseline", 90.0, 4000, 1.0),
-    ("int8", "variant", "ptq", 89.5, 1000, 0.5),
-    ("int8_slow", "variant", "ptq", 89.0, 1100, 27.4),
-    ("w4", "variant", "low_bit", 85.0, 600, 0.6),
-    ("collapsed", "variant", "low_bit", 1.0, 590, 0.61),
-    ("unmeasured", "variant", "qat", 89.9, None, None),
-    (HOSTILE, "peer", "peer", 91.0, 900, 0.4),
-)
-
-
-def row_of(name, kind, technique, value, size, latency):
-    drop = None if technique == "baseline" else 90.0 - value
-    row = {"name": name, "kind": kind, "technique": technique, "value": value, "n": 200}
-    row |= {"low": value - 2, "high": min(value + 2, 100.0), "agreement": None, "bytes": size}
-    row |= {"drop": drop, "drop_low": drop and drop - 1, "drop_high": drop and drop + 1}
-    row |= {"ratio": size and 4000 / size, "latency_ratio": latency, "weight_bits": 8.0}
-    row |= {"latency_ratio_low": latency, "latency_ratio_high": latency, "activation_bits": None}
-    row |= {"integer_only": technique != "baseline"}
-    return row | {"why": {field: "it <broke>" for field, value in row.items() if value is None}}
-
-
-@pytest.fixture
-def results():
-    return {
-        "study": "tiny",
-        "data": {"name": "tiny <set>", "form": "made here", "n_test": 200},
-        "machine": {"cpu": "a <fast> one", "cores": 2},
-        "baseline": "float32",
-        "criteria": copy.deepcopy(CRITERIA),
-        "recommendation": {"variant": "int8"},
-        "variants": [row_of(*facts) for facts in ROWS],
-    }
-
-
-BLOCKS = [
-    ("title", "tiny: </title><i>which"),
-    ("lead", "Ship `int8`"),
-    ("heading", "Results"),
-    ("table", "The main table", ["Variant", "Top-1"], [["`int8`", "left out"]], 0),
-    ("table", "Another | table", ["What", "Value"], [["a|b", "1 < 2"], ["c" * 60, "3"]], 1),
-    ("figure", "drop", 'A "drop" of `int8`'),
-    ("list", ["one", "**two**"]),
-    ("facts", [("Machine", "a <fast> one")]),
-]
-
-
-@pytest.fixture
-def pictures():
-    file = io.BytesIO()
-    Image.new("RGBA", (30, 20), "white").save(file, "PNG")
-    return {"drop": file.getvalue()}
-
-
-def page_data(text):
-    return json.loads(re.search(r'id="report-data">(.*?)</script>', text, re.S)[1])
-
-
-class Elements(HTMLParser):
-    """The elements of a page and what they point at."""
-
-    def __init__(self):
-        super().__init__()
-        self.tags, self.urls = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.urls += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
-
-
-# --- the file ---
-def test_the_page_is_one_file_that_asks_for_nothing(results, pictures):
-    text = render.page(results, BLOCKS, pictures)
-    reader = Elements()
-    reader.feed(text)
-    assert all(url.startswith(("#", "data:")) for url in reader.urls)
-    assert reader.tags.count("script") == 3 and "link" not in reader.tags
-    style = text[text.index("<style>") : text.index("</style>")]
-    assert "@import" not in style and "url(" not in style
-    assert reader.tags.count("img") == 1 and 'width="30" height="20"' in text
-    assert len(text.encode()) < 1_000_000
-
-
-def test_the_same_results_give_the_same_bytes(results, pictures):
-    again = render.page(copy.deepcopy(results), list(BLOCKS), dict(pictures))
-    assert again == render.page(results, BLOCKS, pictures)
-
-
-def test_text_is_escaped_wherever_it_stands(results, pictures):
-    text = render.page(results, BLOCKS, pictures)
-    assert text.count("</title>") == 1 and "<i>" not in text and "<fast>" not in text
-    assert "<broke>" not in text and "tiny &lt;set&gt;" in text and "</script><b>" not in text
-    assert page_data(text)["rows"][-1]["name"] == HOSTILE
-
-
-def test_the_explorer_stands_for_the_main_table_alone(results, pictures):
-    text = render.page(results, BLOCKS, pictures)
-    assert "left out" not in text and "Another | table" in text
-    assert text.count('<a href="#explorer">') == 2  # of the contents, and in place of the table
-    assert text.count('<tr class="chosen">') == 1  # of the other table
-    assert '<tr data-name="int8" class="chosen">' in text
-
-
-@pytest.mark.parametrize("change", [
-    {"criteria": []},
-    {"recommendation": {"variant": None}},
-    {"machine": {}},
-    {"variants": [row_of("float32", "variant", "baseline", 90.0, None, None)]},
-    {"variants": [row_of("x", "variant", "new", 90.0, 10, 1.0) | {"low": None, "high": None}]},
-])  # fmt: skip
-def test_what_is_missing_does_not_break_the_page(results, change):
-    text = render.page({**results, **change}, BLOCKS[:2], {})
-    assert "None" not in text.split("<script")[0]
-    assert ('id="meets"' in text) == bool(change.get("criteria", CRITERIA))
-
-
-def test_nulls_say_why_in_table_and_hover(results):
-    row = explorer.explorer(results)["rows"][5]
-    size = next(cell for cell in row["cells"] if cell["key"] == "bytes")
-    assert (size["text"], size["why"], row["sort"]["bytes"]) == ("–", "it <broke>", None)
-    assert ("File", "– (it <broke>)") in row["hover"]
-
-
-def test_the_hover_holds_what_an_expert_asks_for(results):
-    hover = dict(explorer.explorer(results)["rows"][1]["hover"])
-    assert hover["Paired drop"] == "0.50 [−0.50, 1.50] points"
-    assert hover["File"] == "1,000 bytes, 4.00 × smaller"
-    assert hover["Latency"] == "0.50 [0.50, 0.50] × float32"
-    assert (
-        hover["Machine"] == "a <fast> one (instruction sets not recorded), 2 cores"
-        and hover["Bits w / a"] == "8 / –"
-    )
-
-
-def test_criteria_are_judged_for_our_files_alone(results):
-    rows = {row["name"]: row for row in explorer.explorer(results)["rows"]}
-    assert [name for name, row in rows.items() if row["meets"]] == ["float32", "int8"]
-    assert rows[HOSTILE]["cells"][-1]["text"] == "–" and rows[HOSTILE]["sort"]["standing"] is None
-
-
-def test_the_front_is_of_our_files_and_drawn_as_steps(results):
-    rows = [row for row in results["variants"] if row["bytes"] is not None]
-    assert [row["name"] for row in interactive.front(rows, "bytes")] == [
-        "collapsed", "w4", "int8", "float32"]  # fmt: skip
-    assert [row["name"] for row in interactive.front(rows, "latency_ratio")] == ["int8", "float32"]
-    data = {entry["name"]: entry["values"] for entry in interactive.charts(results)["bytes"]["data"]
-            if "values" in entry}  # fmt: skip
-    corners = [(corner["x"], corner["y"]) for corner in data["front"]]
-    assert corners[:4] == [(600, 85.0), (1000, 85.0), (1000, 89.5), (4000, 89.5)]
-    points = {point["name"]: point for point in data["rows"]}
-    assert points["collapsed"]["y"] is None and not points["int8_slow"]["filled"]
-    labels = {name for name, point in points.items() if point["label"]}
-    assert labels == {"float32", "int8", "w4"}
-
-
-@pytest.mark.parametrize("technique", [*COLOURS, "a_new_one"])
-def test_markers_stand_out_on_light_and_dark(technique):
-    for page, ratio in explorer.PAGES.values():
-        shade = markers.readable(COLOURS.get(technique, "#666666"), page, ratio)
-        assert markers.contrast(shade, page) >= 3
-
-
-def test_text_has_the_contrast_of_wcag_aa():
-    style = (resources.files("edgeq_lib.report") / "templates" / "style.css").read_text()
-    themes = [dict(re.findall(r"--(\w+): (#\w{6})", part))
-              for part in re.findall(r":root \{[^}]*\}", style)]  # fmt: skip
-    assert len(themes) == 2
-    for (page, _), theme in zip(explorer.PAGES.values(), themes, strict=True):
-        assert theme["page"] == page
-        for ink in ("ink", "soft", "mark", "ring"):
-            for back in ("page", "tint", "hover", "raised"):
-                assert markers.contrast(theme[ink], theme[back]) >= 4.5, (ink, back)
-
-
-def test_every_marker_is_a_path_within_its_square():
-    for marker in MARKERS.values():
-        path = markers.svg_path(marker)
-        assert path.startswith("M") and "nan" not in path
-        assert max(abs(float(number)) for number in re.findall(r"-?[\d.]+", path)) <= 1.4
-
-
-def test_markdown_and_pdf_take_the_same_blocks(pictures):
-    text = render.markdown(BLOCKS)
-    assert "| a\\|b | 1 < 2 |" in text and '![A "drop" of `int8`](drop.png)' in text
-    assert "**Ship `int8`**" in text and text.endswith("\n")
-    assert pdf(BLOCKS, pictures).startswith(b"%PDF") and pdf(BLOCKS, pictures) == pdf(
-        BLOCKS, pictures
-    )
-
-
-# --- the browser ---
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --hide-scrollbars"
@@ -232,10 +30,10 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture
-def open_page(browser, results, pictures, tmp_path):
+def open_page(browser, page_results, page_pictures, tmp_path):
     """Opens the page at a width in pixels, light or dark; the console has to stay silent."""
     path = tmp_path / "report.html"
-    path.write_text(render.page(results, BLOCKS, pictures))
+    path.write_text(render.page(page_results, BLOCKS, page_pictures))
 
     def opener(width=1280, theme="light", scripts=True):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}

@@ -1,7 +1,10 @@
+"""Activation ranges from images: the summaries, the input, and the images of no use."""
+
 import numpy as np
 import pytest
 
-from edgeq_lib.compress.quantize import calibration
+from edgeq_lib.compress.quantize import calibration, quantizer
+from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.tflite.runtime import make_interpreter, run_images
 
@@ -72,10 +75,74 @@ def test_the_pass_sees_every_tensor_and_threads_change_nothing(small_net, pictur
     assert np.array_equal(plain.low, seen.low) and plain.counts.size == 0
 
 
-def test_freaks_are_no_ordinary_images():
+def test_outlier_images_are_left_out_of_a_drawn_calibration_set():
     values = np.random.default_rng(0).normal(0, 1, (100, 50))
     values[[7, 30]] *= 40
     kept = calibration.drop_outlier_images(observed(values), 100)
     assert len(kept) == 98 and not {7, 30} & set(kept)
     few = calibration.drop_outlier_images(observed(values), 10)
     assert len(few) == 10 and set(few) <= set(kept) and (np.diff(few) > 0).all()
+
+
+def test_ranges_are_the_true_extremes(small_net, pictures):
+    images = SIGNED(pictures[0][:16])
+    ranges = calibration.calibrate(small_net[1], images, (-1.0, 1.0), "min_max")
+    interpreter = make_interpreter(small_net[1])
+    name = interpreter.get_output_details()[0]["name"]
+    out = run_images(interpreter, images)
+    assert float(ranges[name]["min"].item()) == pytest.approx(out.min(), abs=1e-4)
+    assert float(ranges[name]["max"].item()) == pytest.approx(out.max(), abs=1e-4)
+    shuffled = calibration.calibrate(small_net[1], images[::-1], (-1.0, 1.0), "min_max")
+    assert all(np.array_equal(ranges[key]["max"], shuffled[key]["max"]) for key in ranges), (
+        "order does not matter"
+    )
+    averaged = calibration.calibrate(small_net[1], images, (-1.0, 1.0), "moving_average")
+    assert averaged[name]["max"].item() < ranges[name]["max"].item()
+
+
+def test_one_outlier_image_does_not_set_the_range(small_net, pictures):
+    images = SIGNED(pictures[0][:60])
+    with_outlier = np.concatenate([images, 40 * images[:1]])
+    name = make_interpreter(small_net[1]).get_output_details()[0]["name"]
+    plain, covering, extreme = (
+        calibration.range_width(
+            calibration.calibrate(small_net[1], which, (-1.0, 1.0), summary)[name]
+        )
+        for which, summary in (
+            (images, "min_max"),
+            (with_outlier, "covering"),
+            (with_outlier, "min_max"),
+        )
+    )
+    assert extreme > 3 * plain and 0.5 * plain < covering <= plain
+
+
+def test_zero_lies_on_a_step_of_the_input():
+    for low, high in ((-1.0, 1.0), (-2.1, 2.6), (-124.0, 151.0)):
+        wide = calibration.range_with_integral_zero(low, high)
+        assert wide[0] <= low and wide[1] >= high and wide[1] - wide[0] < 1.01 * (high - low)
+        assert abs(255 * -wide[0] / (wide[1] - wide[0])) % 1 == pytest.approx(0, abs=1e-6)
+    assert calibration.range_with_integral_zero(0.0, 1.0) == (0.0, 1.0)
+
+
+def test_the_input_range_is_known_not_estimated(small_net, pictures):
+    dark = SIGNED(pictures[0][:16] // 4)
+    model = quantizer.quantize(
+        small_net[1],
+        quantizer.scheme("int8"),
+        calibration.calibrate(small_net[1], dark, (-1.0, 1.0)),
+    )
+    scale, _ = make_interpreter(model).get_input_details()[0]["quantization"]
+    assert scale == pytest.approx(2 / 255, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (np.zeros((0, 8, 8, 3), np.float32), "representative set is empty"),
+        (np.full((3, 8, 8, 3), np.nan, np.float32), "NaN"),
+    ],
+)
+def test_bad_calibration_sets(small_net, images, says):
+    with pytest.raises(EdgeqError, match=says):
+        calibration.calibrate(small_net[1], images, (-1.0, 1.0))

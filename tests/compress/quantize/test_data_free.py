@@ -1,118 +1,22 @@
-from functools import cache
+"""What equalization and its companions leave as it was, and what they win, without an image."""
 
 import numpy as np
 import pytest
+from batch_norm_networks import IMAGES, RANGE, depthwise, made, normalized, run
 
-from edgeq_lib.compress.quantize import (
-    bn_statistics,
-    calibration,
-    data_free,
-    quantized_weights,
-    quantizer,
-    squant,
-)
+from edgeq_lib.compress.quantize import bn_statistics, data_free, quantized_weights, squant
 from edgeq_lib.compress.quantize.kernels import float_kernels
-from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.convert import convert
-from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.models.tf import keras
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import read_graph
-from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
+from edgeq_lib.tflite.runtime import make_interpreter, run_images
 
 layers = keras.layers
-RANGE = (-1.0, 1.0)
-
-
-def randomized(model, seed=0):
-    """Batch norms and kernels of very unequal channels, as small depthwise networks have them."""
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            n = layer.gamma.shape[0]
-            layer.set_weights(
-                [
-                    rng.uniform(0.2, 1.2, n),
-                    rng.normal(0.4, 0.6, n),
-                    rng.normal(0, 0.3, n),
-                    10 ** rng.uniform(-3, 0.5, n),
-                ]
-            )
-    return model
-
-
-def normalized(model, images):
-    """Batch norms that carry the statistics of these images, layer after layer: then beta and gamma
-    are what they say.
-    """
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            seen = keras.Model(model.input, layer.input)(images).numpy()
-            gamma, beta, _, _ = layer.get_weights()
-            layer.set_weights([gamma, beta, seen.mean(axis=(0, 1, 2)), seen.var(axis=(0, 1, 2))])
-    return model
-
-
-def depthwise(activation="relu"):
-    """Convolution, depthwise, pointwise, pooling and dense in one chain."""
-    keras.utils.set_random_seed(0)
-    act = {
-        "relu": layers.ReLU,
-        "relu6": lambda: layers.ReLU(6.0),
-        "swish": lambda: layers.Activation("swish"),
-    }[activation]
-    x = image = keras.Input((12, 12, 3))
-    for make in (
-        lambda: layers.Conv2D(8, 3, 2, "same", use_bias=False),
-        lambda: layers.DepthwiseConv2D(3, 1, "same", depth_multiplier=2),
-        lambda: layers.Conv2D(12, 1),
-        lambda: layers.DepthwiseConv2D(3, 1, "same"),
-        lambda: layers.Conv2D(12, 1),
-    ):
-        x = act()(layers.BatchNormalization()(make()(x)))
-    dense = layers.Dense(5, bias_initializer=keras.initializers.Constant(0.1))
-    model = normalized(
-        randomized(keras.Model(image, dense(layers.GlobalAveragePooling2D()(x)))), IMAGES
-    )
-    return model
-
-
-@cache
-def made(activation):
-    model = depthwise(activation)
-    float32 = convert(model)
-    return model, float32, bn_statistics.batch_norm_statistics(model, float32)
-
-
-IMAGES = np.random.default_rng(3).uniform(-1, 1, (64, 12, 12, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module", params=["relu", "relu6"])
-def net(request):
-    return *made(request.param)[1:], request.param
-
-
-def run(model, images=IMAGES):
-    interpreter = make_interpreter(model)
-    return dequantize_array(run_images(interpreter, images), interpreter.get_output_details()[0])
 
 
 def signal_to_noise(one, other):
     return 10 * np.log10(np.square(one).sum() / np.square(one - other).sum())
-
-
-def test_batch_norms_are_found_whatever_ops_are_called(net):
-    float32, norms, _ = net
-    assert len(norms) == 5 and set(norms) == {kernel.name for kernel in float_kernels(float32)[:5]}
-    with pytest.raises(EdgeqError, match="batch norms cannot be found"):
-        bn_statistics.batch_norm_statistics(made("swish")[0], float32)
-
-
-def test_a_network_without_batch_norms_is_refused():
-    image = keras.Input((4, 4, 3))
-    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.Conv2D(3, 1)(image))))
-    with pytest.raises(EdgeqError, match="02_baseline"):
-        bn_statistics.batch_norm_statistics(model, convert(model))
 
 
 def test_chains_are_paired_through_pooling(net):
@@ -275,71 +179,3 @@ def test_low_bit_weights_with_corrected_biases(net):
         np.abs(run(corrected).mean(axis=0) - exact).mean()
         < np.abs(run(plain).mean(axis=0) - exact).mean()
     )
-
-
-@pytest.mark.parametrize("activation", ["relu", "relu6", "swish"])
-def test_ranges_cover_what_images_do(activation):
-    _, float32, norms = made(activation)
-    found = bn_statistics.ranges_from_moments(float32, norms, RANGE)
-    seen = calibration.calibrate(float32, IMAGES, RANGE, "min_max")
-    assert found.keys() == seen.keys()
-    for name, ends in seen.items():
-        width = ends["max"].item() - ends["min"].item()
-        assert found[name]["min"].item() <= ends["min"].item() + 0.02 * width, name
-        assert found[name]["max"].item() >= ends["max"].item() - 0.02 * width, name
-        assert found[name]["max"].item() - found[name]["min"].item() < 12 * width, (
-            "not absurdly wide"
-        )
-
-
-def test_a_whole_int8_file_without_images(small_net, pictures):
-    model, float32 = small_net
-    norms = bn_statistics.batch_norm_statistics(model, float32)
-    ranges = bn_statistics.ranges_from_moments(float32, norms, SIGNED.range)
-    images = SIGNED(pictures[0][:100])
-    exact, found = (
-        run(float32, images),
-        run(quantizer.quantize(float32, quantizer.scheme("int8"), ranges), images),
-    )
-    assert (exact.argmax(1) == found.argmax(1)).mean() > 0.9
-
-
-def test_squeeze_and_excite_additions_and_the_rest_have_rules():
-    keras.utils.set_random_seed(0)
-    image = keras.Input((8, 8, 3))
-    x = layers.Activation("swish")(
-        layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same")(image))
-    )
-    gate = layers.Conv2D(8, 1, activation="sigmoid")(
-        layers.GlobalAveragePooling2D(keepdims=True)(x)
-    )
-    y = layers.BatchNormalization()(layers.Conv2D(8, 1)(layers.Multiply()([x, gate])))
-    x = layers.Concatenate()(
-        [layers.MaxPooling2D()(layers.Add()([x, y])), layers.AveragePooling2D()(x)]
-    )
-    model = keras.Model(
-        image, layers.Dense(4, activation="softmax")(layers.Flatten()(layers.ZeroPadding2D()(x)))
-    )
-    float32 = convert(model)
-    ranges = bn_statistics.ranges_from_moments(
-        float32, bn_statistics.batch_norm_statistics(model, float32), RANGE
-    )
-    assert all(
-        ends["min"] <= ends["max"] and np.isfinite([ends["min"], ends["max"]]).all()
-        for ends in ranges.values()
-    )
-    quantizer.quantize(float32, quantizer.scheme("int8"), ranges)
-    assert data_free.pairs(float32) == []
-
-
-def test_an_op_without_a_rule_is_named():
-    image = keras.Input((4, 4, 3))
-    x = layers.BatchNormalization()(layers.Conv2D(3, 1)(image))
-    model = keras.Model(
-        image, layers.Dense(2)(layers.Flatten()(layers.Activation("exponential")(x)))
-    )
-    float32 = convert(model)
-    with pytest.raises(EdgeqError, match="EXP.*03_ptq"):
-        bn_statistics.ranges_from_moments(
-            float32, bn_statistics.batch_norm_statistics(model, float32), RANGE
-        )

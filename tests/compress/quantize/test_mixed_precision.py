@@ -7,17 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from edgeq_lib.compress.quantize import (
-    calibration,
-    layerwise_rounding,
-    mixed_precision,
-    quantized_weights,
-)
+from edgeq_lib.compress.quantize import layerwise_rounding, mixed_precision, quantized_weights
 from edgeq_lib.compress.quantize.kernels import KERNEL_OPS, float_kernels
-from edgeq_lib.compress.quantize.sensitivity import Probe, noise_by_width
+from edgeq_lib.compress.quantize.sensitivity import noise_by_width
 from edgeq_lib.files import EdgeqError
-from edgeq_lib.measure.accuracy import predict_file
-from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.tflite.inspect import inspect_file
 from edgeq_lib.tflite.reader import read_graph
 
@@ -106,64 +99,28 @@ def test_a_budget_that_nothing_meets_is_refused(way):
     assert way(noise, weigh, least) == dict.fromkeys(weigh, 2)
 
 
-@pytest.fixture(scope="module")
-def case(small_net, pictures):
-    """(float flatbuffer, ranges, calibration images, probe, quantized weights of each kernel)"""
-    float32, images = small_net[1], SIGNED(pictures[0][:48])
-    ranges = calibration.calibrate(float32, images, SIGNED.range)
-    seen = pictures[0][64:164]
-    probe = Probe(seen, SIGNED, predict_file(float32, seen, SIGNED))
-    widths = mixed_precision.candidates(float32, dense=[4, 2], convolutions=[4])
-    return (
-        float32,
-        ranges,
-        images,
-        probe,
-        layerwise_rounding.round_each(float32, images, ranges, widths),
-    )
-
-
-def test_candidates_spare_the_first_layer_and_weights_are_counted_as_stored(case):
-    widths = mixed_precision.candidates(case[0], dense=[4, 2], convolutions=[4, 2])
+def test_candidates_spare_the_first_layer_and_weights_are_counted_as_stored(rounded_alone):
+    widths = mixed_precision.candidates(rounded_alone[0], dense=[4, 2], convolutions=[4, 2])
     first, *others, last = widths
     assert (
         widths[first] == [8]
         and widths[last] == [8, 4, 2]
         and all(widths[name] == [8, 4, 2] for name in others)
     )
-    weigh = mixed_precision.weight_bytes(case[0], widths)
+    weigh = mixed_precision.weight_bytes(rounded_alone[0], widths)
     assert weigh[last][2] * 4 == weigh[last][4] * 2 == weigh[last][8]
     assert weigh[others[0]][2] == weigh[others[0]][4] == weigh[others[0]][8] / 2, (
         "LiteRT has no 2-bit convolution"
     )
     with pytest.raises(EdgeqError, match="take 2 to 8"):
         mixed_precision.weight_bytes(
-            case[0], mixed_precision.candidates(case[0], dense=[1], convolutions=[])
+            rounded_alone[0],
+            mixed_precision.candidates(rounded_alone[0], dense=[1], convolutions=[]),
         )
 
 
-def test_a_kernel_alone_is_rounded_as_in_order_when_no_other_is(case):
-    float32, ranges, images, _, alone = case
-    name = list(alone)[2]
-    in_order = layerwise_rounding.round_layers(float32, images, ranges, {name: 4})
-    assert np.array_equal(in_order[name].codes, alone[name][4].codes) and alone[name][4].bits == 4
-    before = list(alone)[:2]
-    assert all(np.array_equal(in_order[other].codes, alone[other][8].codes) for other in before)
-
-
-def test_noise_is_of_one_kernel_and_falls_with_its_bits(case):
-    float32, _, _, probe, alone = case
-    noise = noise_by_width(float32, alone, probe)
-    last = list(noise)[-1]
-    assert noise[last][2] > noise[last][4] > noise[last][8] == 0
-    assert all(each[bits] >= 0 for each in noise.values() for bits in each)
-    assert probe.compare(float32) == pytest.approx(
-        {"agreement": 100.0, "snr": 100.0, "noise": 1e-10}
-    )
-
-
-def test_the_file_weighs_what_the_budget_counts_and_holds_the_chosen_widths(case):
-    float32, ranges, images, probe, alone = case
+def test_the_file_weighs_what_the_budget_counts_and_holds_the_chosen_widths(rounded_alone):
+    float32, ranges, images, probe, alone = rounded_alone
     weigh = mixed_precision.weight_bytes(float32, alone)
     wide = len(
         quantized_weights.to_file(float32, {name: each[8] for name, each in alone.items()}, ranges)
@@ -189,8 +146,8 @@ def test_the_file_weighs_what_the_budget_counts_and_holds_the_chosen_widths(case
     assert len(set(held.values())) > 1 and inspect_file(file)["integer_only"]
 
 
-def test_a_built_file_is_at_least_as_near_to_float32_as_without_corrected_biases(case):
-    float32, ranges, images, probe, alone = case
+def test_a_built_file_is_at_least_as_near_to_float32_as_without_corrected_biases(rounded_alone):
+    float32, ranges, images, probe, alone = rounded_alone
     widths = {name: 4 if 4 in each else 8 for name, each in alone.items()}
     plain = quantized_weights.to_file(
         float32, layerwise_rounding.round_layers(float32, images, ranges, widths), ranges
@@ -201,8 +158,8 @@ def test_a_built_file_is_at_least_as_near_to_float32_as_without_corrected_biases
     assert found["agreement"] >= probe.compare(plain)["agreement"] > 80
 
 
-def test_compressed_codes_of_fewer_bits_weigh_less_in_the_same_storage(case):
-    float32, ranges, images, *_ = case
+def test_compressed_codes_of_fewer_bits_weigh_less_in_the_same_storage(rounded_alone):
+    float32, ranges, images, *_ = rounded_alone
     name = max(float_kernels(float32), key=lambda kernel: kernel.weights.size).name
     alone = layerwise_rounding.round_each(float32, images, ranges, {name: [8, 6, 4, 3]})
     raw, packed = (

@@ -27,6 +27,7 @@ def net(pictures):
     """Every kind of kernel: a convolution, a depthwise one with a loud and a silent channel, a 1 ×
     1 one, a dense layer.
     """
+    keras.utils.set_random_seed(0)
     layers = keras.layers
     image = keras.Input((8, 8, 3))
     x = layers.BatchNormalization()(

@@ -1,0 +1,68 @@
+"""The blocks of a report: its sections, tables and setup."""
+
+from edgeq_lib.report import render
+from edgeq_lib.report.document import blocks
+from edgeq_lib.report.text import claims, limits
+
+
+def test_the_paper_has_its_sections_in_order(results):
+    heads = [block[1] for block in blocks(results, []) if block[0] == "heading"]
+    assert heads == [
+        "Question",
+        "Setup",
+        "Results",
+        "What we conclude",
+        "What we do not know",
+        "Appendix",
+    ]
+
+
+def test_the_setup_is_computed_and_names_no_folder(results):
+    text = render.markdown(blocks(results, []))
+    assert "`resnet8`, 1,234 parameters, from the weights `w.h5`." in text and "/a/path" not in text
+    assert "Trained for 2 epochs (2 min; best on validation: epoch 1)" in text
+
+
+def test_the_other_ends_of_the_flow_are_in_results_and_report(results):
+    assert [entry["variant"] for entry in results["what_if"]] == ["int8", None] and results[
+        "what_if"
+    ][0]["stage"] == "03_ptq"
+    assert (
+        results["what_if"][0]["drop"]
+        == results["validation"]["int8"]["drop"]
+        == 0.0
+        != results["variants"][1]["drop"]
+    )
+    text = render.markdown(blocks(results, []))
+    assert (
+        "| **As answered; or images without labels; or training not possible; or a target that "
+        "runs float" in text
+    )
+    assert "| No image at all; or fewer than 8 bits wanted; or no image at all, and fewer" in text
+    assert "| nothing yet |" in text
+    assert (
+        "There are labelled training images, training possible, a target that runs integers only."
+        in text
+    )
+
+
+def test_boards_stand_side_by_side(results):
+    results["boards"] = [
+        {
+            "machine": {"name": "pi", "isa": ["asimddp"]},
+            "versions": {},
+            "variants": {"int8": {"latency_ratio": 0.6, "latency_ms": {"1": {"p50": 12.34}}}},
+        }
+    ]
+    text = render.markdown(blocks(results, []))
+    assert "| Here: a <fast> one (avx2) | pi (asimddp) |" in text and "0.60 (12.3 ms)" in text
+    assert "Latency of `int8` against float32 on other machines: 0.60 on pi (asimddp)." in claims(
+        results
+    )
+    assert "one machine" not in " ".join(limits(results))
+
+
+def test_results_of_before_the_list_of_machines_are_still_shown(results):
+    old = {**results, "machine": results["machines"][0]}
+    del old["machines"], old["code"]
+    assert "a <fast> one (avx2)" in render.markdown(blocks(old, []))

@@ -1,0 +1,71 @@
+"""Sentences and the terminal table, computed from results."""
+
+import copy
+
+from report_shelf import CRITERIA
+
+from edgeq_lib.report.document import blocks
+from edgeq_lib.report.pdf import pdf
+from edgeq_lib.report.results import collect
+from edgeq_lib.report.text import claims, limits, recommendation_text, terminal_table
+
+
+def test_sentences_are_computed(results):
+    said = recommendation_text(results)
+    assert said.startswith(
+        "Ship int8 (post-training quantization, 8 bits per weight, 8 per activation): 4.00 × "
+        "smaller than float32, 0.50 × its latency, 0.50 points less accurate on 200 test images"
+    )
+    sentences = claims(results)
+    effect = f"{results['variants'][1]['detectable_drop']:.2f}"
+    assert "(drop 0.50 [" in sentences[0]
+    assert "not distinguishable from float32 on 200 test images" in sentences[0]
+    assert f"a drop above {effect} points (minimum detectable effect)" in sentences[0]
+    assert sentences[1].startswith(
+        "`qat|1` is likewise not distinguishable from float32 on 200 images (drop 0.00"
+    )
+    assert sentences[2].startswith("1 file is less accurate than float32 beyond chance (p < 0.001")
+    assert "`w4` 20.00 [" in sentences[2]
+    assert "4.00 × smaller than the float32 file" in sentences[4] and "12.00 ×" in sentences[4]
+    unknown = " ".join(limits(results))
+    assert "the 2 files not distinguishable" in unknown
+    assert "`qat|1` and `float32` name the same class" in unknown
+    assert "a <fast> one (avx2)" in unknown
+
+
+def test_fifteen_alike_variants_make_one_sentence(results):
+    results["variants"] += [{**results["variants"][3], "name": f"v{index}"} for index in range(15)]
+    assert len(claims(results)) == 5 and "and 13 others are likewise" in claims(results)[1]
+
+
+def test_a_difference_that_only_the_adjustment_takes_away_is_called_that(results):
+    results["variants"][1] |= {"drop": 1.7, "drop_low": 0.2, "drop_high": 3.2, "p_value": 0.2}
+    assert "different from float32 when looked at alone" in claims(results)[0]
+    assert "the one file" in limits(results)[0]
+
+
+def test_a_missed_criterion_is_said_plainly(study):
+    found = collect(
+        study, "x", [{"name": "min_ratio", "bound": 4.4}, {"name": "max_drop", "bound": 1}]
+    )
+    assert found["recommendation"]["variant"] == "int8" and not found["recommendation"]["met"]
+    assert "misses min_ratio (4, bound 4.4)" in recommendation_text(found)
+
+
+def test_no_runnable_variant_has_a_sentence_too(study):
+    for variant in study.variants():
+        record = variant.read("cost")
+        record["report"]["integer_only"] = False
+        variant.write("cost", record)
+    found = collect(study, "x", CRITERIA, {"kernels": "integer"})
+    assert "no variant" in recommendation_text(found) and "→" not in terminal_table(found)
+    assert pdf(blocks(found, []), {}).startswith(b"%PDF")
+
+
+def test_the_terminal_table_is_narrow(results):
+    wide = copy.deepcopy(results)
+    wide["variants"][1]["name"] = "a_variant_with_a_name_that_is_far_too_long_for_any_terminal"
+    for each in (results, wide):
+        lines = terminal_table(each).splitlines()
+        assert len(lines) == 2 + len(each["variants"]) and max(map(len, lines)) <= 120
+    assert [line for line in terminal_table(results).splitlines() if line.startswith("→ int8 ")]
