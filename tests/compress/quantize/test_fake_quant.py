@@ -97,7 +97,7 @@ def test_a_calibrated_range_holds_zero_and_is_never_empty():
     ]
     empty = fake_quant.CalibratedRange(0.0, 0.0)
     variables = empty.build(None, "output", layers.Layer())
-    assert [float(end) for end in empty.ends()] == [0.0, 1.0]
+    assert [float(end) for end in empty.bounds()] == [0.0, 1.0]
     half = empty(tf.constant([-1.0, 0.4999, 7.0]), False, variables).numpy()
     assert np.allclose(half, [0, 127 / 255, 1], atol=1e-6)
 
