@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -106,7 +107,7 @@ def test_a_model_that_cannot_be_read_is_one_sentence(tmp_path):
 
 def test_the_command_writes_a_study_or_says_what_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config, "study_path", lambda name: tmp_path / name.removesuffix(".yaml").__add__(".yaml"))
+    monkeypatch.setattr(config, "study_path", lambda name: tmp_path / f"{Path(name).stem}.yaml")
     (tmp_path / "photos" / "a").mkdir(parents=True)
     keras_file(tmp_path / "my net.keras", batch_shape=[None, 20, 20, 1])
     assert cli.main(["new", "my net.keras", "--data", "photos", "--max-drop", "2"]) == 0
