@@ -205,8 +205,11 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
                 f"{', '.join(only)}; make them the same."
             )
         pools[split] = []
-        stray = [child.name for child in root.iterdir() if is_hidden(child.name, child.is_dir())]
-        ignored.setdefault(HIDDEN, []).extend(f"{root.name}/{name}" for name in sorted(stray))
+        stray = sorted(
+            child.name for child in root.iterdir() if child.is_dir() and is_hidden(child.name, True)
+        )
+        if stray:
+            ignored.setdefault(HIDDEN, []).extend(f"{root.name}/{name}" for name in stray)
         for label, class_name in enumerate(classes):
             before = len(pools[split])
             for path, hidden in files_below(root / class_name):
