@@ -413,6 +413,22 @@ def prepare(
     return manifest
 
 
+def unread_names(log: Mapping[str, Any], ignored: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Sort what may be a photo and could not be read by reason.
+
+    Args:
+        log: The log of `decode_all`.
+        ignored: Names of files that are no photos, see `Source`.
+
+    Returns:
+        Reason → names.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for entry in log["skipped"]:
+        by_reason.setdefault(entry["why"], []).append(entry["file"])
+    return {**by_reason, **({UNKNOWN: ignored[UNKNOWN]} if ignored.get(UNKNOWN) else {})}
+
+
 def left_out(log: Mapping[str, Any], ignored: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     """List what stands in the folder and in no split.
 
@@ -424,9 +440,11 @@ def left_out(log: Mapping[str, Any], ignored: Mapping[str, list[str]]) -> list[d
         For each reason: `why`, the number `n`, and up to five `names`.
     """
     twice = log["duplicates"]
-    unreadable = [f"{entry['file']} ({entry['why']})" for entry in log["skipped"]]
     rows = [
-        ("unreadable", len(unreadable), unreadable),
+        *(
+            (f"unreadable: {why}", len(names), names)
+            for why, names in unread_names(log, {}).items()
+        ),
         *(
             (why, sum(twice[kind].values()), twice["names"].get(kind, []))
             for why, kind in (
@@ -582,13 +600,12 @@ def _stored(folder: Path, key: str) -> dict | None:
 
 
 def _check_result(manifest: dict, source: Source, total: int, max_skipped: float) -> None:
-    unread = [f"{entry['file']}: {entry['why']}" for entry in manifest["skipped"]]
-    unread += [f"{name}: {UNKNOWN}" for name in source.ignored.get(UNKNOWN, [])]
-    if len(unread) > max_skipped * total:
-        more = f"; and {len(unread) - 5} more" if len(unread) > 5 else ""
+    by_reason = unread_names(manifest, source.ignored)
+    n_unread = sum(map(len, by_reason.values()))
+    if n_unread > max_skipped * total:
+        reasons = "; ".join(f"{why}: {first_names(names)}" for why, names in by_reason.items())
         raise EdgeqError(
-            f"{len(unread)} of {total} images of {source.name} cannot be read "
-            f"({'; '.join(unread[:5])}{more}), more than "
+            f"{n_unread} of {total} images of {source.name} cannot be read ({reasons}), more than "
             f"the share max_skipped = {max_skipped:g}; repair or remove them, or raise max_skipped."
         )
     for split in SPLITS:

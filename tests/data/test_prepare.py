@@ -36,7 +36,7 @@ def test_bad_images_among_good_ones(tmp_path, study):
     (root / "emu" / "notes.txt").write_text("no image")
     (root / "emu" / ".hidden.png").write_bytes(b"")
     with pytest.raises(
-        EdgeqError, match=r"2 of 66 images of p cannot be read \(p/emu/.*max_skipped = 0.01"
+        EdgeqError, match=r"2 of 66 images of p cannot be read \(.*: 'p/emu/.*max_skipped = 0.01"
     ):
         prepare(study, str(root), 8, calibration=6)
     with pytest.raises(EdgeqError, match="no record 'data'"):
@@ -50,7 +50,7 @@ def test_bad_images_among_good_ones(tmp_path, study):
         "animated": 1,
     }
     assert [(row["why"], row["n"]) for row in manifest["left_out"]] == [
-        ("unreadable", 2),
+        *((f"unreadable: {entry['why']}", 1) for entry in manifest["skipped"]),
         (HIDDEN, 1),
         (COMPANION, 1),
     ]

@@ -182,7 +182,7 @@ def test_files_of_unknown_kind_count_as_photos_that_cannot_be_read(tmp_path, stu
     root = photos(tmp_path / "p", n=20)
     for number in range(7):
         (root / "cat" / f"{number}.raw").write_bytes(bytes(range(256)) * 4)
-    told = r"7 of 67 images of p .*p/cat/0.raw: unknown suffix.*and 2 more.*max_skipped = 0.05"
+    told = r"7 of 67 images of p .*unknown suffix.*: 'p/cat/0.raw'.*and 2 more.*max_skipped = 0.05"
     with pytest.raises(EdgeqError, match=told):
         prepare(study, str(root), 8, calibration=6, max_skipped=0.05)
     manifest = prepare(study, str(root), 8, calibration=6, max_skipped=0.2)
