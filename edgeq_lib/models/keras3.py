@@ -105,9 +105,7 @@ def to_flatbuffer(model: Any, input_shape: tuple[int, ...]) -> bytes:
     signature = [library().InputSpec("float32", (1, *input_shape), name="image")]
     with tempfile.TemporaryDirectory() as folder:
         with quiet():
-            model.export(
-                folder, format="tf_saved_model", input_signature=signature, verbose=False
-            )
+            model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
         return convert_saved_model(folder)
 
 
@@ -129,13 +127,14 @@ def predict(model: Any, images: np.ndarray, batch: int = 32) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def twin(model: Any) -> keras2.Model:
+def twin(model: Any, input_shape: tuple[int, ...]) -> keras2.Model:
     """Write a Keras 3 network anew in Keras 2, with its weights.
 
     Models inside the model are laid open, so that the twin is flat.
 
     Args:
-        model: A functional or sequential Keras 3 model, built.
+        model: A functional or sequential Keras 3 model with one input, built.
+        input_shape: (height, width, channels) of the study's images, for an open height and width.
 
     Returns:
         The functional tf_keras model.
@@ -144,7 +143,7 @@ def twin(model: Any) -> keras2.Model:
         NoTwinError: When a layer, an operation or the model itself has no counterpart.
     """
     try:
-        return _Writer().write(model)
+        return _Writer().write(model, input_shape)
     except NotPlainError as error:
         raise NoTwinError(f"{error} has no counterpart in Keras 2") from None
 
@@ -157,19 +156,12 @@ class _Writer:
         self.pairs: list[tuple[Any, keras2.layers.Layer]] = []  # layer of Keras 3, of Keras 2
         self.names: set[str] = set()
 
-    def write(self, model: Any) -> keras2.Model:
+    def write(self, model: Any, input_shape: tuple[int, ...]) -> keras2.Model:
         graph = _graph_of(model)
-        inputs = [
-            keras2.Input(tensor.shape[1:], name=self._free_name(tensor._keras_history.operation))
-            for tensor in graph.inputs
-        ]
-        outputs = self._walk(graph, inputs)
-        with quiet():
-            copy = keras2.Model(
-                inputs if len(inputs) > 1 else inputs[0],
-                outputs if len(outputs) > 1 else outputs[0],
-                name=model.name,
-            )
+        name = self._free_name(graph.inputs[0]._keras_history.operation)
+        image = keras2.Input(input_shape, name=name)
+        (scores,) = self._walk(graph, [image])
+        copy = keras2.Model(image, scores, name=model.name)
         for theirs, ours in self.pairs:
             _copy_weights(theirs, ours)
         return copy
@@ -317,9 +309,11 @@ def _setting(key: str, value: Any) -> Any:
     if key.endswith("_regularizer") and isinstance(value, dict):
         known = {"L1": "L1", "L2": "L2", "L1L2": "L1L2"}
         name = known.get(value.get("class_name", ""))
-        return keras2.regularizers.get({"class_name": name, "config": value["config"]}) if (
-            name
-        ) else None
+        return (
+            keras2.regularizers.get({"class_name": name, "config": value["config"]})
+            if (name)
+            else None
+        )
     if isinstance(value, dict) and "class_name" in value and "config" in value:
         if "value" in value["config"]:  # an array, as Keras 3 writes it
             return np.asarray(value["config"]["value"], value["config"].get("dtype", "float32"))

@@ -191,9 +191,7 @@ def hard_swish(name: str, x: Any) -> Any:
     return layers.Multiply(name=name)([x, hard_sigmoid(f"{name}_gate", x)])
 
 
-def _leaky_relu(
-    name: str, x: Any, alpha: float = 0.2, negative_slope: float | None = None
-) -> Any:
+def _leaky_relu(name: str, x: Any, alpha: float = 0.2, negative_slope: float | None = None) -> Any:
     slope = alpha if negative_slope is None else negative_slope
     return layers.LeakyReLU(float(slope), name=name)(x)
 
@@ -225,9 +223,7 @@ def _concat(name: str, values: Any, axis: int = -1) -> Any:
     return layers.Concatenate(int(axis), name=name)(list(values))
 
 
-def _pad(
-    name: str, x: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0
-) -> Any:
+def _pad(name: str, x: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0) -> Any:
     pads = np.asarray(paddings).tolist()
     outer = len(pads) != 4 or any(pads[0]) or any(pads[3])
     if outer or mode.upper() != "CONSTANT" or float(constant_values or 0) != 0.0:

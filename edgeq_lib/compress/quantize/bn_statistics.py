@@ -20,6 +20,7 @@ from edgeq_lib.compress.quantize.calibration import Ranges, range_with_integral_
 from edgeq_lib.compress.quantize.kernels import Kernel, float_kernels, is_kernel_of, nearly_equal
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.graph import WITH_KERNEL, fold_batch_norms, only_consumer
+from edgeq_lib.models.network import FloatNetwork
 from edgeq_lib.models.tf import keras
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import Graph, Op, read_graph
@@ -140,6 +141,25 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
             "02_baseline again."
         )
     return norms
+
+
+def why_not(network: FloatNetwork) -> str | None:
+    """Say why nothing is known of a network's activations without images; None when it is.
+
+    Args:
+        network: The float network.
+    """
+    if network.keras is None:
+        return (
+            "Data-free quantization reads activations off the batch norms, which are folded into "
+            f"the weights here: {network.reason}."
+        )
+    try:
+        file = network.to_file()
+        ranges_from_moments(file, batch_norm_statistics(network.keras, file), (-1.0, 1.0))
+    except EdgeqError as error:
+        return str(error)
+    return None
 
 
 def tensor_moments(

@@ -42,6 +42,7 @@ from edgeq_lib.models.graph import (
     only_consumer,
     rebuild,
 )
+from edgeq_lib.models.network import FloatNetwork
 from edgeq_lib.models.tf import keras, tf
 from edgeq_lib.tflite.quiet import quiet
 
@@ -130,6 +131,21 @@ def quantize_aware(
             _fitting(*values, *source.bounds()) if source and len(values) == 2 else values, wrapper
         )
     return trainable
+
+
+def why_not(network: FloatNetwork) -> str | None:
+    """Say why a network cannot be trained quantization-aware; None when it can.
+
+    Args:
+        network: The float network.
+    """
+    if network.keras is None:
+        return f"Training needs a Keras network: {network.reason}."
+    try:
+        _check_layers(expand_activations(fold_batch_norms(network.keras)))
+    except EdgeqError as error:
+        return str(error)
+    return None
 
 
 def _near(kernel: np.ndarray, rounded: QuantizedWeights) -> np.ndarray:
