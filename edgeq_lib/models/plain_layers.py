@@ -87,7 +87,11 @@ def plain_call(op: str, name: str, args: Sequence[Any], kwargs: dict[str, Any]) 
     write = OPS.get(op)
     if write is None:
         raise NotPlainError(f"the operation {op}")
-    kwargs = {key: value for key, value in kwargs.items() if key not in ("name", "data_format")}
+    kwargs = {
+        key: value
+        for key, value in kwargs.items()
+        if key != "name" and (key, value) not in (("conjugate", False), ("data_format", None))
+    }
     try:
         return write(name, *args, **kwargs)
     except TypeError as error:  # arguments that the plain form does not know
@@ -223,7 +227,14 @@ def _concat(name: str, values: Any, axis: int = -1) -> Any:
     return layers.Concatenate(int(axis), name=name)(list(values))
 
 
-def _pad(name: str, x: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0) -> Any:
+def _pad(
+    name: str,
+    x: Any,
+    paddings: Any,
+    mode: str = "CONSTANT",
+    _: Any = None,  # tf.pad has its name here
+    constant_values: Any = 0,
+) -> Any:
     pads = np.asarray(paddings).tolist()
     outer = len(pads) != 4 or any(pads[0]) or any(pads[3])
     if outer or mode.upper() != "CONSTANT" or float(constant_values or 0) != 0.0:
@@ -290,9 +301,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "transpose": lambda name, a, perm=None: _transpose(name, a, perm),
     "concat": lambda name, values, axis: _concat(name, values, axis),
     "concatenate": _concat,
-    "pad": lambda name, tensor, paddings, mode="CONSTANT", constant_values=0: _pad(
-        name, tensor, paddings, mode, constant_values
-    ),
+    "pad": lambda name, tensor, *args, **kwargs: _pad(name, tensor, *args, **kwargs),
     "identity": _same,
     "stop_gradient": _same,
     "convert_to_tensor": _same,
