@@ -21,7 +21,7 @@ from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib.analysis.tables import variants_table
-from edgeq_lib.compress.quantize import why_not
+from edgeq_lib.compress.quantize.why_not import missing_parts
 from edgeq_lib.measure.accuracy import check_parity, score
 from edgeq_lib.models import training
 from edgeq_lib.models.network import obtain_network
@@ -85,7 +85,7 @@ pd.Series(network.census(), name="layers").to_frame().T
 # What this network cannot have, and why. All other techniques can take it.
 
 # %%
-missing = why_not.missing_parts(network)
+missing = missing_parts(network)
 pd.DataFrame(missing).set_index("stage") if missing else Markdown("*Every technique can take it.*")
 
 # %% [markdown]

@@ -30,6 +30,7 @@ from pydantic import NonNegativeInt
 
 from edgeq_lib.analysis.tables import rows, variants_table
 from edgeq_lib.compress.quantize import calibration, converter, quantizer
+from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.measure.accuracy import score
 from edgeq_lib.models.network import open_network
@@ -92,7 +93,7 @@ for name in progress(schemes, "schemes"):
 
 # %%
 network = open_network(stage)
-refused = converter.why_not(network)
+refused = why_not(network, "03_ptq", "converter")
 print(refused or "made:", "" if refused else ", ".join(converter_schemes) or "none")
 for name in progress([] if refused else converter_schemes, "TensorFlow's converter"):
     spec, started = quantizer.scheme(name), time.time()

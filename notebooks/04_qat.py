@@ -28,8 +28,9 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib.analysis.tables import rows, variants_table
-from edgeq_lib.compress.quantize import qat, qat_export, why_not
+from edgeq_lib.compress.quantize import qat, qat_export
 from edgeq_lib.compress.quantize.low_bit import limited
+from edgeq_lib.compress.quantize.why_not import require
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.measure.accuracy import check_parity, score
 from edgeq_lib.models import training
@@ -66,7 +67,7 @@ selective: bool = False  # also make the published selective recipe, to show wha
 stage = open_study(study, "04_qat", needs="03_ptq")
 images, preprocess = stage.data, stage.preprocess
 network = open_network(stage)
-why_not.require("04_qat", network)
+require(network, "04_qat")
 float_model = network.keras
 model = qat.quantize_aware(float_model, preprocess(images.calibration_images))
 print(f"{len(float_model.layers)} layers in the float model, "

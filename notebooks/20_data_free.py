@@ -29,11 +29,11 @@ from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib.analysis.tables import variants_table
-from edgeq_lib.compress.quantize import (
-    bn_statistics, calibration, data_free, ptq_recovery, why_not)
+from edgeq_lib.compress.quantize import bn_statistics, calibration, data_free, ptq_recovery
 from edgeq_lib.compress.quantize.bias_correction import correct_biases
 from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.compress.quantize.sensitivity import display_name, most_faithful
+from edgeq_lib.compress.quantize.why_not import require
 from edgeq_lib.measure.accuracy import predict_file, score
 from edgeq_lib.measure.statistics import quality_record
 from edgeq_lib.models.network import open_network
@@ -66,7 +66,7 @@ stage = open_study(study, "20_data_free", needs="02_baseline")
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 float_file, span = stage.float32.model(), preprocess.range
 network = open_network(stage)
-why_not.require("20_data_free", network)
+require(network, "20_data_free")
 norms = bn_statistics.batch_norm_statistics(network.keras, float_file)
 kernels = float_kernels(float_file)
 print(f"{len(norms)} of {len(kernels)} kernels are followed by a batch norm")

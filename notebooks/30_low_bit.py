@@ -36,6 +36,7 @@ from edgeq_lib.compress.quantize import (
 from edgeq_lib.compress.quantize.bias_correction import correct_biases, correct_if_better
 from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.compress.quantize.sensitivity import EvaluationContext, most_faithful
+from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.graph import fold_batch_norms
@@ -76,7 +77,7 @@ io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a
 stage = open_study(study, "30_low_bit", needs="02_baseline")
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 network = open_network(stage)
-untrained = qat.why_not(network)  # a reason, or None
+untrained = why_not(network, "30_low_bit", "training")  # a reason, or None
 model = None if untrained else fold_batch_norms(network.keras)
 float_file = as_dense(network.to_file() if untrained else convert(model))
 block_steps, epochs = (0, 0) if untrained else (block_steps, epochs)

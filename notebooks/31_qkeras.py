@@ -28,8 +28,9 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib.analysis.tables import variants_table
-from edgeq_lib.compress.quantize import low_bit, ptq_recovery, qkeras, why_not
+from edgeq_lib.compress.quantize import low_bit, ptq_recovery, qkeras
 from edgeq_lib.compress.quantize.sensitivity import most_faithful
+from edgeq_lib.compress.quantize.why_not import require
 from edgeq_lib.data.dataset import Split
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
 from edgeq_lib.measure.statistics import quality_record
@@ -63,7 +64,7 @@ file_bits: PositiveInt = 4  # the width whose models become files, one of `bits`
 # %%
 stage = open_study(study, "31_qkeras", needs="02_baseline")
 network = open_network(stage)
-why_not.require("31_qkeras", network)
+require(network, "31_qkeras")
 missing = qkeras.reason_missing()
 again = f"{missing} Then `edgeq run {study} --force --only qkeras`."
 Markdown(again if missing else "*QKeras is installed.*")

@@ -34,6 +34,7 @@ from edgeq_lib.compress.quantize import (
     calibration, layerwise_rounding, low_bit, mixed_precision, qat, qat_export, quantized_weights)
 from edgeq_lib.compress.quantize.bias_correction import correct_if_better
 from edgeq_lib.compress.quantize.sensitivity import Probe, display_name, noise_by_width
+from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.measure.accuracy import score
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.graph import fold_batch_norms
@@ -74,7 +75,7 @@ io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a
 stage = open_study(study, "40_mixed_precision", needs="02_baseline")
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 network = open_network(stage)
-untrained = qat.why_not(network)  # a reason, or None
+untrained = why_not(network, "40_mixed_precision", "training")  # a reason, or None
 model = None if untrained else fold_batch_norms(network.keras)
 float_file = as_dense(network.to_file() if untrained else convert(model))
 widths = mixed_precision.candidates(float_file, dense_widths, convolution_widths)

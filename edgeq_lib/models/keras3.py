@@ -190,7 +190,12 @@ class _Writer:
 
     def _call(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         keras3 = library()
-        kwargs = {key: value for key, value in kwargs.items() if value is not None}
+        if kwargs.get("training"):
+            raise NoTwinError(f"layer {operation.name!r} was called with training=True")
+        # Keras 3 notes training=False where nothing was said; a twin decides at each call
+        kwargs = {
+            key: value for key, value in kwargs.items() if value is not None and key != "training"
+        }
         if isinstance(operation, keras3.Model):
             return self._walk(_graph_of(operation), library().tree.flatten(args))
         if not isinstance(operation, keras3.layers.Layer):

@@ -66,7 +66,11 @@ def _with_statistics(model, seed):
         if isinstance(layer, layers.BatchNormalization):
             size = layer.gamma.shape[0]
             layer.set_weights(
-                [rng.uniform(0.5, 1.5, size), *rng.normal(0, 0.3, (2, size)), rng.uniform(1, 2, size)]
+                [
+                    rng.uniform(0.5, 1.5, size),
+                    *rng.normal(0, 0.3, (2, size)),
+                    rng.uniform(1, 2, size),
+                ]
             )
         elif getattr(layer, "bias", None) is not None:
             layer.bias.assign(rng.normal(0, 0.3, layer.bias.shape))

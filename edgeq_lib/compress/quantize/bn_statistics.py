@@ -20,7 +20,6 @@ from edgeq_lib.compress.quantize.calibration import Ranges, range_with_integral_
 from edgeq_lib.compress.quantize.kernels import Kernel, float_kernels, is_kernel_of, nearly_equal
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.graph import WITH_KERNEL, fold_batch_norms, only_consumer
-from edgeq_lib.models.network import FloatNetwork
 from edgeq_lib.models.tf import keras
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import Graph, Op, read_graph
@@ -143,22 +142,20 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
     return norms
 
 
-def why_not(network: FloatNetwork) -> str | None:
-    """Say why nothing is known of a network's activations without images; None when it is.
+def why_not(model: keras.Model, float_model: bytes) -> str | None:
+    """Say why data-free quantization cannot take a network.
 
     Args:
-        network: The float network.
+        model: The Keras model, batch norms in place.
+        float_model: The float flatbuffer made from it.
+
+    Returns:
+        The reason, one sentence; None when it can.
     """
-    if network.keras is None:
-        return (
-            "Data-free quantization reads activations off the batch norms, which are folded into "
-            f"the weights here: {network.reason}."
-        )
     try:
-        file = network.to_file()
-        ranges_from_moments(file, batch_norm_statistics(network.keras, file), (-1.0, 1.0))
-    except EdgeqError as error:
-        return str(error)
+        tensor_moments(float_model, batch_norm_statistics(model, float_model), (0.0, 1.0))
+    except EdgeqError as reason:
+        return str(reason)
     return None
 
 

@@ -12,17 +12,6 @@ import numpy as np
 from edgeq_lib.compress.quantize.quantizer import Scheme, smoke_tested
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.convert import convert
-from edgeq_lib.models.network import FloatNetwork
-
-
-def why_not(network: FloatNetwork) -> str | None:
-    """Say why this engine cannot take a network; None when it can.
-
-    Args:
-        network: The float network.
-    """
-    needs = "TensorFlow's converter quantizes Keras networks only"
-    return f"{needs}: {network.reason}." if network.keras is None else None
 
 
 def quantize_with_converter(model: Any, spec: Scheme, images: np.ndarray) -> bytes:

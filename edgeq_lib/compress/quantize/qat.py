@@ -42,7 +42,6 @@ from edgeq_lib.models.graph import (
     only_consumer,
     rebuild,
 )
-from edgeq_lib.models.network import FloatNetwork
 from edgeq_lib.models.tf import keras, tf
 from edgeq_lib.tflite.quiet import quiet
 
@@ -133,18 +132,19 @@ def quantize_aware(
     return trainable
 
 
-def why_not(network: FloatNetwork) -> str | None:
-    """Say why a network cannot be trained quantization-aware; None when it can.
+def why_not(model: keras.Model) -> str | None:
+    """Say why a network cannot be trained quantization-aware.
 
     Args:
-        network: The float network.
+        model: The Keras model.
+
+    Returns:
+        The reason, one sentence; None when it can.
     """
-    if network.keras is None:
-        return f"Training needs a Keras network: {network.reason}."
     try:
-        _check_layers(expand_activations(fold_batch_norms(network.keras)))
-    except EdgeqError as error:
-        return str(error)
+        _check_layers(expand_activations(fold_batch_norms(model)))
+    except EdgeqError as reason:
+        return str(reason)
     return None
 
 

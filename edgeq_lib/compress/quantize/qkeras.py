@@ -30,7 +30,6 @@ from edgeq_lib.models.graph import (
     identity,
     rebuild,
 )
-from edgeq_lib.models.network import FloatNetwork
 from edgeq_lib.models.tf import keras, tf
 from edgeq_lib.tflite.quiet import quiet
 from edgeq_lib.tflite.rewrite import as_dense
@@ -137,17 +136,18 @@ def reason_missing() -> str:
     return ""
 
 
-def why_not(network: FloatNetwork) -> str | None:
-    """Say why QKeras has no layers for a network; None when it has.
+def why_not(model: keras.Model) -> str | None:
+    """Say why QKeras has no layers for a network.
 
     Args:
-        network: The float network.
+        model: The Keras model.
+
+    Returns:
+        The reason, one sentence; None when it has.
     """
-    if network.keras is None:
-        return f"QKeras trains Keras networks: {network.reason}."
     unknown = [
         layer
-        for layer in network.keras.layers
+        for layer in model.layers
         if isinstance(layer, WITH_KERNEL) and type(layer) not in _SETTINGS
     ]
     return _unknown(unknown[0]) if unknown else None

@@ -1,0 +1,71 @@
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.models import pytorch
+from edgeq_lib.models.float_files import tidy
+from edgeq_lib.tflite.inspect import inspect_file
+from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.runtime import make_interpreter, run_images
+
+needs_torch = pytest.mark.skipif(
+    bool(pytorch.reason_missing()), reason=f"PyTorch: {pytorch.reason_missing()}"
+)
+
+
+def _images(size=32, channels=3):
+    shape = (4, size, size, channels)
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+
+def test_without_litert_torch_one_sentence_says_how_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EdgeqError, match=r"net.pt2 is a PyTorch program, .*pip install"):
+        pytorch.convert_program(tmp_path / "net.pt2", _images())
+
+
+@pytest.mark.parametrize(
+    ("expression", "runs"),
+    [("s0", False), ("2*s77 + 1", False), ("Max(1, u0)", False), ("__import__('os')", True)],
+)
+def test_sizes_that_are_code_are_seen_before_pytorch_reads_them(expression, runs, tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
+        graph = {"nodes": [{"sizes": [{"as_expr": {"expr_str": expression}}]}]}
+        archive.writestr("models/model.json", json.dumps(graph))
+    assert pytorch.runs_code(tmp_path / "net.pt2") == runs
+
+
+@needs_torch
+@pytest.mark.parametrize("name", ["mobilenetv2_like", "resnet18_like"])
+def test_a_network_becomes_a_file_of_channels_last_that_computes_the_same(name, tmp_path):
+    import torch
+    import torch_networks
+
+    torch.manual_seed(0)
+    torch_networks.save(getattr(torch_networks, name)(), tmp_path / "net.pt2")
+    file, outputs = pytorch.convert_program(tmp_path / "net.pt2", _images())
+    file = tidy(file)
+    assert "TRANSPOSE" not in inspect_file(file)["ops"]
+    assert np.abs(run_images(make_interpreter(file), _images()) - outputs).max() <= 1e-5
+    assert max(len(tensor.name) for tensor in read_graph(file).tensors) <= 48
+
+
+@needs_torch
+def test_what_does_not_fit_is_one_sentence(tmp_path):
+    import torch_networks
+
+    path = tmp_path / "net.pt2"
+    for model, settings, says in (
+        (torch_networks.mobilenetv2_like().train(), {}, "training mode"),
+        (torch_networks.mobilenetv2_like(), {"batch": 4}, "4 images at a time"),
+        (torch_networks.mobilenetv2_like(), {"size": 40}, "set image_size"),
+    ):
+        torch_networks.save(model, path, **settings)
+        with pytest.raises(EdgeqError, match=says):
+            pytorch.convert_program(path, _images())
+    path.write_bytes(b"rubbish")
+    with pytest.raises(EdgeqError, match="cannot be read by PyTorch"):
+        pytorch.convert_program(path, _images())
