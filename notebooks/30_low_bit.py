@@ -38,14 +38,12 @@ from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.compress.quantize.sensitivity import EvaluationContext, most_faithful
 from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
-from edgeq_lib.models.convert import convert
-from edgeq_lib.models.graph import fold_batch_norms
 from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
 from edgeq_lib.plots.layers import plot_ablation
 from edgeq_lib.stage import open_study
 from edgeq_lib.tflite.inspect import inspect_file
-from edgeq_lib.tflite.rewrite import as_dense, with_io_type
+from edgeq_lib.tflite.rewrite import with_io_type
 
 # %% [markdown]
 # ## Parameters
@@ -78,8 +76,7 @@ stage = open_study(study, "30_low_bit", needs="02_baseline")
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 network = open_network(stage)
 untrained = why_not(network, "30_low_bit", "training")  # a reason, or None
-model = None if untrained else fold_batch_norms(network.keras)
-float_file = as_dense(network.to_file() if untrained else convert(model))
+model, float_file = low_bit.with_dense_layers(network, trainable=not untrained)
 block_steps, epochs = (0, 0) if untrained else (block_steps, epochs)
 base, part = stage.float32.arrays()["validation"], slice(0, score_images)
 
@@ -155,15 +152,15 @@ pd.DataFrame(by_width).T.round(2)
 
 # %%
 codes, _ = tried[bits[0], min(classifier_bits)]
-simulation, parity = None, {}
-if not untrained:
-    simulation = qat.quantize_aware(
-        model, calibration_set, qat_export.kernels_by_layer(model, float_file, codes))
-    sample = np.concatenate([images.validation.images[:1000], images.train.images[:1000]])[:1000]
-    exported = qat_export.export_int8(simulation, calibration_set)
-    parity = check_parity(simulation, exported, sample, preprocess)
-    parity_table = pd.Series(parity, name="simulation against file").to_frame()
-Markdown(f"*No simulation. {untrained}*") if untrained else parity_table
+simulation = None if untrained else qat.quantize_aware(
+    model, calibration_set, qat_export.kernels_by_layer(model, float_file, codes))
+sample = np.concatenate([images.validation.images[:1000], images.train.images[:1000]])[:1000]
+
+# %%
+parity = {} if untrained else check_parity(
+    simulation, qat_export.export_int8(simulation, calibration_set), sample, preprocess)
+comparison = pd.Series(parity, name="simulation against file", dtype=float).to_frame()
+Markdown(f"*No simulation. {untrained}*") if untrained else comparison
 
 # %% [markdown]
 # ## 5 · Blocks that share the work

@@ -36,14 +36,12 @@ from edgeq_lib.compress.quantize.bias_correction import correct_if_better
 from edgeq_lib.compress.quantize.sensitivity import Probe, display_name, noise_by_width
 from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.measure.accuracy import score
-from edgeq_lib.models.convert import convert
-from edgeq_lib.models.graph import fold_batch_norms
 from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
 from edgeq_lib.plots.rounding import plot_bit_allocation, plot_mixed_front
 from edgeq_lib.stage import open_study
 from edgeq_lib.tflite.inspect import sizes
-from edgeq_lib.tflite.rewrite import as_dense, with_io_type
+from edgeq_lib.tflite.rewrite import with_io_type
 
 # %% [markdown]
 # ## Parameters
@@ -76,8 +74,7 @@ stage = open_study(study, "40_mixed_precision", needs="02_baseline")
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 network = open_network(stage)
 untrained = why_not(network, "40_mixed_precision", "training")  # a reason, or None
-model = None if untrained else fold_batch_norms(network.keras)
-float_file = as_dense(network.to_file() if untrained else convert(model))
+model, float_file = low_bit.with_dense_layers(network, trainable=not untrained)
 widths = mixed_precision.candidates(float_file, dense_widths, convolution_widths)
 
 # %% [markdown]
@@ -181,7 +178,7 @@ for share in shares:
     limit = share * (uniform + besides) - besides
     plans[f"mixed_{100 * share:g}"] = mixed_precision.choose(noise, weigh, max(limit, least))
     if limit < least:
-        print(f"{share:.0%} of uniform 4 bits is less than the narrowest widths take: made of those")
+        print(f"{share:.0%} of uniform 4 bits is below the narrowest widths: made of those")
 made = {name: mixed_precision.build(float_file, plan, seen, ranges, probe)
         for name, plan in plans.items()}
 files = {name: file for name, (_, file, _) in made.items()}
