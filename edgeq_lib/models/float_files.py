@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgeq_lib.files import EdgeqError
+from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import Graph, read_graph
 from edgeq_lib.tflite.runtime import make_interpreter
 from edgeq_lib.tflite.writer import pack, unpack
@@ -43,6 +46,7 @@ def read_float_file(path: Path) -> bytes:
     """
     model = path.read_bytes()
     graph = read_graph(model)
+    _check_survives(path)
     kinds = sorted({tensor.dtype for tensor in graph.tensors if tensor.dtype in _QUANTIZED})
     if kinds or any(tensor.scales for tensor in graph.tensors):
         what = ", ".join(kind.lower() for kind in kinds) or "scales"
@@ -61,7 +65,27 @@ def read_float_file(path: Path) -> bytes:
             f"{path.name} takes {ends[0].dtype.lower()} and gives {ends[1].dtype.lower()}; convert "
             "the network again with float32 input and output."
         )
+    for index, values in writable_buffers(bytearray(model)).items():
+        if not np.isfinite(values).all():
+            raise EdgeqError(
+                f"{path.name} holds NaN or infinite values in {graph.tensors[index].name!r}; "
+                "convert sound weights."
+            )
     return tidy(with_batch_one(model, path.name))
+
+
+def _check_survives(path: Path) -> None:
+    """Raise when the file brings LiteRT down, tried in a process of its own."""
+    program = (
+        "import sys\nfrom ai_edge_litert.interpreter import Interpreter\n"
+        "model = Interpreter(model_path=sys.argv[1])\nmodel.allocate_tensors()\nmodel.invoke()"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True)
+    if done.returncode < 0:
+        raise EdgeqError(
+            f"LiteRT crashes on {path.name} (signal {-done.returncode}), so it is damaged; "
+            "convert the network again."
+        )
 
 
 def with_batch_one(model: bytes, name: str) -> bytes:

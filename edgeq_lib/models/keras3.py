@@ -79,6 +79,7 @@ def load(path: Path, trusted: bool = False) -> Any:
             f"The model in {path.name} was never built, so its input is not known; call it once "
             "and save it again."
         )
+    model = _in_float32(model)
     for weight in model.weights:
         values = np.asarray(weight)
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
@@ -87,6 +88,48 @@ def load(path: Path, trusted: bool = False) -> Any:
                 "or train again with a lower learning rate."
             )
     return model
+
+
+def _in_float32(model: Any) -> Any:
+    """The same network computing in float32, where layers compute in half or double precision."""
+    if _computes_in_float32(model):
+        return model
+    try:
+        plain = type(model).from_config(_without_policies(model.get_config()))
+        plain.set_weights([np.asarray(value, np.float32) for value in model.get_weights()])
+    except (TypeError, ValueError) as error:
+        raise EdgeqError(
+            f"The model {model.name!r} computes in {model.compute_dtype} and cannot be written in "
+            f"float32 ({_first_line(error)}); save it with the dtype policy float32."
+        ) from None
+    return plain
+
+
+def _computes_in_float32(layer: Any) -> bool:
+    inner = getattr(layer, "layers", [])
+    return layer.compute_dtype == "float32" and all(map(_computes_in_float32, inner))
+
+
+def _without_policies(value: Any) -> Any:
+    """A configuration in which no layer, at any depth, has another dtype than float32."""
+    if isinstance(value, dict):
+        if str(value.get("class_name", "")).endswith("DTypePolicy"):
+            return "float32"
+        return {
+            key: "float32" if key == "dtype" and part in _OTHER_FLOATS else _without_policies(part)
+            for key, part in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(_without_policies(part) for part in value)
+    return value
+
+
+_OTHER_FLOATS = ("float16", "bfloat16", "float64")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:160]
 
 
 def to_flatbuffer(model: Any, input_shape: tuple[int, ...]) -> bytes:
@@ -104,8 +147,16 @@ def to_flatbuffer(model: Any, input_shape: tuple[int, ...]) -> bytes:
     """
     signature = [library().InputSpec("float32", (1, *input_shape), name="image")]
     with tempfile.TemporaryDirectory() as folder:
-        with quiet():
-            model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
+        try:
+            with quiet():
+                model.export(
+                    folder, format="tf_saved_model", input_signature=signature, verbose=False
+                )
+        except Exception as error:  # whatever a layer raises when it is traced
+            raise EdgeqError(
+                f"Keras 3 cannot export {model.name!r} ({_first_line(error)}); replace the layer "
+                "that it names."
+            ) from None
         return convert_saved_model(folder)
 
 
@@ -119,11 +170,20 @@ def predict(model: Any, images: np.ndarray, batch: int = 32) -> np.ndarray:
 
     Returns:
         float32 (n, classes).
+
+    Raises:
+        EdgeqError: When it cannot compute them on this machine.
     """
-    parts = [
-        np.asarray(model(images[start : start + batch], training=False), np.float32)
-        for start in range(0, len(images), batch)
-    ]
+    try:
+        parts = [
+            np.asarray(model(images[start : start + batch], training=False), np.float32)
+            for start in range(0, len(images), batch)
+        ]
+    except Exception as error:  # of the backend: channels first on a processor, for one
+        raise EdgeqError(
+            f"Keras 3 cannot compute {model.name!r} here ({_first_line(error)}); build it for "
+            "images with channels last."
+        ) from None
     return np.concatenate(parts)
 
 
@@ -134,7 +194,8 @@ def twin(model: Any, input_shape: tuple[int, ...]) -> keras2.Model:
 
     Args:
         model: A functional or sequential Keras 3 model with one input, built.
-        input_shape: (height, width, channels) of the study's images, for an open height and width.
+        input_shape: (height, width, channels) of the study's images: for an open height and width,
+            and for a model whose input has no axis of channels, or one axis only.
 
     Returns:
         The functional tf_keras model.
@@ -146,6 +207,8 @@ def twin(model: Any, input_shape: tuple[int, ...]) -> keras2.Model:
         return _Writer().write(model, input_shape)
     except NotPlainError as error:
         raise NoTwinError(f"{error} has no counterpart in Keras 2") from None
+    except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise NoTwinError(f"Keras 2 cannot build it ({_first_line(error)})") from None
 
 
 class _Writer:
@@ -159,8 +222,11 @@ class _Writer:
     def write(self, model: Any, input_shape: tuple[int, ...]) -> keras2.Model:
         graph = _graph_of(model)
         name = self._free_name(graph.inputs[0]._keras_history.operation)
-        image = keras2.Input(input_shape, name=name)
-        (scores,) = self._walk(graph, [image])
+        own = graph.inputs[0].shape[1:]
+        image = x = keras2.Input(input_shape, name=name)
+        if len(own) != len(input_shape):
+            x = keras2.layers.Reshape(own, name=f"{name}_without_channels")(x)
+        (scores,) = self._walk(graph, [x])
         copy = keras2.Model(image, scores, name=model.name)
         for theirs, ours in self.pairs:
             _copy_weights(theirs, ours)

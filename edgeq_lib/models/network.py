@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +211,8 @@ def _load_keras3(network: FloatNetwork, path: Path, examples: np.ndarray, truste
     check_code(path, trusted)
     model = keras3.load(path, trusted)
     network.name, shape = model.name, tuple(examples.shape[1:])
-    _check_input(path.name, model, shape)
-    outputs = keras3.predict(model, examples)
+    own = _check_input(path.name, model, shape)
+    outputs = keras3.predict(model, examples.reshape(-1, *own))
     try:
         twin = keras3.twin(model, shape)
         check_flat(twin)
@@ -223,7 +224,7 @@ def _load_keras3(network: FloatNetwork, path: Path, examples: np.ndarray, truste
             )
     except keras3.NoTwinError as error:
         network.reason = f"{path.name} is a Keras 3 network with no twin in Keras 2: {error}"
-        file = keras3.to_flatbuffer(model, shape)
+        file = keras3.to_flatbuffer(model, own)
         _take_file(network, file, outputs, examples, f"{path.name}: exported by Keras 3")
         return
     network.keras = twin
@@ -294,8 +295,8 @@ def _size(outputs: np.ndarray) -> float:
     return max(1.0, float(np.abs(outputs).max()))
 
 
-def _check_input(name: str, model: Any, shape: tuple[int, ...]) -> None:
-    """Raise unless a Keras 3 model takes the study's images, one input, one output."""
+def _check_input(name: str, model: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which a Keras 3 model takes the study's images; one input, one output."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise EdgeqError(
             f"{name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; the model "
@@ -305,11 +306,14 @@ def _check_input(name: str, model: Any, shape: tuple[int, ...]) -> None:
     fits = len(wanted) == len(shape) and all(
         side in (None, have) for side, have in zip(wanted, shape, strict=True)
     )
-    if not fits:
-        raise EdgeqError(
-            f"The model wants images of {wanted} and the data have {shape}; set image_size (and "
-            "channels) in the section 'data' accordingly."
-        )
+    if fits:
+        return shape
+    if wanted in ((prod(shape),), shape[:2] if shape[2] == 1 else None):
+        return wanted
+    raise EdgeqError(
+        f"The model wants images of {wanted} and the data have {shape}; set image_size (and "
+        "channels) in the section 'data' accordingly."
+    )
 
 
 def _check_fits(network: FloatNetwork, shape: tuple[int, ...], classes: int) -> None:

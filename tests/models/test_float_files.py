@@ -96,6 +96,10 @@ def test_several_inputs_other_types_and_rubbish_are_refused(tmp_path):
     pixels = keras.Model(one, layers.Conv2D(2, 3)(one))
     with pytest.raises(EdgeqError, match="row of class scores"):
         _read(convert(pixels), tmp_path)
+    model = _network()
+    model.layers[-1].set_weights([np.full((216, 4), np.nan), np.zeros(4)])
+    with pytest.raises(EdgeqError, match="NaN or infinite"):
+        _read(convert(model), tmp_path)
     for rubbish in (b"", b"nothing at all"):
         with pytest.raises(EdgeqError, match="tflite|flatbuffer"):
             _read(rubbish, tmp_path)

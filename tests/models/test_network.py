@@ -122,3 +122,48 @@ def test_a_lambda_layer_of_keras3_needs_trust(tmp_path):
         obtain_network(str(tmp_path / "code.keras"), "none", _photos(), 3)
     taken = obtain_network(str(tmp_path / "code.keras"), "none", _photos(), 3, trusted=True)
     assert taken.keras is None and "Lambda" in taken.reason
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_other_precisions_compute_in_float32_with_the_same_weights(policy, tmp_path):
+    before = keras3_library.config.dtype_policy()
+    keras3_library.config.set_dtype_policy(policy)
+    try:
+        model = _keras3()
+    finally:
+        keras3_library.config.set_dtype_policy(before)
+    model.save(tmp_path / "half.keras")
+    taken = obtain_network(str(tmp_path / "half.keras"), "none", _photos(), 4)
+    assert taken.keras is not None
+    assert {layer.compute_dtype for layer in taken.keras.layers} == {"float32"}
+    same = _keras3()
+    same.set_weights([np.asarray(value, np.float32) for value in model.get_weights()])
+    assert np.allclose(taken.predict(_photos(), SIGNED), same(SIGNED(_photos())), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (64,)])
+def test_an_input_without_channels_takes_grey_photos(shape, tmp_path):
+    image = keras3_library.layers.Input(shape)
+    x = keras3_library.layers.Reshape((8, 8, 1))(image)
+    x = keras3_library.layers.Flatten()(keras3_library.layers.Conv2D(4, 3)(x))
+    model = keras3_library.Model(image, keras3_library.layers.Dense(3)(x))
+    model.save(tmp_path / "grey.keras")
+    photos = _photos((5, 8, 8, 1))
+    taken = obtain_network(str(tmp_path / "grey.keras"), "none", photos, 3)
+    expected = model(SIGNED(photos).reshape(5, *shape))
+    assert np.allclose(taken.predict(photos, SIGNED), expected, atol=1e-5)
+    assert taken.keras.input_shape == (None, 8, 8, 1)
+
+
+def test_a_damaged_tflite_file_does_not_bring_the_process_down(tmp_path):
+    content = bytearray(convert(zoo.resnet8((8, 8, 3), 4, alpha=0.25)))
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        damaged = bytearray(content)
+        for position in rng.integers(8, len(content), 40):
+            damaged[position] = rng.integers(0, 256)
+        (tmp_path / "net.tflite").write_bytes(damaged)
+        try:
+            obtain_network(str(tmp_path / "net.tflite"), "none", _photos(), 4)
+        except EdgeqError as error:
+            assert str(error).endswith(".")
