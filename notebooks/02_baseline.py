@@ -73,6 +73,7 @@ images = stage.data
 network = obtain_network(
     model, weights, images.validation.images, len(images.classes), alpha=alpha,
     preprocessing=preprocessing, trusted=trusted, seed=seed, trained=trained)
+stage.note_sources(model, weights, trained)
 net, preprocess = network.keras, network.preprocessing
 print("\n".join(network.loaded) or f"{model}: as it is.")
 
