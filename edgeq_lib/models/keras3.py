@@ -105,9 +105,48 @@ def _in_float32(model: Any) -> Any:
     return plain
 
 
+def without_augmentation(model: Any) -> Any:
+    """Take out the layers that change images in training only, whose random numbers LiteRT lacks.
+
+    Args:
+        model: A functional or sequential Keras 3 model.
+
+    Returns:
+        A copy that computes the same in inference; the model itself where there are none.
+    """
+    keras3 = library()
+
+    def plain(layer: Any) -> Any:
+        if _augments(layer):
+            return keras3.layers.Identity(name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    if not any(_augments(layer) for layer in _all_layers(model)):
+        return model
+    try:
+        with quiet():
+            copy = keras3.models.clone_model(model, clone_function=plain, recursive=True)
+        copy.set_weights(model.get_weights())
+    except (TypeError, ValueError):
+        return model  # its export, or its twin, says what does not work
+    return copy
+
+
+def _augments(layer: Any) -> bool:
+    kind = type(layer).__name__
+    return kind in _AUGMENTATION or (kind.startswith("Random") and kind != "RandomCrop")
+
+
+_AUGMENTATION = ("AugMix", "CutMix", "MixUp", "RandAugment")
+
+
+def _all_layers(layer: Any) -> list[Any]:
+    """A layer and those inside it, at any depth."""
+    return [layer, *(one for part in getattr(layer, "layers", []) for one in _all_layers(part))]
+
+
 def _computes_in_float32(layer: Any) -> bool:
-    inner = getattr(layer, "layers", [])
-    return layer.compute_dtype == "float32" and all(map(_computes_in_float32, inner))
+    return all(one.compute_dtype == "float32" for one in _all_layers(layer))
 
 
 def _without_policies(value: Any) -> Any:
@@ -256,7 +295,7 @@ class _Writer:
 
     def _call(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         keras3 = library()
-        if kwargs.get("training"):
+        if kwargs.get("training") and type(operation).__name__ != "Identity":
             raise NoTwinError(f"layer {operation.name!r} was called with training=True")
         # Keras 3 notes training=False where nothing was said; a twin decides at each call
         kwargs = {
@@ -291,6 +330,8 @@ class _Writer:
         activation = _activation_of(layer)
         if kind == "Activation":
             return _activated(activation, name)
+        if kind == "Identity":
+            return lambda x, **_: x
         cls = getattr(keras2.layers, kind, None)
         if cls is None or kind in ("Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer"):
             raise NoTwinError(f"layer {layer.name!r} is a {kind}, which Keras 2 does not have")

@@ -213,6 +213,7 @@ def _load_keras3(network: FloatNetwork, path: Path, examples: np.ndarray, truste
     network.name, shape = model.name, tuple(examples.shape[1:])
     own = _check_input(path.name, model, shape)
     outputs = keras3.predict(model, examples.reshape(-1, *own))
+    model = keras3.without_augmentation(model)
     try:
         twin = keras3.twin(model, shape)
         check_flat(twin)

@@ -167,3 +167,21 @@ def test_a_damaged_tflite_file_does_not_bring_the_process_down(tmp_path):
             obtain_network(str(tmp_path / "net.tflite"), "none", _photos(), 4)
         except EdgeqError as error:
             assert str(error).endswith(".")
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_augmentation_inside_the_network_does_nothing_in_inference(odd, tmp_path):
+    layers = keras3_library.layers
+    augmentation = keras3_library.Sequential(
+        [layers.RandomFlip("horizontal"), layers.RandomContrast(0.2), layers.RandomRotation(0.1)]
+    )
+    body = _keras3(odd=odd)
+    image = layers.Input((8, 8, 3))
+    x = layers.RandomBrightness(0.1)(augmentation(image))
+    model = keras3_library.Model(image, body(layers.GaussianNoise(0.1)(x), training=False))
+    model.save(tmp_path / "net.keras")
+    taken = obtain_network(str(tmp_path / "net.keras"), "none", _photos(), 4)
+    assert (taken.keras is None) == odd, taken.reason
+    expected = np.asarray(body(SIGNED(_photos())))
+    assert np.allclose(taken.predict(_photos(), SIGNED), expected, atol=1e-5)
+    assert not any("RANDOM" in name.upper() for name in taken.census())
