@@ -30,7 +30,7 @@ def _existing(value: str, info: pydantic.ValidationInfo) -> str:
         raise ValueError(
             f"names {value}, but that environment variable is not set; set it or give a path"
         )
-    if "/" not in expanded and not expanded.endswith((".h5", ".keras", ".tflite", ".pt2")):
+    if "/" not in expanded and not expanded.endswith((".h5", ".keras", ".tflite", ".pt2", ".pt", ".pth", ".onnx")):
         return value
     folders = [(info.context or {}).get("folder"), home()]
     for path in [Path(folder) / expanded for folder in folders if folder]:
