@@ -192,7 +192,7 @@ def _load_file(network: FloatNetwork, path: Path, examples: np.ndarray, trusted:
         network.loaded.append(f"{path.name}: a float flatbuffer, its batch fixed to one.")
     elif path.suffix == ".pt2":
         file, outputs = pytorch.convert_program(path, examples, trusted)
-        network.reason = f"{path.name} is a PyTorch program; training here takes Keras networks"
+        network.reason = f"{path.name} is a PyTorch program"
         _take_file(network, file, outputs, examples, f"{path.name}: converted by litert-torch")
     elif path.is_dir():
         if not trusted:
