@@ -22,7 +22,6 @@ import yaml
 
 from edgeq_lib.files import EdgeqError, digest, home
 
-
 # A name that ends so is a file's, also without a folder.
 _FILES = (".h5", ".keras", ".tflite", ".pt2", ".pt", ".pth", ".onnx")
 

@@ -4,12 +4,13 @@ import zipfile
 import numpy as np
 import pytest
 
+from edgeq_lib.compress.quantize import calibration, quantizer
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models import pytorch
 from edgeq_lib.models.float_files import tidy
 from edgeq_lib.tflite.inspect import inspect_file
 from edgeq_lib.tflite.reader import read_graph
-from edgeq_lib.tflite.runtime import make_interpreter, run_images
+from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
 
 needs_torch = pytest.mark.skipif(
     bool(pytorch.reason_missing()), reason=f"PyTorch: {pytorch.reason_missing()}"
@@ -51,6 +52,18 @@ def test_a_network_becomes_a_file_of_channels_last_that_computes_the_same(name, 
     assert "TRANSPOSE" not in inspect_file(file)["ops"]
     assert np.abs(run_images(make_interpreter(file), _images()) - outputs).max() <= 1e-5
     assert max(len(tensor.name) for tensor in read_graph(file).tensors) <= 48
+    ranges = calibration.calibrate(file, _images(), (-1.0, 1.0))
+    reach = max(float(np.abs(bounds["min"]).max()) for bounds in ranges.values())
+    assert reach < 1e3, "no range reaches to the number that pads a maximum"
+    for scheme, bits in (("int8", "8"), ("w4a8", "4")):
+        small = quantizer.quantize(file, quantizer.scheme(scheme), ranges)
+        report = inspect_file(small)
+        assert report["integer_only"] and report["weight_bits_share"][bits] > 0.5
+        interpreter = make_interpreter(small)
+        ours = dequantize_array(
+            run_images(interpreter, _images()), interpreter.get_output_details()[0]
+        )
+        assert np.abs(ours - outputs).max() <= 0.5 * np.ptp(outputs)
 
 
 @needs_torch
