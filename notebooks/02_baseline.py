@@ -125,7 +125,7 @@ plot_learning_curves(history) if history else Markdown("*Nothing was trained her
 
 # %%
 save_float_model(stage, net)
-flatbuffer = network.to_file()
+flatbuffer = network.to_file(anew=bool(history))
 float32 = stage.save_variant("float32", flatbuffer, technique="baseline", scheme="float32",
                              engine="converter", seed=seed, seconds=round(seconds, 1))
 

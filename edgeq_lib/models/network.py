@@ -66,9 +66,15 @@ class FloatNetwork:
     flatbuffer: bytes = b""
     parity: dict[str, float] = field(default_factory=dict)
 
-    def to_file(self) -> bytes:
-        """Return the float flatbuffer of batch 1: as it came, or made of the Keras network."""
-        return self.flatbuffer or convert(self.keras)
+    def to_file(self, anew: bool = False) -> bytes:
+        """Return the float flatbuffer of batch 1: as it came, or made of the Keras network, once.
+
+        Args:
+            anew: Make it again, since the Keras network was trained.
+        """
+        if not self.flatbuffer or (anew and self.keras is not None):
+            self.flatbuffer = convert(self.keras)
+        return self.flatbuffer
 
     def predict(self, images: np.ndarray, preprocess: Preprocessing) -> np.ndarray:
         """Compute the network's outputs.

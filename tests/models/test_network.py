@@ -185,3 +185,14 @@ def test_augmentation_inside_the_network_does_nothing_in_inference(odd, tmp_path
     expected = np.asarray(body(SIGNED(_photos())))
     assert np.allclose(taken.predict(_photos(), SIGNED), expected, atol=1e-5)
     assert not any("RANDOM" in name.upper() for name in taken.census())
+
+
+def test_the_file_is_made_once_and_again_after_training():
+    taken = obtain_network("resnet8", "none", _photos(), 4)
+    file = taken.to_file()
+    assert taken.to_file() is file
+    head = taken.keras.layers[-1]
+    head.set_weights([head.get_weights()[0], np.arange(4)])
+    assert taken.to_file() is file and taken.to_file(anew=True) != file
+    outputs = run_images(make_interpreter(taken.to_file()), SIGNED(_photos()))
+    assert np.allclose(outputs, taken.predict(_photos(), SIGNED), atol=1e-5)
