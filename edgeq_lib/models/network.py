@@ -18,7 +18,7 @@ import numpy as np
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models import keras3, plain_layers, pytorch, zoo
 from edgeq_lib.models.convert import convert, convert_saved_model
-from edgeq_lib.models.float_files import read_float_file, tidy, with_batch_one
+from edgeq_lib.models.float_files import read_float_file, with_batch_one
 from edgeq_lib.models.graph import check_flat, layer_census
 from edgeq_lib.models.preprocessing import SIGNED, Preprocessing, preprocessing_of
 from edgeq_lib.models.training import predict_keras
@@ -26,6 +26,7 @@ from edgeq_lib.models.weights import check_code, copy_weights, load_float_model,
 from edgeq_lib.study import Study
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.runtime import make_interpreter, run_images
+from edgeq_lib.tflite.tidy import tidy
 
 TOLERANCE = 1e-4  # largest difference of outputs at which a rewritten network counts as the same
 EXAMPLES = 32  # real images that it is tried on

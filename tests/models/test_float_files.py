@@ -5,7 +5,7 @@ import tf_keras as keras
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.convert import convert
-from edgeq_lib.models.float_files import read_float_file, tidy
+from edgeq_lib.models.float_files import read_float_file
 from edgeq_lib.tflite.inspect import inspect_file
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.runtime import make_interpreter, run_images
@@ -13,13 +13,10 @@ from edgeq_lib.tflite.runtime import make_interpreter, run_images
 layers = keras.layers
 
 
-def _network(flatten=True, pad=None, seed=0):
+def _network(flatten=True, seed=0):
     keras.utils.set_random_seed(seed)
     image = keras.Input((8, 8, 3))
-    x = layers.Conv2D(6, 3, activation="relu" if pad != "signed" else None)(image)
-    if pad:
-        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=-np.finfo("float32").max)
-        x = layers.MaxPooling2D(3, 2)(x)
+    x = layers.Conv2D(6, 3, activation="relu")(image)
     x = layers.Flatten()(x) if flatten else layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, layers.Dense(4)(x))
 
@@ -103,30 +100,3 @@ def test_several_inputs_other_types_and_rubbish_are_refused(tmp_path):
     for rubbish in (b"", b"nothing at all"):
         with pytest.raises(EdgeqError, match="tflite|flatbuffer"):
             _read(rubbish, tmp_path)
-
-
-def test_padding_a_maximum_with_the_lowest_number_becomes_zeros_where_nothing_is_negative():
-    for kind, lowest in (("relu", 0.0), ("signed", -np.finfo("float32").max)):
-        model = _network(pad=kind)
-        file = tidy(convert(model))
-        outputs = run_images(make_interpreter(file), _images())
-        assert np.allclose(outputs, model(_images()), atol=1e-5)
-        graph = read_graph(file)
-        pads = [op for op in graph.ops if op.name == "PADV2"]
-        interpreter = make_interpreter(file)
-        values = [float(interpreter.get_tensor(op.inputs[2]).reshape(-1)[0]) for op in pads]
-        assert values == [np.float32(lowest)] * len(pads), kind
-
-
-def test_long_names_become_short_and_stay_apart():
-    image = keras.Input((8, 8, 3), name="an_image_with_a_very_long_name_that_nobody_can_read" * 3)
-    x = layers.Conv2D(4, 3, name="a_layer_with_a_very_long_name_that_nobody_can_read" * 3)(image)
-    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
-    before = convert(model)
-    file = tidy(before)
-    names = [tensor.name for tensor in read_graph(file).tensors]
-    assert max(map(len, names)) <= 48 < max(len(t.name) for t in read_graph(before).tensors)
-    assert len(set(names)) == len(names)
-    outputs = [run_images(make_interpreter(each), _images()) for each in (before, file)]
-    assert np.array_equal(*outputs)
-    assert tidy(file) == file

@@ -7,10 +7,10 @@ import pytest
 from edgeq_lib.compress.quantize import calibration, quantizer
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models import pytorch
-from edgeq_lib.models.float_files import tidy
 from edgeq_lib.tflite.inspect import inspect_file
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
+from edgeq_lib.tflite.tidy import tidy
 
 needs_torch = pytest.mark.skipif(
     bool(pytorch.reason_missing()), reason=f"PyTorch: {pytorch.reason_missing()}"
