@@ -29,7 +29,10 @@ def reason_missing() -> str:
 
 
 # Sizes that PyTorch writes as expressions and reads by `eval`: symbols, numbers, a few functions.
-_HARMLESS = re.compile(r"(?:[su]\d+|\d+|Max|Min|Mod|FloorDiv|[-+*/(), ])*")
+_HARMLESS = re.compile(
+    r"(?:Symbol\('[su]\d+'(?:, \w+=(?:True|False))*\)|Integer\(-?\d+\)|[su]\d+|\d+"
+    r"|Add|Mul|Pow|Max|Min|Mod|FloorDiv|[-+*/(), ])*"
+)
 
 
 def runs_code(path: Path) -> bool:

@@ -30,7 +30,16 @@ def test_without_litert_torch_one_sentence_says_how_to_install(tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("expression", "runs"),
-    [("s0", False), ("2*s77 + 1", False), ("Max(1, u0)", False), ("__import__('os')", True)],
+    [
+        ("s0", False),
+        ("2*s77 + 1", False),
+        ("Max(1, u0)", False),
+        ("Symbol('s77', positive=True, integer=True)", False),
+        ("Mul(Integer(2), Symbol('s0', integer=True))", False),
+        ("__import__('os')", True),
+        ("Symbol(open('x').read())", True),
+        ("exec(chr(105))", True),
+    ],
 )
 def test_sizes_that_are_code_are_seen_before_pytorch_reads_them(expression, runs, tmp_path):
     with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
@@ -82,3 +91,17 @@ def test_what_does_not_fit_is_one_sentence(tmp_path):
     path.write_bytes(b"rubbish")
     with pytest.raises(EdgeqError, match="cannot be read by PyTorch"):
         pytorch.convert_program(path, _images())
+
+
+@needs_torch
+def test_an_open_number_of_images_becomes_one(tmp_path):
+    import torch
+    import torch_networks
+
+    sizes = ({0: torch.export.Dim("batch")},)
+    image = torch.zeros(2, 3, 32, 32)
+    program = torch.export.export(torch_networks.resnet18_like(), (image,), dynamic_shapes=sizes)
+    torch.export.save(program, str(tmp_path / "net.pt2"))
+    file, outputs = pytorch.convert_program(tmp_path / "net.pt2", _images())
+    ours = run_images(make_interpreter(tidy(file)), _images())
+    assert np.abs(ours - outputs).max() <= 1e-5
