@@ -5,8 +5,8 @@ these anew for each layer takes time that grows with the square of the depth. In
 
 1. Keep, for all images, the tensors that cross the graph just before an op (`Frontier`).
 2. To reach a later op, cut out the ops between as a file of its own (`cut`) and run that.
-3. What crosses the graph there takes the old tensors' place, unless it would not fit in memory: then
-   the frontier stays, and the next segment is longer.
+3. What crosses the graph there takes the old tensors' place, unless it would not fit in memory:
+   then the frontier stays, and the next segment is longer.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def cut(
 ) -> bytes:
     """Reduce a file to some consecutive ops, without packing it anew.
 
-    The new lists of inputs and outputs are appended, which a flatbuffer's offsets allow; the list of
-    ops is begun later and ended earlier.
+    The new lists of inputs and outputs are appended, which a flatbuffer's offsets allow; the list
+    of ops begins later and ends earlier.
 
     Args:
         model: A flatbuffer.
@@ -111,15 +111,18 @@ class Frontier:
         moves = bytes_per_image * self.images <= self._memory
         computed = sorted((crossing if moves else {tensor}) - self.held.keys())
         pool = self._pool(model, number, computed) if computed else None
-        results = self._room(pool) if pool is not None and moves else {}
+        results: dict[int, np.ndarray] = {}
+        if pool is not None and moves:
+            with pool.lend() as (interpreter,):
+                results = _room(interpreter, self.images)
 
         def read(part: slice) -> np.ndarray:
             if pool is None:
                 return self.held[tensor][part]
             with pool.lend() as (interpreter,):
-                values = self._run(interpreter, part, computed)
-            for index in results:
-                results[index][part] = values[index]
+                values = {index: array[part] for index, array in results.items()}
+                values = values or _room(interpreter, len(range(*part.indices(self.images))))
+                self._run(interpreter, part, values)
             return values[tensor] if tensor in values else self.held[tensor][part]
 
         yield read
@@ -140,24 +143,20 @@ class Frontier:
         needed = {index for op in self._graph.ops[ops] for index in op.inputs}
         return InterpreterPool([cut(model, ops, sorted(needed & self.held.keys()), outputs)])
 
-    def _room(self, pool: InterpreterPool) -> dict[int, np.ndarray]:
-        """Arrays for what is computed on all images."""
-        with pool.lend() as (interpreter,):
-            return {
-                detail["index"]: np.empty((self.images, *detail["shape"][1:]), detail["dtype"])
-                for detail in interpreter.get_output_details()
-            }
-
-    def _run(
-        self, interpreter: Interpreter, part: slice, outputs: Sequence[int]
-    ) -> dict[int, np.ndarray]:
-        """Tensor index → what the ops of a segment compute on a part of the images."""
+    def _run(self, interpreter: Interpreter, part: slice, results: dict[int, np.ndarray]) -> None:
+        """Run a segment on a part of the images; `results` has a row for each of these."""
         inputs = [detail["index"] for detail in interpreter.get_input_details()]
-        results: dict[int, list[np.ndarray]] = {index: [] for index in outputs}
-        for row in range(*part.indices(self.images)):
+        for row, image in enumerate(range(*part.indices(self.images))):
             for index in inputs:
-                interpreter.set_tensor(index, self.held[index][row : row + 1])
+                interpreter.set_tensor(index, self.held[index][image : image + 1])
             interpreter.invoke()
             for index, values in results.items():
-                values.append(interpreter.get_tensor(index))
-        return {index: np.concatenate(values) for index, values in results.items()}
+                values[row] = interpreter.tensor(index)()[0]  # a view: saves a copy
+
+
+def _room(interpreter: Interpreter, images: int) -> dict[int, np.ndarray]:
+    """Arrays for what a file computes on images: tensor index → (images, ...)."""
+    return {
+        detail["index"]: np.empty((images, *detail["shape"][1:]), detail["dtype"])
+        for detail in interpreter.get_output_details()
+    }
