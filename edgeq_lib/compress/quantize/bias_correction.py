@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+import functools
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
@@ -155,7 +156,7 @@ def _mean_input(
             return total
 
         parts = executor.map(work, chunks(frontier.images, SUM_CHUNK))
-        return sum(parts) / frontier.images
+        return functools.reduce(np.add, parts) / frontier.images
 
 
 def _dequantized_kernel(op: str, kernel: np.ndarray, scales: np.ndarray) -> np.ndarray:
