@@ -12,11 +12,11 @@ what costs accuracy in small depthwise networks (Nagel et al., arXiv 1906.04721,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
-import functools
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
