@@ -46,7 +46,6 @@ class Wish:
         channels: 1 grey, 3 RGB.
         calibration: Images that set activation ranges.
         max_drop: Points of top-1 that may be lost.
-        objective: Which of the files that meet all criteria is shipped.
         parameters: Further ones, `section.key` → value.
     """
 
@@ -56,7 +55,6 @@ class Wish:
     channels: int
     calibration: int
     max_drop: float
-    objective: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,7 +81,7 @@ def study_text(wish: Wish, command: str, left_out: Mapping[str, str] | None = No
         extra.setdefault(section or "common", {})[key] = value
     lines = [f"# Written by `{command}`", *_HEADER]
     sections = _sections(wish)
-    sections["analysis"] |= _notes(left_out)
+    sections["analysis"] |= _question(left_out)
     for section, comment in _COMMENTS.items():
         content = sections.get(section, {}) | extra.pop(section, {})
         lines.append("")
@@ -97,11 +95,10 @@ def study_text(wish: Wish, command: str, left_out: Mapping[str, str] | None = No
     return "\n".join(lines) + "\n"
 
 
-def _notes(left_out: Mapping[str, str]) -> dict[str, Any]:
+def _question(left_out: Mapping[str, str]) -> dict[str, Any]:
     if not left_out:
         return {}
-    names = ", ".join(left_out)
-    return {"notes": [f"Not tried, since the time was limited: {names}."]}
+    return {"question": f"The time was limited; not tried: {', '.join(left_out)}."}
 
 
 def _sections(wish: Wish) -> dict[str, dict[str, Any]]:
@@ -123,7 +120,6 @@ def _sections(wish: Wish) -> dict[str, dict[str, Any]]:
         "edge_benchmark": {"budget_seconds": 30.0},
         "analysis": {
             "max_drop": wish.max_drop,
-            "objective": wish.objective,
             "min_agreement": None,
             "min_ratio": None,
             "device": None,
@@ -154,9 +150,8 @@ _COMMENTS = {
     "peers": [],
     "edge_benchmark": ["Latency and memory, all files in turns."],
     "analysis": [
-        "What a file must meet, and which of those that do is shipped: simplest, smallest,",
-        "fastest or accurate. `min_ratio`, `min_agreement`, `max_latency_ratio` and `device` are",
-        "further criteria; `kernels: integer`, `int4` or `int8`: the target runs nothing else.",
+        "What a file must meet to be shipped. `min_ratio`, `min_agreement`, `max_latency_ratio`,",
+        "`device` are further criteria; `kernels: integer`, `int4` or `int8`: what the target runs.",
     ],
 }
 _OFF = ("qkeras", "peers")
@@ -165,11 +160,13 @@ _OFF = ("qkeras", "peers")
 def _entries(section: str, content: Mapping[str, Any]) -> list[str]:
     if not content:
         return [f"{section}: false" if section in _OFF else f"{section}: {{}}"]
-    dumped = [
-        yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=None, width=1000)
-        for key, value in content.items()
-    ]
-    return [f"{section}:", *(f"  {line}" for text in dumped for line in text.splitlines())]
+    return [f"{section}:", *(f"  {key}: {_value(value)}" for key, value in content.items())]
+
+
+def _value(value: Any) -> str:
+    """A value in one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+    return text.removesuffix("...\n").strip()
 
 
 def write_study(path: Path, text: str) -> None:
