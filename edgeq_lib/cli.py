@@ -102,6 +102,12 @@ def _new_study_commands(commands: Any) -> None:
             "--data", required=True, help="a folder with one folder per class, or a data set's name"
         )
         one.add_argument(
+            "--preprocessing",
+            metavar="NAME",
+            help="how a model file wants its pixels: none (0 to 255), unit (0 to 1), signed (-1 to "
+            "1), torch or caffe",
+        )
+        one.add_argument(
             "--max-drop",
             type=float,
             default=1.0,
@@ -173,6 +179,11 @@ def _wish(given: argparse.Namespace) -> Any:
     model, shape, data, photos = given.model, None, given.data, 1000
     if "/" in model or Path(model).suffix:
         shape, model = input_shape(Path(model)), str(Path(model).resolve())
+        if given.preprocessing is None:
+            raise EdgeqError(
+                f"{Path(model).name} does not say how it wants its pixels, and a wrong guess gives "
+                "wrong figures; say it with --preprocessing none, unit, signed, torch or caffe."
+            )
     if "/" in data or Path(data).is_dir():
         if not Path(data).is_dir():
             raise EdgeqError(f"There is no folder {data}; give one with a folder per class.")
@@ -181,6 +192,7 @@ def _wish(given: argparse.Namespace) -> Any:
     return new_study.Wish(
         model=model,
         data=data,
+        preprocessing=given.preprocessing,
         image_size=parameters.pop("data.image_size", None) or _image_size(shape),
         channels=parameters.pop("data.channels", None) or _channels(shape),
         calibration=parameters.pop("data.calibration", max(2, min(200, photos // 4))),

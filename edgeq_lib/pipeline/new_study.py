@@ -42,6 +42,7 @@ class Wish:
     Attributes:
         model: The model file, or a name of the zoo.
         data: A folder of class folders, or the name of a data set.
+        preprocessing: How the network wants its pixels; None for the zoo's own.
         image_size: Pixels, or [height, width].
         channels: 1 grey, 3 RGB.
         calibration: Images that set activation ranges.
@@ -51,6 +52,7 @@ class Wish:
 
     model: str
     data: str
+    preprocessing: str | None
     image_size: int | list[int]
     channels: int
     calibration: int
@@ -110,7 +112,7 @@ def _sections(wish: Wish) -> dict[str, dict[str, Any]]:
             "channels": wish.channels,
             "calibration": wish.calibration,
         },
-        "baseline": {"model": wish.model, "epochs": 0},
+        "baseline": {"model": wish.model, "preprocessing": wish.preprocessing, "epochs": 0},
         "ptq": {
             "schemes": ["float16", "dynamic_int8", "int8", "int8_per_tensor", "w4a8"],
             "converter_schemes": [],
@@ -136,8 +138,8 @@ _COMMENTS = {
     "common": [],
     "data": ["One folder per class, or train/validation/test with class folders in each."],
     "baseline": [
-        "The float model as it is. `preprocessing` (none, unit, signed, torch, caffe, or a",
-        "dictionary of mean and std) is found on validation images when it is not stated here.",
+        "The float model as it is. `preprocessing` is how pixels of 0 to 255 become its input:",
+        "none, unit, signed, torch, caffe, or a dictionary of mean and std.",
     ],
     "ptq": ["Quantized without training, in seconds per file."],
     "qat": ["Quantization-aware training: `epochs`, `learning_rate`."],
@@ -151,7 +153,7 @@ _COMMENTS = {
     "edge_benchmark": ["Latency and memory, all files in turns."],
     "analysis": [
         "What a file must meet to be shipped. `min_ratio`, `min_agreement`, `max_latency_ratio`,",
-        "`device` are further criteria; `kernels: integer`, `int4` or `int8`: what the target runs.",
+        "`device` are further criteria; `kernels: integer`, `int4`, `int8`: what the target runs.",
     ],
 }
 _OFF = ("qkeras", "peers")

@@ -12,7 +12,7 @@ from edgeq_lib.files import EdgeqError, runs, write_json
 from edgeq_lib.models.input_shape import input_shape
 from edgeq_lib.pipeline import config, new_study
 
-WISH = new_study.Wish("resnet8", "digits", 16, 1, 40, 0.5)
+WISH = new_study.Wish("resnet8", "digits", None, 16, 1, 40, 0.5)
 
 
 def keras_file(path, **layer):
@@ -36,10 +36,10 @@ def test_the_text_is_a_valid_study_that_holds_the_wish(tmp_path, left_out):
 
 
 def test_further_parameters_stand_in_their_sections(tmp_path):
-    wish = new_study.Wish("m", "d", 8, 3, 9, 1.0, {"qat.epochs": 7, "seed": 3})
+    wish = new_study.Wish("m", "d", None, 8, 3, 9, 1.0, {"qat.epochs": 7, "seed": 3})
     content = yaml.safe_load(new_study.study_text(wish, "edgeq new m"))
     assert content["qat"]["epochs"] == 7 and content["common"]["seed"] == 3
-    wrong = new_study.Wish("m", "digits", 8, 3, 9, 1.0, {"qat.epohcs": 7})
+    wrong = new_study.Wish("m", "digits", None, 8, 3, 9, 1.0, {"qat.epohcs": 7})
     with pytest.raises(EdgeqError, match=r"mine\.yaml: there is no parameter qat\.epohcs"):
         new_study.write_study(tmp_path / "mine.yaml", new_study.study_text(wrong, "edgeq new m"))
     assert not list(tmp_path.iterdir())
@@ -109,13 +109,17 @@ def test_the_command_writes_a_study_or_says_what_is_missing(tmp_path, monkeypatc
     monkeypatch.setattr(config, "study_path", lambda name: tmp_path / f"{Path(name).stem}.yaml")
     (tmp_path / "photos" / "a").mkdir(parents=True)
     keras_file(tmp_path / "my net.keras", batch_shape=[None, 20, 20, 1])
-    assert cli.main(["new", "my net.keras", "--data", "photos", "--max-drop", "2"]) == 0
+    assert cli.main(["new", "my net.keras", "--data", "photos"]) == 1
+    assert "a wrong guess gives wrong figures" in capsys.readouterr().err
+    more = ["--preprocessing", "unit"]
+    assert cli.main(["new", "my net.keras", "--data", "photos", "--max-drop", "2", *more]) == 0
     content = yaml.safe_load((tmp_path / "my_net.yaml").read_text())
     assert content["data"]["image_size"] == 20 and content["data"]["channels"] == 1
+    assert content["baseline"]["preprocessing"] == "unit"
     assert content["analysis"]["max_drop"] == 2.0
     assert "edgeq run my_net" in capsys.readouterr().out
-    assert cli.main(["new", "my net.keras", "--data", "nowhere/photos"]) == 1
+    assert cli.main(["new", "my net.keras", "--data", "nowhere/photos", *more]) == 1
     assert "no folder nowhere/photos" in capsys.readouterr().err
     keras_file(tmp_path / "open.keras", batch_shape=[None, None, None, 3])
-    assert cli.main(["new", "open.keras", "--data", "photos"]) == 1
+    assert cli.main(["new", "open.keras", "--data", "photos", *more]) == 1
     assert "-p data.image_size=224" in capsys.readouterr().err
