@@ -46,12 +46,13 @@ def plot_drops(rows: Sequence[Row], bound: float | None = None) -> Figure:
     """
     rows = [row for row in rows if row["drop"] is not None]
     figure, axes = new_figure(1.3 + 0.24 * len(rows))
+    look: dict[str, Any] = {"color": BOUND, "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
+    if bound is not None:  # before the intervals, which set the limits: it must lie within
+        axes.axvline(bound, zorder=1, gid="bound", **look)
     drawn = interval_rows(axes, rows, ("drop", "drop_low", "drop_high"))
     axes.axvline(0, color=TEXT, linewidth=1, linestyle=DASHED, zorder=1, gid="baseline")
     handles = technique_handles(drawn)
     if bound is not None:
-        look: dict[str, Any] = {"color": BOUND, "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
-        axes.axvline(bound, zorder=1, **look)
         handles.append(Line2D([], [], label=f"max_drop {bound:g}", **look))
     label_rows(axes, _names(rows))
     axes.set(

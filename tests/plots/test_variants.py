@@ -57,6 +57,13 @@ def test_a_peer_far_ahead_does_not_hide_that_a_variant_collapsed():
     assert texts_of(plot_drops(rows), "collapsed") == ["88.2 →"]
 
 
+@pytest.mark.parametrize("bound", [0.1, 8.0, 40.0])
+def test_the_criterion_of_the_legend_lies_within_the_figure(bound):
+    figure = plot_drops(shelf(4), bound)
+    left, right = figure.axes[0].get_xlim()
+    assert left < bound < right and len(lines_of(figure, "bound")) == 1
+
+
 @pytest.mark.parametrize("draw", [plot_drops, plot_latency])
 def test_the_baseline_lies_behind_the_markers(draw):
     figure = draw(shelf(3))
