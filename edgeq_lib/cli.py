@@ -218,14 +218,14 @@ def _image_size(shape: tuple[int | None, ...] | None) -> int | list[int]:
 
 def _begin(given: argparse.Namespace) -> tuple[Path, str, Any, bool]:
     """Write the study file, unless this command has: its path, the command, the wish, written."""
-    from edgeq_lib.pipeline import new_study
+    from edgeq_lib.pipeline import edit_study, new_study
 
     command, wish = new_study.command_line(given.words), _wish(given)
     path = config.study_path(given.name or new_study.study_name(given.model))
     text = new_study.study_text(wish, command)
     written = new_study.is_written(path, command, text)
     if not written:
-        new_study.write_study(path, text)
+        edit_study.write_study(path, text)
     return path, command, wish, written
 
 
@@ -235,7 +235,7 @@ def _new(given: argparse.Namespace) -> None:
 
 
 def _compress(given: argparse.Namespace) -> None:
-    from edgeq_lib.pipeline import new_study
+    from edgeq_lib.pipeline import edit_study, new_study
 
     interruptible()
     limit = new_study.seconds(given.time) if given.time else None
@@ -245,7 +245,7 @@ def _compress(given: argparse.Namespace) -> None:
     if limit and not written:
         run_study(name, before=new_study.FIRST_OPTIONAL, say=say)
         left_out = new_study.what_fits(name, limit)
-        new_study.write_study(path, new_study.study_text(wish, command, left_out))
+        edit_study.write_study(path, new_study.study_text(wish, command, left_out))
         for section, reason in left_out.items():
             say(f"  {section} is left out: {reason}")
     try:

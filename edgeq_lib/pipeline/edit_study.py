@@ -1,4 +1,6 @@
-"""One more entry in a list of a study's YAML file, whose comments stay (`edgeq add-peer`)."""
+"""Write a study's YAML file; add one more entry to a list in it, whose comments stay
+(`edgeq add-peer`).
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,21 @@ def add_peer(path: Path, entry: Mapping[str, Any]) -> None:
     Raises:
         EdgeqError: When the file leaves no safe place for it; the file is then as it was.
     """
-    text = with_peer(path.read_bytes().decode(), entry, path.name)
+    write_study(path, with_peer(path.read_bytes().decode(), entry, path.name))
+
+
+def write_study(path: Path, text: str) -> None:
+    """Write a study file, once it has proven to be a valid study.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        text: Its content.
+
+    Raises:
+        EdgeqError: For what makes it no valid study; the file is then as it was.
+    """
     staging = path.with_name(f".{path.stem}.{os.getpid()}.yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         staging.write_bytes(text.encode())
         config.load(str(staging))

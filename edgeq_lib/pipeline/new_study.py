@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,6 @@ from typing import Any
 import yaml
 
 from edgeq_lib.files import EdgeqError, read_json, runs
-from edgeq_lib.pipeline import config
 
 FIRST_OPTIONAL = "04_qat"  # the stages before it are needed by all others
 # Sections that a time limit may leave out, the most useful first, and what they take as multiples
@@ -90,7 +88,7 @@ def study_text(wish: Wish, command: str, left_out: Mapping[str, str] | None = No
         lines += [f"# {line}" for line in comment]
         if section in left_out:
             lines.append(f"{section}: false  # {left_out[section]}")
-        elif content is not None:
+        else:
             lines += _entries(section, content)
     for section, content in extra.items():
         lines += ["", *_entries(section, content)]
@@ -169,28 +167,6 @@ def _value(value: Any) -> str:
     """A value in one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
     return text.removesuffix("...\n").strip()
-
-
-def write_study(path: Path, text: str) -> None:
-    """Write a study file, once it has proven to be a valid study.
-
-    Args:
-        path: The file.
-        text: Its content.
-
-    Raises:
-        EdgeqError: For a parameter that no notebook knows, or a path that does not exist.
-    """
-    staging = path.with_name(f".{path.stem}.{os.getpid()}.yaml")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        staging.write_text(text)
-        config.load(str(staging))
-        os.replace(staging, path)
-    except EdgeqError as error:
-        raise EdgeqError(str(error).replace(staging.name, path.name)) from None
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def is_written(path: Path, command: str, text: str) -> bool:

@@ -10,7 +10,7 @@ import yaml
 from edgeq_lib import cli
 from edgeq_lib.files import EdgeqError, runs, write_json
 from edgeq_lib.models.input_shape import input_shape
-from edgeq_lib.pipeline import config, new_study
+from edgeq_lib.pipeline import config, edit_study, new_study
 
 WISH = new_study.Wish("resnet8", "digits", None, 16, 1, 40, 0.5)
 
@@ -25,7 +25,7 @@ def keras_file(path, **layer):
 @pytest.mark.parametrize("left_out", [{}, {"qat": "would take about 9 min, past the limit"}])
 def test_the_text_is_a_valid_study_that_holds_the_wish(tmp_path, left_out):
     path = tmp_path / "mine.yaml"
-    new_study.write_study(path, new_study.study_text(WISH, "edgeq new resnet8", left_out))
+    edit_study.write_study(path, new_study.study_text(WISH, "edgeq new resnet8", left_out))
     stages = config.load(str(path)).stages
     assert stages["02_baseline"]["model"] == "resnet8" and stages["02_baseline"]["epochs"] == 0
     assert stages["01_data"]["image_size"] == 16 and stages["01_data"]["channels"] == 1
@@ -41,7 +41,7 @@ def test_further_parameters_stand_in_their_sections(tmp_path):
     assert content["qat"]["epochs"] == 7 and content["common"]["seed"] == 3
     wrong = new_study.Wish("m", "digits", None, 8, 3, 9, 1.0, {"qat.epohcs": 7})
     with pytest.raises(EdgeqError, match=r"mine\.yaml: there is no parameter qat\.epohcs"):
-        new_study.write_study(tmp_path / "mine.yaml", new_study.study_text(wrong, "edgeq new m"))
+        edit_study.write_study(tmp_path / "mine.yaml", new_study.study_text(wrong, "edgeq new m"))
     assert not list(tmp_path.iterdir())
 
 
