@@ -12,6 +12,7 @@ what costs accuracy in small depthwise networks (Nagel et al., arXiv 1906.04721,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ def correct_biases(
     float_model: bytes, model: bytes, images: np.ndarray, executor: Executor | None = None
 ) -> bytes:
     """Correct the biases of an int8 file.
+
+    Those of transposed convolutions stay as they are, and those that several ops share.
 
     Args:
         float_model: The float flatbuffer.
@@ -69,6 +72,10 @@ def correct_biases(
     return bytes(corrected)
 
 
+# A transposed convolution's window sees the border in another way.
+_CORRECTED = tuple(kind for kind in KERNEL_OPS if kind != "TRANSPOSE_CONV")
+
+
 class _NumberedOp(NamedTuple):
     number: int  # in the graph
     op: Op
@@ -82,14 +89,24 @@ def _paired_ops(
     references = {
         float_graph.tensors[op.outputs[0]].name: _NumberedOp(number, op)
         for number, op in enumerate(float_graph.ops)
+        if op.name in _CORRECTED
+        and len(op.inputs) > 2
+        and float_graph.tensors[op.inputs[1]].constant
     }
+    readers = Counter(
+        constants[index].ctypes.data
+        for op in graph.ops
+        for index in set(op.inputs)
+        if index in constants
+    )
     return [
         (references[name], _NumberedOp(number, op))
         for number, op in enumerate(graph.ops)
-        if op.name in KERNEL_OPS
+        if op.name in _CORRECTED
         and len(op.inputs) > 2
         and op.inputs[2] in constants
         and constants[op.inputs[2]].dtype == np.int32
+        and readers[constants[op.inputs[2]].ctypes.data] == 1
         and (name := graph.tensors[op.outputs[0]].name) in references
     ]
 
@@ -97,12 +114,14 @@ def _paired_ops(
 def _mean_tensors(
     float_model: bytes, indices: Sequence[int], images: np.ndarray, pool: Executor
 ) -> dict[int, np.ndarray]:
-    """Tensor index → its mean over images, float64, batch axis dropped."""
+    """Tensor index → its mean over images, float64, a batch axis of one dropped."""
     indices = list(dict.fromkeys(indices))
 
     def measure(interpreter: Any) -> np.ndarray:
         values = np.empty(len(indices), object)
-        values[:] = [interpreter.get_tensor(index)[0].astype(np.float64) for index in indices]
+        values[:] = [
+            _without_batch(interpreter.get_tensor(index)).astype(np.float64) for index in indices
+        ]
         return values
 
     total = sum_over_images([float_model], images, measure, pool, keep_tensors=True)
@@ -110,15 +129,19 @@ def _mean_tensors(
 
 
 def _mean_output_of(model: bytes, images: np.ndarray, pool: Executor) -> np.ndarray:
-    """The mean over images of a file's output, float64, batch axis dropped."""
+    """The mean over images of a file's output, float64, a batch axis of one dropped."""
 
     def measure(interpreter: Any) -> np.ndarray:
         (detail,) = interpreter.get_output_details()
-        return dequantize_array(interpreter.get_tensor(detail["index"])[0], detail).astype(
-            np.float64
-        )
+        values = _without_batch(interpreter.get_tensor(detail["index"]))
+        return dequantize_array(values, detail).astype(np.float64)
 
     return sum_over_images([model], images, measure, pool, keep_tensors=False) / len(images)
+
+
+def _without_batch(values: np.ndarray) -> np.ndarray:
+    """What a tensor holds of one image; in attention a dense layer may read one without a batch."""
+    return values[0] if len(values) == 1 else values
 
 
 def _dequantized_kernel(op: str, kernel: np.ndarray, scales: np.ndarray) -> np.ndarray:

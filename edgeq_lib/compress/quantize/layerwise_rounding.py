@@ -17,7 +17,7 @@ import numpy as np
 from edgeq_lib.compress.quantize import calibration, gptq, quantized_weights
 from edgeq_lib.compress.quantize.bias_overflow import least_scales
 from edgeq_lib.compress.quantize.calibration import range_width
-from edgeq_lib.compress.quantize.kernels import Kernel, by_channel, float_kernels
+from edgeq_lib.compress.quantize.kernels import Kernel, Use, by_channel, float_kernels
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.conv_geometry import patches, window
@@ -56,10 +56,10 @@ def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[
 
     Dense layers (1 × 1 convolutions, see `rewrite.as_dense`) have `bits`, the last of them
     `classifier`. First layer and depthwise kernels keep 8: they hold few weights and are sensitive.
-    Other convolutions keep 8 as well, since LiteRT has no fast kernel for fewer; but where dense
-    layers hold less than half of the weights, there is nothing to win without them. The smallest
-    layers, of a twentieth of the weights together, keep 8: they are early ones, which compute most,
-    and unpacking 4 bits takes time.
+    So do transposed ones, for which LiteRT has nothing narrower. Other convolutions keep 8 as well,
+    since LiteRT has no fast kernel for fewer; but where dense layers hold less than half of the
+    weights, there is nothing to win without them. The smallest layers, of a twentieth of the weights
+    together, keep 8: they are early ones, which compute most, and unpacking 4 bits takes time.
 
     Returns:
         Output of each kernel's op → bits.
@@ -71,6 +71,7 @@ def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[
         "FULLY_CONNECTED": bits,
         "CONV_2D": 8 if dense >= 0.5 * every else bits,
         "DEPTHWISE_CONV_2D": 8,
+        "TRANSPOSE_CONV": 8,
     }
     chosen = {kernel.name: kinds[kernel.kind] for kernel in kernels}
     shrunk = sorted(
@@ -97,7 +98,9 @@ def round_layers(
     """Round all kernels of a float flatbuffer, in the order of the graph.
 
     Kernels of 8 bits are rounded by the method too: their errors are small, and what they make up
-    for are those of the layers before them. Depthwise kernels are rounded to nearest.
+    for are those of the layers before them. Depthwise and transposed kernels are rounded to
+    nearest. Each group of a grouped convolution sees its own inputs; a kernel of several ops sees
+    the inputs of all.
 
     Args:
         model: The float flatbuffer.
@@ -145,17 +148,16 @@ def round_each(
     with open_executor(executor) as pool:
         for kernel in progress(float_kernels(model), "rounding"):
             tried, smallest = sorted(widths.get(kernel.name, (8,))), least[kernel.name]
-            if kernel.kind == "DEPTHWISE_CONV_2D":
+            if kernel.kind in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"):
                 rounded = {width: _nearest(kernel.weights, width, smallest) for width in tried}
             else:
-                second, cross = _moments(model, rounded_model, kernel, images, pool)
-                source = graph.tensors[kernel.source].name
-                second += np.eye(len(second)) * _rounding_noise(ranges[source])
-                wanted = gptq.target(kernel.weights, second, cross)
-                rounded = {
-                    width: _rounded_by_output(wanted, second, width, smallest, METHODS[method])
-                    for width in tried
-                }
+                noise = np.mean(
+                    [_rounding_noise(ranges[graph.tensors[use.source].name]) for use in kernel.uses]
+                )
+                moments = _moments(model, rounded_model, kernel, images, pool)
+                rounded = _rounded_by_group(
+                    kernel.weights, moments, noise, tried, smallest, METHODS[method]
+                )
             by_kernel[kernel.name] = rounded
             by_channel(kernel.kind, constants[kernel.index])[:] = rounded[tried[-1]].values
     return by_kernel
@@ -168,34 +170,89 @@ def _nearest(
     return quantized_weights.round_to_nearest(weights, scales, bits)
 
 
-def _rounded_by_output(
-    weights: np.ndarray, second: np.ndarray, bits: int, least: np.ndarray, method: Method
-) -> quantized_weights.QuantizedWeights:
-    scales = gptq.scales_by_output_error(weights, second, bits, least)
-    return method(weights, scales, bits, second)
+def _rounded_by_group(
+    weights: np.ndarray,
+    moments: np.ndarray,
+    noise: float,
+    widths: Collection[int],
+    least: np.ndarray,
+    method: Method,
+) -> dict[int, quantized_weights.QuantizedWeights]:
+    """Round a kernel at several widths by its output's error, each group by its own inputs."""
+    groups = len(moments)
+    by_group = []
+    for (second, cross), own, smallest in zip(
+        moments, np.split(weights, groups, axis=1), np.split(least, groups), strict=True
+    ):
+        second = second + np.eye(len(second)) * noise
+        wanted = gptq.target(own, second, cross)
+        rounded = {}
+        for width in widths:
+            scales = gptq.scales_by_output_error(wanted, second, width, smallest)
+            rounded[width] = method(wanted, scales, width, second)
+        by_group.append(rounded)
+    return {
+        width: quantized_weights.QuantizedWeights(
+            np.concatenate([rounded[width].codes for rounded in by_group], axis=1),
+            np.concatenate([rounded[width].scales for rounded in by_group]),
+            width,
+        )
+        for width in widths
+    }
 
 
 def _moments(
     model: bytes, rounded_model: bytearray, kernel: Kernel, images: np.ndarray, pool: Executor
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means of x̃ x̃ᵀ and x̃ xᵀ: x is what a kernel reads in float, x̃ after the rounded ones."""
-    geometry = window(model, kernel.number, read_graph(model).tensors[kernel.index].shape)
+) -> np.ndarray:
+    """Means of x̃ x̃ᵀ and x̃ xᵀ per group, (groups, 2, weights, weights).
+
+    x is what a kernel reads in float, x̃ after the rounded ones; of a kernel that several ops read,
+    the mean over these.
+    """
+    return np.mean(
+        [_moments_of(model, rounded_model, kernel, use, images, pool) for use in kernel.uses],
+        axis=0,
+    )
+
+
+def _moments_of(
+    model: bytes,
+    rounded_model: bytearray,
+    kernel: Kernel,
+    use: Use,
+    images: np.ndarray,
+    pool: Executor,
+) -> np.ndarray:
+    graph = read_graph(model)
+    geometry = window(model, use.number, graph.tensors[use.index].shape)
+    width = graph.tensors[use.index].shape[-1]  # inputs of one output channel
     parts = [
-        first_ops(bytearray(whole), kernel.number, kernel.source)
-        for whole in (model, rounded_model)
+        first_ops(bytearray(whole), use.number, use.source) for whole in (model, rounded_model)
     ]
 
+    def rows(interpreter: Any) -> np.ndarray:
+        values = interpreter.get_tensor(_output(interpreter))
+        # A dense layer may read a tensor without a batch axis, and flattens what it reads.
+        return patches(values.reshape(-1, width) if geometry is None else values[0], geometry)
+
     def measure(*interpreters: Any) -> np.ndarray:
-        x, rounded = (
-            patches(interpreter.get_tensor(_output(interpreter))[0], geometry)
-            for interpreter in interpreters
-        )
+        x, rounded = map(rows, interpreters)
         every = -(-len(x) // _POSITIONS)
         x, rounded = x[::every], rounded[::every]
-        return np.stack([rounded.T @ rounded, rounded.T @ x]).astype(np.float64) / len(x)
+        groups = x.shape[1] // len(kernel.weights)
+        pairs = zip(_by_group(x, groups, width), _by_group(rounded, groups, width), strict=True)
+        sums = np.stack([np.stack([near.T @ near, near.T @ own]) for own, near in pairs])
+        return sums.astype(np.float64) / len(x)
 
-    second, cross = sum_over_images(parts, images, measure, pool, keep_tensors=False) / len(images)
-    return second, cross
+    return sum_over_images(parts, images, measure, pool, keep_tensors=False) / len(images)
+
+
+def _by_group(rows: np.ndarray, groups: int, width: int) -> list[np.ndarray]:
+    """Patches, (positions, window * channels), as the groups of a convolution see them."""
+    if groups == 1:
+        return [rows]
+    cells = rows.reshape(len(rows), -1, groups, width)
+    return [cells[:, :, group].reshape(len(rows), -1) for group in range(groups)]
 
 
 def _output(interpreter: Any) -> int:

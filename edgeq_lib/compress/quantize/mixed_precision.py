@@ -42,8 +42,10 @@ def candidates(
         Output of each kernel's op → widths.
     """
     kernels = float_kernels(model)
-    kinds = {"FULLY_CONNECTED": dense, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": ()}
-    chosen = {kernel.name: sorted({8, *kinds[kernel.kind]}, reverse=True) for kernel in kernels}
+    kinds = {"FULLY_CONNECTED": dense, "CONV_2D": convolutions}
+    chosen = {
+        kernel.name: sorted({8, *kinds.get(kernel.kind, ())}, reverse=True) for kernel in kernels
+    }
     return {**chosen, kernels[0].name: [8]}
 
 
