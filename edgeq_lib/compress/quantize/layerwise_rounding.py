@@ -58,7 +58,7 @@ def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[
     `classifier`. First layer and depthwise kernels keep 8: they hold few weights and are sensitive.
     So do transposed ones, for which LiteRT has nothing narrower. Other convolutions keep 8 as well,
     since LiteRT has no fast kernel for fewer; but where dense layers hold less than half of the
-    weights, there is nothing to win without them. The smallest layers, of a twentieth of the weights
+    weights, there is nothing to win without them. The smallest layers, a twentieth of the weights
     together, keep 8: they are early ones, which compute most, and unpacking 4 bits takes time.
 
     Returns:

@@ -26,7 +26,7 @@ def test_batch_norms_are_found_whatever_ops_are_called(net):
 def test_a_network_without_batch_norms_is_refused():
     image = keras.Input((4, 4, 3))
     model = keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.Conv2D(3, 1)(image))))
-    with pytest.raises(EdgeqError, match="02_baseline"):
+    with pytest.raises(CannotTake, match="no batch norm directly behind"):
         bn_statistics.batch_norm_statistics(model, convert(model))
 
 
