@@ -114,7 +114,7 @@ def _mean_tensors(
 
     def work(interpreters: list[Interpreter], part: slice) -> list[np.ndarray]:
         (interpreter,) = interpreters
-        totals = [np.zeros(shape) for shape in shapes]
+        totals = [np.zeros(shape, np.float32) for shape in shapes]  # of a few images only
         (detail,) = interpreter.get_input_details()
         for image in images[part]:
             interpreter.set_tensor(detail["index"], image[None])
@@ -141,21 +141,19 @@ def _mean_input(
     executor: Executor,
 ) -> np.ndarray:
     """The mean over images of a tensor that an op reads, float64, batch axis dropped."""
-    scale, zero = (np.float32(values[0]) for values in quantization)
+    (scale,), (zero,) = quantization
     with frontier.segment(model, number, tensor) as read:
 
         def work(part: slice) -> np.ndarray:
             values = read(part)
-            total, dequantized = np.zeros(values.shape[1:]), np.empty(values.shape[1:], np.float32)
-            for image in values:  # as `runtime.dequantize_array`, without new arrays
-                np.copyto(dequantized, image)
-                dequantized -= zero
-                dequantized *= scale
-                total += dequantized
+            total = np.zeros(values.shape[1:], np.int32)  # of codes: exact
+            for image in values:
+                total += image
             return total
 
         parts = executor.map(work, chunks(frontier.images, SUM_CHUNK))
-        return sum(parts) / frontier.images
+        codes = sum(parts, np.zeros((), np.int64))
+    return (codes / frontier.images - zero) * np.float64(scale)
 
 
 def _dequantized_kernel(op: str, kernel: np.ndarray, scales: np.ndarray) -> np.ndarray:

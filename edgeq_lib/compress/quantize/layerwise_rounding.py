@@ -21,12 +21,13 @@ from edgeq_lib.compress.quantize.kernels import Kernel, by_channel, float_kernel
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.conv_geometry import patches, window
-from edgeq_lib.tflite.pool import open_executor, sum_over_images
+from edgeq_lib.tflite.pool import SUM_CHUNK, chunks, open_executor
 from edgeq_lib.tflite.reader import read_graph
-from edgeq_lib.tflite.rewrite import first_ops
+from edgeq_lib.tflite.segments import Frontier
 
 _SPARED = 0.05  # share of the weights that is kept at 8 bits because it frees next to nothing
 _POSITIONS = 1024  # of an image's positions that enter the moments: neighbours say the same
+_MEMORY = 2**29  # bytes that the images' tensors may take, in float and behind rounded layers each
 Method = Callable[[np.ndarray, np.ndarray, int, np.ndarray], quantized_weights.QuantizedWeights]
 
 
@@ -142,13 +143,14 @@ def round_each(
     by_kernel: dict[str, dict[int, quantized_weights.QuantizedWeights]] = {}
     rounded_model = bytearray(model)
     constants = writable_buffers(rounded_model)
+    frontiers = Frontier(model, images, _MEMORY), Frontier(model, images, _MEMORY)
     with open_executor(executor) as pool:
         for kernel in progress(float_kernels(model), "rounding"):
             tried, smallest = sorted(widths.get(kernel.name, (8,))), least[kernel.name]
             if kernel.kind == "DEPTHWISE_CONV_2D":
                 rounded = {width: _nearest(kernel.weights, width, smallest) for width in tried}
             else:
-                second, cross = _moments(model, rounded_model, kernel, images, pool)
+                second, cross = _moments(model, rounded_model, kernel, frontiers, pool)
                 source = graph.tensors[kernel.source].name
                 second += np.eye(len(second)) * _rounding_noise(ranges[source])
                 wanted = gptq.target(kernel.weights, second, cross)
@@ -176,30 +178,32 @@ def _rounded_by_output(
 
 
 def _moments(
-    model: bytes, rounded_model: bytearray, kernel: Kernel, images: np.ndarray, pool: Executor
+    model: bytes,
+    rounded_model: bytearray,
+    kernel: Kernel,
+    frontiers: tuple[Frontier, Frontier],
+    pool: Executor,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means of x̃ x̃ᵀ and x̃ xᵀ: x is what a kernel reads in float, x̃ after the rounded ones."""
     geometry = window(model, kernel.number, read_graph(model).tensors[kernel.index].shape)
-    parts = [
-        first_ops(bytearray(whole), kernel.number, kernel.source)
-        for whole in (model, rounded_model)
-    ]
+    in_float, behind_rounded = frontiers
+    with (
+        in_float.segment(model, kernel.number, kernel.source) as exact,
+        behind_rounded.segment(rounded_model, kernel.number, kernel.source) as changed,
+    ):
 
-    def measure(*interpreters: Any) -> np.ndarray:
-        x, rounded = (
-            patches(interpreter.get_tensor(_output(interpreter))[0], geometry)
-            for interpreter in interpreters
-        )
-        every = -(-len(x) // _POSITIONS)
-        x, rounded = x[::every], rounded[::every]
-        return np.stack([rounded.T @ rounded, rounded.T @ x]).astype(np.float64) / len(x)
+        def work(part: slice) -> Any:
+            total: Any = 0
+            for images in zip(exact(part), changed(part), strict=True):
+                x, rounded = (patches(image, geometry) for image in images)
+                every = -(-len(x) // _POSITIONS)
+                x, rounded = x[::every], rounded[::every]
+                moments = np.stack([rounded.T @ rounded, rounded.T @ x]).astype(np.float64)
+                total = total + moments / len(x)
+            return total
 
-    second, cross = sum_over_images(parts, images, measure, pool, keep_tensors=False) / len(images)
+        second, cross = sum(pool.map(work, chunks(in_float.images, SUM_CHUNK))) / in_float.images
     return second, cross
-
-
-def _output(interpreter: Any) -> int:
-    return interpreter.get_output_details()[0]["index"]
 
 
 def _rounding_noise(extremes: Mapping[str, np.ndarray]) -> float:
