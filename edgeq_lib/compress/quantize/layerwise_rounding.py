@@ -21,12 +21,13 @@ from edgeq_lib.compress.quantize.kernels import Kernel, Use, by_channel, float_k
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.conv_geometry import patches, window
-from edgeq_lib.tflite.pool import open_executor, sum_over_images
+from edgeq_lib.tflite.pool import SUM_CHUNK, chunks, open_executor
 from edgeq_lib.tflite.reader import read_graph
-from edgeq_lib.tflite.rewrite import first_ops
+from edgeq_lib.tflite.segments import Frontier
 
 _SPARED = 0.05  # share of the weights that is kept at 8 bits because it frees next to nothing
 _POSITIONS = 1024  # of an image's positions that enter the moments: neighbours say the same
+_MEMORY = 2**29  # bytes that the images' tensors may take, in float and behind rounded layers each
 Method = Callable[[np.ndarray, np.ndarray, int, np.ndarray], quantized_weights.QuantizedWeights]
 
 
@@ -145,6 +146,7 @@ def round_each(
     by_kernel: dict[str, dict[int, quantized_weights.QuantizedWeights]] = {}
     rounded_model = bytearray(model)
     constants = writable_buffers(rounded_model)
+    frontiers = Frontier(model, images, _MEMORY), Frontier(model, images, _MEMORY)
     with open_executor(executor) as pool:
         for kernel in progress(float_kernels(model), "rounding"):
             tried, smallest = sorted(widths.get(kernel.name, (8,))), least[kernel.name]
@@ -154,7 +156,7 @@ def round_each(
                 noise = np.mean(
                     [_rounding_noise(ranges[graph.tensors[use.source].name]) for use in kernel.uses]
                 )
-                moments = _moments(model, rounded_model, kernel, images, pool)
+                moments = _moments(model, rounded_model, kernel, frontiers, images, pool)
                 rounded = _rounded_by_group(
                     kernel.weights, moments, noise, tried, smallest, METHODS[method]
                 )
@@ -202,17 +204,25 @@ def _rounded_by_group(
 
 
 def _moments(
-    model: bytes, rounded_model: bytearray, kernel: Kernel, images: np.ndarray, pool: Executor
+    model: bytes,
+    rounded_model: bytearray,
+    kernel: Kernel,
+    frontiers: tuple[Frontier, Frontier],
+    images: np.ndarray,
+    pool: Executor,
 ) -> np.ndarray:
     """Means of x̃ x̃ᵀ and x̃ xᵀ per group, (groups, 2, weights, weights).
 
     x is what a kernel reads in float, x̃ after the rounded ones; of a kernel that several ops read,
-    the mean over these.
+    the mean over what they read.
     """
-    return np.mean(
-        [_moments_of(model, rounded_model, kernel, use, images, pool) for use in kernel.uses],
-        axis=0,
-    )
+    uses = {use.source: use for use in reversed(kernel.uses)}  # the first of those that read it
+    first, *later = sorted(uses.values(), key=lambda use: use.number)
+    moments = [_moments_of(model, rounded_model, kernel, first, frontiers, pool)]
+    for use in later:  # the frontier must not pass kernels between, which are not rounded yet
+        ahead = Frontier(model, images, _MEMORY), Frontier(model, images, _MEMORY)
+        moments.append(_moments_of(model, rounded_model, kernel, use, ahead, pool))
+    return np.mean(moments, axis=0)
 
 
 def _moments_of(
@@ -220,43 +230,43 @@ def _moments_of(
     rounded_model: bytearray,
     kernel: Kernel,
     use: Use,
-    images: np.ndarray,
+    frontiers: tuple[Frontier, Frontier],
     pool: Executor,
 ) -> np.ndarray:
-    graph = read_graph(model)
-    geometry = window(model, use.number, graph.tensors[use.index].shape)
-    width = graph.tensors[use.index].shape[-1]  # inputs of one output channel
-    parts = [
-        first_ops(bytearray(whole), use.number, use.source) for whole in (model, rounded_model)
-    ]
+    geometry = window(model, use.number, read_graph(model).tensors[use.index].shape)
+    in_float, behind_rounded = frontiers
+    with (
+        in_float.segment(model, use.number, use.source) as exact,
+        behind_rounded.segment(rounded_model, use.number, use.source) as changed,
+    ):
 
-    def rows(interpreter: Any) -> np.ndarray:
-        values = interpreter.get_tensor(_output(interpreter))
-        # A dense layer may read a tensor without a batch axis, and flattens what it reads.
-        return patches(values.reshape(-1, width) if geometry is None else values[0], geometry)
+        def rows(values: np.ndarray) -> np.ndarray:
+            # A dense layer flattens what it reads, and in attention reads tensors without a batch.
+            return patches(
+                values.reshape(-1, kernel.width) if geometry is None else values, geometry
+            )
 
-    def measure(*interpreters: Any) -> np.ndarray:
-        x, rounded = map(rows, interpreters)
-        every = -(-len(x) // _POSITIONS)
-        x, rounded = x[::every], rounded[::every]
-        groups = x.shape[1] // len(kernel.weights)
-        pairs = zip(_by_group(x, groups, width), _by_group(rounded, groups, width), strict=True)
-        sums = np.stack([np.stack([near.T @ near, near.T @ own]) for own, near in pairs])
-        return sums.astype(np.float64) / len(x)
+        def work(part: slice) -> Any:
+            total: Any = 0
+            for images in zip(exact(part), changed(part), strict=True):
+                x, rounded = map(rows, images)
+                every = -(-len(x) // _POSITIONS)
+                x, rounded = (_by_group(values[::every], kernel) for values in (x, rounded))
+                pairs = zip(x, rounded, strict=True)
+                sums = np.stack([np.stack([near.T @ near, near.T @ own]) for own, near in pairs])
+                total = total + sums.astype(np.float64) / len(x[0])
+            return total
 
-    return sum_over_images(parts, images, measure, pool, keep_tensors=False) / len(images)
+        return sum(pool.map(work, chunks(in_float.images, SUM_CHUNK))) / in_float.images
 
 
-def _by_group(rows: np.ndarray, groups: int, width: int) -> list[np.ndarray]:
-    """Patches, (positions, window * channels), as the groups of a convolution see them."""
+def _by_group(rows: np.ndarray, kernel: Kernel) -> list[np.ndarray]:
+    """Patches, (positions, window * channels), as each group of a convolution sees them."""
+    groups = rows.shape[1] // len(kernel.weights)
     if groups == 1:
         return [rows]
-    cells = rows.reshape(len(rows), -1, groups, width)
+    cells = rows.reshape(len(rows), -1, groups, kernel.width)
     return [cells[:, :, group].reshape(len(rows), -1) for group in range(groups)]
-
-
-def _output(interpreter: Any) -> int:
-    return interpreter.get_output_details()[0]["index"]
 
 
 def _rounding_noise(extremes: Mapping[str, np.ndarray]) -> float:
