@@ -185,7 +185,7 @@ def rebuild(
         for node in model._nodes_by_depth[depth]:
             if node.is_input:
                 continue
-            new = chosen.get(id(node.layer)) or replace(node.layer)
+            new: Any = chosen.get(id(node.layer)) or replace(node.layer)
             is_first_copy, new = new is None, new or clone(node.layer)
             chosen[id(node.layer)] = new
             args, kwargs = tf.nest.map_structure(swap, (node.call_args, node.call_kwargs))
@@ -194,10 +194,10 @@ def rebuild(
             outputs = new(*args, **kwargs)
             if is_first_copy and _is_composite(node.layer):
                 new.set_weights(node.layer.get_weights())
-            for old, new in zip(
+            for old, output in zip(
                 tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True
             ):
-                tensors[id(old)] = new
+                tensors[id(old)] = output
     outputs = [tensors[id(tensor)] for tensor in model.outputs]
     copy = keras.Model(
         inputs if len(inputs) > 1 else inputs[0],
@@ -356,7 +356,7 @@ def norms_to_fold(model: keras.Model) -> dict[str, keras.layers.BatchNormalizati
     """
     followed = {}
     for layer in model.layers:
-        norm = only_consumer(model, layer)
+        norm: Any = only_consumer(model, layer)
         if (
             has_kernel(layer)
             and type(norm) is keras.layers.BatchNormalization
