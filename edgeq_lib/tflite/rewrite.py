@@ -132,6 +132,10 @@ def as_dense(model: bytes) -> bytes:
         if codes[op.opcodeIndex].builtinCode == schema.BuiltinOperator.CONV_2D
         and _is_pointwise(op.builtinOptions, *(graph.tensors[i].shape for i in op.inputs[:2]))
     ]
+    # A kernel that another op reads too must keep its shape.
+    chosen = {id(op) for op in pointwise}
+    kept = {i for op in graph.operators if id(op) not in chosen for i in op.inputs}
+    pointwise = [op for op in pointwise if op.inputs[1] not in kept]
     if not pointwise:
         return model
     opcode = _add_opcode(content, schema.BuiltinOperator.FULLY_CONNECTED, _KEEPS_DIMENSIONS)

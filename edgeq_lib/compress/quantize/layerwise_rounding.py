@@ -18,6 +18,7 @@ from edgeq_lib.compress.quantize import calibration, gptq, quantized_weights
 from edgeq_lib.compress.quantize.bias_overflow import least_scales
 from edgeq_lib.compress.quantize.calibration import range_width
 from edgeq_lib.compress.quantize.kernels import Kernel, Use, by_channel, float_kernels
+from edgeq_lib.files import CannotTake
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.conv_geometry import patches, window
@@ -64,8 +65,13 @@ def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[
 
     Returns:
         Output of each kernel's op → bits.
+
+    Raises:
+        CannotTake: When there is nothing to round.
     """
     kernels = float_kernels(model)
+    if reason := why_not(model):
+        raise CannotTake(reason)
     every = sum(kernel.weights.size for kernel in kernels)
     dense = sum(kernel.weights.size for kernel in kernels if kernel.kind == "FULLY_CONNECTED")
     kinds = {
@@ -86,6 +92,20 @@ def default_widths(model: bytes, *, bits: int = 4, classifier: int = 4) -> dict[
         if weights <= _SPARED * every
     }
     return {**chosen, **spared, kernels[-1].name: classifier, kernels[0].name: 8}
+
+
+def why_not(model: bytes) -> str | None:
+    """Say why the weights of a network cannot be rounded to few bits.
+
+    Args:
+        model: The float flatbuffer.
+
+    Returns:
+        The reason, one sentence; None when they can.
+    """
+    if float_kernels(model):
+        return None
+    return "The network has no convolution and no dense layer, so there are no weights to round."
 
 
 def round_layers(
