@@ -213,9 +213,7 @@ def _no_place(layer: Any) -> str | None:
     if type(layer) is layers.Conv2DTranspose:
         return "the training graph has no rounding per output channel for a transposed kernel"
     if type(layer) is layers.UpSampling2D and layer.interpolation != "nearest":
-        return (
-            f"an UpSampling2D layer that is {layer.interpolation} rounds as no quantizer here does"
-        )
+        return f"{layer.interpolation} upsampling rounds as no quantizer here does"
     if name not in ("linear", "relu", "relu6", *FIXED_RANGES):
         what = "its activation" if name == "other" else f"the activation {name!r}"
         return f"{what} of a {kind} layer has no known int8 form"

@@ -402,9 +402,9 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
     for kernel in float_kernels(flat):
         own = next((stored for stored, values in kernels if is_kernel_of(kernel, values)), None)
         if own is None:
-            raise EdgeqError(
-                "The float file holds other weights than the QKeras model; take a recipe that "
-                "folds batch norms."
+            raise CannotTake(
+                "The float file holds other weights than the QKeras model: a batch norm or a factor "
+                "was merged into them, which no file with these codes can show."
             )
         # A dead channel is all bias, which its own scale would clip.
         scales = np.maximum(own.scales, least[kernel.name])
