@@ -403,7 +403,7 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
         own = next((stored for stored, values in kernels if is_kernel_of(kernel, values)), None)
         if own is None:
             raise CannotTake(
-                "The float file holds other weights than the QKeras model: a batch norm or a factor "
+                "The float file holds other weights than the QKeras model: a batch norm or factor "
                 "was merged into them, which no file with these codes can show."
             )
         # A dead channel is all bias, which its own scale would clip.
