@@ -45,10 +45,13 @@ def _shaken(model, rng):
     """Give batch norms, biases and slopes values that matter."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            beta_and_mean = [rng.normal(0, 0.5, 2 * [1][0] * w.shape[0])[: w.shape[0]]
-                             for w in layer.get_weights()]
-            spread = [rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()]
-            layer.set_weights([spread[0], beta_and_mean[1], beta_and_mean[2], spread[3]])
+            size = layer.get_weights()[0].shape
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, size) if kind in (0, 3) else rng.normal(0, 0.5, size)
+                    for kind in range(4)
+                ]
+            )
         elif isinstance(layer, layers.PReLU):
             layer.set_weights([rng.uniform(-0.2, 0.5, w.shape) for w in layer.get_weights()])
         elif getattr(layer, "use_bias", False) and hasattr(layer, "bias"):
@@ -109,7 +112,8 @@ def _depthwise(rng, x):
 
 def _separable(rng, x):
     return _activated(
-        rng, layers.SeparableConv2D(CHANNELS, 3, padding="same", use_bias=bool(rng.random() < 0.5))(x)
+        rng,
+        layers.SeparableConv2D(CHANNELS, 3, padding="same", use_bias=bool(rng.random() < 0.5))(x),
     )
 
 

@@ -129,3 +129,25 @@ def test_the_input_is_uniform_and_every_computed_tensor_has_moments(net):
     for index, each in moments.items():
         assert len(each.mean) == graph.tensors[index].shape[-1]
         assert (each.low <= each.mean).all() and (each.mean <= each.high).all()
+
+
+def test_a_grouped_convolution_has_the_moments_of_its_block_diagonal_twin():
+    keras.utils.set_random_seed(2)
+    rng = np.random.default_rng(2)
+    image = keras.Input((6, 6, 3))
+    behind = layers.BatchNormalization()
+    x = layers.ReLU()(behind(layers.Conv2D(8, 1)(image)))
+    grouped = keras.Model(image, layers.Conv2D(4, 3, groups=2, name="last")(x))
+    behind.set_weights([rng.uniform(0.5, 2, 8), rng.normal(size=8), np.zeros(8), np.ones(8)])
+    kernel, bias = grouped.get_layer("last").get_weights()
+    dense = np.zeros((3, 3, 8, 4), np.float32)
+    dense[:, :, :4, :2], dense[:, :, 4:, 2:] = kernel[..., :2], kernel[..., 2:]
+    twin = keras.Model(image, layers.Conv2D(4, 3, name="twin")(x))
+    twin.get_layer("twin").set_weights([dense, bias])
+    moments = []
+    for model in (grouped, twin):
+        file = convert(model)
+        norms = bn_statistics.batch_norm_statistics(model, file)
+        moments.append(list(bn_statistics.tensor_moments(file, norms, RANGE).values())[-1])
+    np.testing.assert_allclose(moments[0].mean, moments[1].mean, atol=1e-6)
+    np.testing.assert_allclose(moments[0].std, moments[1].std, rtol=1e-6)
