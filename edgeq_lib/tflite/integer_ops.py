@@ -145,7 +145,7 @@ class _Rewriting:
         if kind == "SQUARE":
             return [source]
         if kind == "NEG":
-            return [self._constant(np.float32([-1.0]), 1 / 127, 0)]
+            return [self._constant(np.array([-1.0]), 1 / 127, 0)]
         if kind == "REDUCE_MAX" or len(op.inputs) == 1:
             return list(op.inputs[1:])
         values = self._values(op.inputs[1])

@@ -173,12 +173,17 @@ def round_each(
             if kernel.kind in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"):
                 rounded = {width: _nearest(kernel.weights, width, smallest) for width in tried}
             else:
-                noise = np.mean(
-                    [_rounding_noise(ranges[graph.tensors[use.source].name]) for use in kernel.uses]
-                )
+                noises = [
+                    _rounding_noise(ranges[graph.tensors[use.source].name]) for use in kernel.uses
+                ]
                 moments = _moments(model, rounded_model, kernel, frontiers, images, pool)
                 rounded = _rounded_by_group(
-                    kernel.weights, moments, noise, tried, smallest, METHODS[method]
+                    kernel.weights,
+                    moments,
+                    float(np.mean(noises)),
+                    tried,
+                    smallest,
+                    METHODS[method],
                 )
             by_kernel[kernel.name] = rounded
             by_channel(kernel.kind, constants[kernel.index])[:] = rounded[tried[-1]].values
@@ -271,10 +276,10 @@ def _moments_of(
             for images in zip(exact(part), changed(part), strict=True):
                 x, rounded = map(rows, images)
                 every = -(-len(x) // _POSITIONS)
-                x, rounded = (_by_group(values[::every], kernel) for values in (x, rounded))
-                pairs = zip(x, rounded, strict=True)
+                x, rounded = x[::every], rounded[::every]
+                pairs = zip(_by_group(x, kernel), _by_group(rounded, kernel), strict=True)
                 sums = np.stack([np.stack([near.T @ near, near.T @ own]) for own, near in pairs])
-                total = total + sums.astype(np.float64) / len(x[0])
+                total = total + sums.astype(np.float64) / len(x)
             return total
 
         return sum(pool.map(work, chunks(in_float.images, SUM_CHUNK))) / in_float.images

@@ -403,8 +403,8 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
         own = next((stored for stored, values in kernels if is_kernel_of(kernel, values)), None)
         if own is None:
             raise CannotTake(
-                "The float file holds other weights than the QKeras model: a batch norm or factor "
-                "was merged into them, which no file with these codes can show."
+                "The float file holds other weights than the QKeras model: a factor, or a batch "
+                "norm that the recipe does not fold, was merged into them."
             )
         # A dead channel is all bias, which its own scale would clip.
         scales = np.maximum(own.scales, least[kernel.name])
