@@ -33,6 +33,7 @@ from edgeq_lib.compress.quantize import qat, qat_export
 from edgeq_lib.compress.quantize.low_bit import limited
 from edgeq_lib.compress.quantize.why_not import require
 from edgeq_lib.data.splits import draw_calibration
+from edgeq_lib.files import CannotTake
 from edgeq_lib.measure.accuracy import check_parity, score
 from edgeq_lib.models import training
 from edgeq_lib.models.network import open_network
@@ -132,8 +133,11 @@ pd.Series(agreement, name="training graph against flatbuffer").to_frame()
 
 # %%
 compared = [variant]
-if selective:
-    usual = qat.quantize_aware_selective(float_model)
+try:
+    usual = qat.quantize_aware_selective(float_model) if selective else None
+except CannotTake as reason:
+    usual = print(f"No selective recipe. {reason}")
+if usual:
     trained = training.fit(usual, train, images.validation, preprocess, config,
                            key={**key, "graph": "selective", "seed": seed}, **fit)
     file = qat_export.export_selective(usual, preprocess(images.calibration_images))

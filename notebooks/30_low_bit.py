@@ -38,6 +38,7 @@ from edgeq_lib.compress.quantize.bias_correction import correct_biases, correct_
 from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.compress.quantize.sensitivity import EvaluationContext, most_faithful
 from edgeq_lib.compress.quantize.why_not import why_not
+from edgeq_lib.files import CannotTake
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
 from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
@@ -153,8 +154,11 @@ pd.DataFrame(by_width).T.round(2)
 
 # %%
 codes, _ = tried[bits[0], min(classifier_bits)]
-simulation = None if untrained else qat.quantize_aware(
-    model, calibration_set, qat_export.kernels_by_layer(model, float_file, codes))
+try:
+    simulation = None if untrained else qat.quantize_aware(
+        model, calibration_set, qat_export.kernels_by_layer(model, float_file, codes))
+except CannotTake as reason:
+    simulation, untrained, block_steps, epochs = None, str(reason), 0, 0
 sample = np.concatenate([images.validation.images[:1000], images.train.images[:1000]])[:1000]
 
 # %%

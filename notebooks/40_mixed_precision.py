@@ -36,6 +36,7 @@ from edgeq_lib.compress.quantize import (
 from edgeq_lib.compress.quantize.bias_correction import correct_if_better
 from edgeq_lib.compress.quantize.sensitivity import Probe, display_name, noise_by_width
 from edgeq_lib.compress.quantize.why_not import why_not
+from edgeq_lib.files import CannotTake
 from edgeq_lib.measure.accuracy import score
 from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
@@ -195,8 +196,12 @@ config = TrainingConfig(epochs, learning_rate, batch, seed, schedule="cosine",
                         augmentation=stage.baseline["augmentation"])
 print(f"No training. {untrained}" if untrained else f"{epochs} epochs")
 for name in plans if epochs and not untrained else ():
-    simulation = qat.quantize_aware(
-        model, calibration_set, qat_export.kernels_by_layer(model, float_file, made[name][0]))
+    try:
+        simulation = qat.quantize_aware(
+            model, calibration_set, qat_export.kernels_by_layer(model, float_file, made[name][0]))
+    except CannotTake as reason:
+        untrained = print(f"No training. {reason}") or str(reason)
+        break
     low_bit.fine_tune(simulation, model, images, preprocess, config, limit_train=limit_train,
                       folder=stage.folder / "training")
     exported = qat_export.export_int8(simulation, calibration_set)

@@ -5,9 +5,23 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from math import prod
+from typing import NamedTuple
 
 from edgeq_lib.tflite.arena import plan_arena, tensor_lifetimes
 from edgeq_lib.tflite.reader import ASTRAY, BITS, KERNELS, Graph, Op, Tensor, garbled, read_graph
+
+_ACTIVATIONS = (
+    "ABS",
+    "ELU",
+    "EXP",
+    "GELU",
+    "LEAKY_RELU",
+    "LOG",
+    "PRELU",
+    "RELU_0_TO_1",
+    "RELU_N1_TO_1",
+    "SIGN",
+)
 
 
 def check_flatbuffer(model: bytes) -> None:
@@ -37,6 +51,7 @@ def inspect_file(model: bytes) -> dict:
         * ops: {op: count}.
         * float_ops: Names of ops that touch a float tensor, QUANTIZE and DEQUANTIZE at the graph
           inputs and outputs included.
+        * left_in_float: The ops of an int8 file that compute in float, a record each (`float_ops`).
         * integer_only: No float tensor anywhere, graph inputs and outputs included.
         * compute: Where most MACs are done: "float32" (weights unpacked by an explicit DEQUANTIZE
           included), "hybrid" (integer kernel, float activations: dynamic range) or "integer".
@@ -117,6 +132,9 @@ def _report(graph: Graph) -> dict:
     return {
         "ops": dict(sorted(Counter(op.name for op in graph.ops).items())),
         "float_ops": sorted(float_ops),
+        "left_in_float": [
+            {"op": op.op, "tensor": op.tensor, "advice": op.advice} for op in _float_ops(graph)
+        ],
         "integer_only": integer_only,
         "compute": work.most_common(1)[0][0] if work else compute,
         "input_dtype": tensors[graph.inputs[0]].dtype.lower(),
@@ -131,6 +149,56 @@ def _report(graph: Graph) -> dict:
         "macs": sum(work.values()),
         "weights": weights,
     }
+
+
+class FloatOp(NamedTuple):
+    """An op of an int8 file that computes in float, and what to do about it."""
+
+    op: str
+    tensor: str  # its output's name
+    advice: str
+
+
+def float_ops(model: bytes) -> list[FloatOp]:
+    """List the ops that compute in float in a file whose activations are integers elsewhere.
+
+    Args:
+        model: Content of a `.tflite` file.
+
+    Returns:
+        The ops in the order of the graph, each with what to do; QUANTIZE and DEQUANTIZE, which only
+        lead there and back, are not among them. Empty for files that compute in float throughout
+        (float32, float16, dynamic range, weight-only).
+    """
+    return _float_ops(read_graph(model))
+
+
+def _float_ops(graph: Graph) -> list[FloatOp]:
+    tensors = graph.tensors
+    computing = [op for op in graph.ops if op.name not in ("QUANTIZE", "DEQUANTIZE")]
+    is_integer = any(
+        tensors[index].scales and tensors[index].dtype in ("INT8", "INT16", "UINT8")
+        for op in computing
+        for index in op.outputs
+    )
+    return [
+        FloatOp(op.name, tensors[op.outputs[0]].name.split(";")[0], _advice(op.name))
+        for op in computing
+        if is_integer and _touches_float(op, tensors)
+    ]
+
+
+def _advice(op: str) -> str:
+    if op in KERNELS:
+        return "it was left in float32 by choice, as a layer that int8 would harm"
+    if op in _ACTIVATIONS:
+        return "train with relu, relu6 or hard swish in its place, which LiteRT has in int8"
+    if op in ("CAST", "SELECT", "SELECT_V2", "WHERE"):
+        return "write the condition before it with multiplications, minimum and maximum"
+    return (
+        "take its layer out of the network and do its work before or after, or write it with "
+        "additions, multiplications, means and convolutions, which LiteRT has in int8"
+    )
 
 
 def _touches_float(op: Op, tensors: list[Tensor]) -> bool:

@@ -1,12 +1,11 @@
-"""Graph rewrites that keep the function, and one that cuts the graph short.
+"""Graph rewrites that keep the function.
 
-uint8 graph inputs and outputs, 1 × 1 convolutions as dense layers, and a file's first ops alone.
+uint8 graph inputs and outputs, and 1 × 1 convolutions as dense layers.
 """
 
 from __future__ import annotations
 
 import copy
-import struct
 from collections.abc import Iterable
 
 from ai_edge_litert import schema_py_generated as schema
@@ -17,8 +16,6 @@ from edgeq_lib.tflite.writer import pack, unpack
 
 # Since this version FULLY_CONNECTED takes more than two dimensions and keeps them.
 _KEEPS_DIMENSIONS = 5
-# Slots of a subgraph's vectors in the schema of TensorFlow Lite.
-_OUTPUTS_SLOT, _OPERATORS_SLOT = 8, 10
 
 
 def with_io_type(model: bytes, io: str) -> bytes:
@@ -135,6 +132,10 @@ def as_dense(model: bytes) -> bytes:
         if codes[op.opcodeIndex].builtinCode == schema.BuiltinOperator.CONV_2D
         and _is_pointwise(op.builtinOptions, *(graph.tensors[i].shape for i in op.inputs[:2]))
     ]
+    # A kernel that another op reads too must keep its shape.
+    chosen = {id(op) for op in pointwise}
+    kept = {i for op in graph.operators if id(op) not in chosen for i in op.inputs}
+    pointwise = [op for op in pointwise if op.inputs[1] not in kept]
     if not pointwise:
         return model
     opcode = _add_opcode(content, schema.BuiltinOperator.FULLY_CONNECTED, _KEEPS_DIMENSIONS)
@@ -157,25 +158,3 @@ def _is_pointwise(options: schema.Conv2DOptionsT, image: list[int], kernel: list
         and kernel[3] == image[3]
         and options.strideH == options.strideW == 1
     )
-
-
-def first_ops(model: bytes | bytearray, ops: int, output: int) -> bytes:
-    """Reduce a file to its first ops, by changing two numbers in place.
-
-    Args:
-        model: A flatbuffer.
-        ops: How many ops of the main subgraph to keep.
-        output: Index of the tensor that becomes the graph's output.
-
-    Returns:
-        The shortened flatbuffer, of the same size.
-    """
-    content = bytearray(model)
-    # The generated classes tell values, not where these lie; only their table knows.
-    table = schema.Model.GetRootAs(content).Subgraphs(0)._tab  # noqa: SLF001
-    outputs, operators = (
-        table.Vector(table.Offset(slot)) for slot in (_OUTPUTS_SLOT, _OPERATORS_SLOT)
-    )
-    struct.pack_into("<i", content, outputs, output)
-    struct.pack_into("<I", content, operators - 4, ops)  # a vector's length stands before it
-    return bytes(content)

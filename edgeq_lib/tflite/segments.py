@@ -64,6 +64,15 @@ def _point(content: bytearray, field: int, target: int) -> None:
     struct.pack_into("<I", content, field, target - field)
 
 
+def shape_per_image(shape: Sequence[int]) -> tuple[int, ...]:
+    """Drop the batch axis of a tensor's shape, where it has one: in attention some have none.
+
+    Args:
+        shape: Of a tensor of a file of batch 1.
+    """
+    return tuple(shape[1:] if len(shape) and shape[0] == 1 else shape)
+
+
 class Frontier:
     """What crosses the graph of a file just before an op, for each of some images.
 
@@ -148,15 +157,17 @@ class Frontier:
         inputs = [detail["index"] for detail in interpreter.get_input_details()]
         for row, image in enumerate(range(*part.indices(self.images))):
             for index in inputs:
-                interpreter.set_tensor(index, self.held[index][image : image + 1])
+                shape = self._graph.tensors[index].shape
+                interpreter.set_tensor(index, self.held[index][image].reshape(shape))
             interpreter.invoke()
             for index, values in results.items():
-                values[row] = interpreter.tensor(index)()[0]  # a view: saves a copy
+                # A view, which saves a copy, and must not live on.
+                values[row] = interpreter.tensor(index)().reshape(values.shape[1:])
 
 
 def _room(interpreter: Interpreter, images: int) -> dict[int, np.ndarray]:
     """Arrays for what a file computes on images: tensor index → (images, ...)."""
     return {
-        detail["index"]: np.empty((images, *detail["shape"][1:]), detail["dtype"])
+        detail["index"]: np.empty((images, *shape_per_image(detail["shape"])), detail["dtype"])
         for detail in interpreter.get_output_details()
     }

@@ -1,4 +1,4 @@
-"""Graph rewrites: uint8 inputs and outputs, dense layers for 1 × 1 convolutions, the first ops."""
+"""Graph rewrites: uint8 inputs and outputs, dense layers for 1 × 1 convolutions."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tiny_files import tiny_files
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.convert import convert
 from edgeq_lib.tflite.reader import read_graph
-from edgeq_lib.tflite.rewrite import as_dense, first_ops, with_io_type, with_uint8_io
+from edgeq_lib.tflite.rewrite import as_dense, with_io_type, with_uint8_io
 from edgeq_lib.tflite.runtime import make_interpreter
 
 
@@ -67,19 +67,3 @@ def test_pointwise_convolutions_become_dense_layers_and_nothing_else_does():
     assert kinds == ["FULLY_CONNECTED"] * 3 + ["ADD", "CONV_2D", "CONV_2D"]
     assert np.abs(outputs(dense, IMAGES) - outputs(flat, IMAGES)).max() <= 1e-5
     assert as_dense(dense) == dense
-
-
-def test_the_first_ops_alone_give_an_inner_tensor(files):
-    model, graph = files["float32"], read_graph(files["float32"])
-    image = np.random.default_rng(2).normal(size=(1, 8, 8, 3)).astype(np.float32)
-    whole = make_interpreter(model, keep_tensors=True)
-    whole.set_tensor(graph.inputs[0], image)
-    whole.invoke()
-    for count, op in enumerate(graph.ops[:3], start=1):
-        part = make_interpreter(first_ops(model, count, op.outputs[0]))
-        part.set_tensor(graph.inputs[0], image)
-        part.invoke()
-        (detail,) = part.get_output_details()
-        assert detail["index"] == op.outputs[0]
-        inner = part.get_tensor(detail["index"])
-        np.testing.assert_array_equal(inner, whole.get_tensor(op.outputs[0]))

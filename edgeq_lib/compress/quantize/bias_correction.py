@@ -12,7 +12,6 @@ what costs accuracy in small depthwise networks (Nagel et al., arXiv 1906.04721,
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
@@ -27,13 +26,15 @@ from edgeq_lib.tflite.buffers import scales_of, writable_buffers
 from edgeq_lib.tflite.conv_geometry import Window, mean_patch, window
 from edgeq_lib.tflite.pool import SUM_CHUNK, InterpreterPool, chunks, open_executor
 from edgeq_lib.tflite.reader import Op, read_graph
-from edgeq_lib.tflite.segments import Frontier
+from edgeq_lib.tflite.segments import Frontier, shape_per_image
 
 
 def correct_biases(
     float_model: bytes, model: bytes, images: np.ndarray, executor: Executor | None = None
 ) -> bytes:
     """Correct the biases of an int8 file.
+
+    Those of transposed convolutions stay as they are: their windows see the border in another way.
 
     Args:
         float_model: The float flatbuffer.
@@ -80,6 +81,9 @@ def correct_biases(
     return bytes(corrected)
 
 
+_CORRECTED = tuple(kind for kind in KERNEL_OPS if kind != "TRANSPOSE_CONV")
+
+
 class _NumberedOp(NamedTuple):
     number: int  # in the graph
     op: Op
@@ -93,11 +97,14 @@ def _paired_ops(
     references = {
         float_graph.tensors[op.outputs[0]].name: _NumberedOp(number, op)
         for number, op in enumerate(float_graph.ops)
+        if op.name in _CORRECTED
+        and len(op.inputs) > 2
+        and float_graph.tensors[op.inputs[1]].constant
     }
     return [
         (references[name], _NumberedOp(number, op))
         for number, op in enumerate(graph.ops)
-        if op.name in KERNEL_OPS
+        if op.name in _CORRECTED
         and len(op.inputs) > 2
         and op.inputs[2] in constants
         and constants[op.inputs[2]].dtype == np.int32
@@ -108,22 +115,22 @@ def _paired_ops(
 def _mean_tensors(
     float_model: bytes, indices: Sequence[int], images: np.ndarray, executor: Executor
 ) -> dict[int, np.ndarray]:
-    """Tensor index → its mean over images, float64, batch axis dropped."""
+    """Tensor index → its mean over images, float64, a batch axis dropped."""
     indices = list(dict.fromkeys(indices))
     pool = InterpreterPool([float_model], keep_tensors=True)
-    shapes = [read_graph(float_model).tensors[index].shape[1:] for index in indices]
+    tensors = read_graph(float_model).tensors
+    shapes = [shape_per_image(tensors[index].shape) for index in indices]
 
     def work(interpreters: list[Interpreter], part: slice) -> list[np.ndarray]:
         (interpreter,) = interpreters
-        totals = [np.zeros(shape) for shape in shapes]
+        totals = [np.zeros(shape, np.float32) for shape in shapes]  # of a few images only
         (detail,) = interpreter.get_input_details()
         for image in images[part]:
             interpreter.set_tensor(detail["index"], image[None])
             interpreter.invoke()
             for index, total in zip(indices, totals, strict=True):
-                total += interpreter.get_tensor(index)[
-                    0
-                ]  # in place: new arrays cost more than sums
+                # In place: new arrays cost more than sums.
+                total += interpreter.get_tensor(index).reshape(total.shape)
         return totals
 
     totals = [np.zeros(shape) for shape in shapes]
@@ -141,22 +148,20 @@ def _mean_input(
     quantization: tuple[np.ndarray, np.ndarray],
     executor: Executor,
 ) -> np.ndarray:
-    """The mean over images of a tensor that an op reads, float64, batch axis dropped."""
-    scale, zero = (np.float32(values[0]) for values in quantization)
+    """The mean over images of a tensor that an op reads, float64, a batch axis dropped."""
+    (scale,), (zero,) = quantization
     with frontier.segment(model, number, tensor) as read:
 
         def work(part: slice) -> np.ndarray:
             values = read(part)
-            total, dequantized = np.zeros(values.shape[1:]), np.empty(values.shape[1:], np.float32)
-            for image in values:  # as `runtime.dequantize_array`, without new arrays
-                np.copyto(dequantized, image)
-                dequantized -= zero
-                dequantized *= scale
-                total += dequantized
+            total = np.zeros(values.shape[1:], np.int32)  # of codes: exact
+            for image in values:
+                total += image
             return total
 
         parts = executor.map(work, chunks(frontier.images, SUM_CHUNK))
-        return functools.reduce(np.add, parts) / frontier.images
+        codes = sum(parts, np.zeros((), np.int64))
+    return (codes / frontier.images - zero) * np.float64(scale)
 
 
 def _dequantized_kernel(op: str, kernel: np.ndarray, scales: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeq_lib.compress.quantize import calibration
 from edgeq_lib.compress.quantize.calibration import Ranges, range_width
-from edgeq_lib.compress.quantize.kernels import KERNEL_OPS, by_channel, float_kernels
+from edgeq_lib.compress.quantize.kernels import KERNEL_OPS, by_channel, float_kernels, operands
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import read_graph
 
@@ -27,8 +27,12 @@ def least_scales(model: bytes, ranges: calibration.Ranges) -> dict[str, np.ndarr
     """
     tensors = read_graph(model).tensors
     return {
-        kernel.name: least_scales_for_bias(
-            kernel.bias, range_width(ranges[tensors[kernel.source].name])
+        kernel.name: np.max(
+            [
+                least_scales_for_bias(use.bias, range_width(ranges[tensors[use.source].name]))
+                for use in kernel.uses
+            ],
+            axis=0,
         )
         for kernel in float_kernels(model)
     }
@@ -49,15 +53,14 @@ def prevent_bias_overflow(model: bytes, ranges: Ranges) -> bytes:
     mended = bytearray(model)
     graph, constants = read_graph(model), writable_buffers(mended)
     for op in graph.ops:
-        if (
-            op.name in KERNEL_OPS
-            and len(op.inputs) > 2
-            and {op.inputs[1], op.inputs[2]} <= constants.keys()
-        ):
+        if op.name not in KERNEL_OPS:
+            continue
+        source, kernel, bias = operands(op)
+        if {kernel, bias} <= constants.keys():
             fix_dead_channels(
-                by_channel(op.name, constants[op.inputs[1]]),
-                constants[op.inputs[2]],
-                calibration.range_width(ranges[graph.tensors[op.inputs[0]].name]),
+                by_channel(op.name, constants[kernel]),
+                constants[bias],
+                calibration.range_width(ranges[graph.tensors[source].name]),
             )
     return bytes(mended)
 

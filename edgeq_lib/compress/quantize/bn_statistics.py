@@ -17,9 +17,15 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq_lib.compress.quantize.calibration import Ranges, range_with_integral_zero
-from edgeq_lib.compress.quantize.kernels import Kernel, float_kernels, is_kernel_of, nearly_equal
-from edgeq_lib.files import EdgeqError
-from edgeq_lib.models.graph import WITH_KERNEL, fold_batch_norms, only_consumer
+from edgeq_lib.compress.quantize.kernels import (
+    Kernel,
+    Use,
+    float_kernels,
+    is_kernel_of,
+    nearly_equal,
+)
+from edgeq_lib.files import CannotTake
+from edgeq_lib.models.graph import fold_batch_norms, norms_to_fold, plain_layers
 from edgeq_lib.models.tf import keras
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import Graph, Op, read_graph
@@ -39,14 +45,35 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "NONE": lambda x: x,
     "RELU": lambda x: np.maximum(x, 0),
     "RELU6": lambda x: np.clip(x, 0, 6),
+    "RELU_N1_TO_1": lambda x: np.clip(x, -1, 1),
+    "RELU_0_TO_1": lambda x: np.clip(x, 0, 1),
     "TANH": np.tanh,
     "LOGISTIC": _sigmoid,
     "HARD_SWISH": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "GELU": lambda x: x * _sigmoid(1.702 * x),
+    "ABS": np.abs,
+    "NEG": np.negative,
 }
 # Sums of channels that no batch norm speaks for reach so many times as far as if channels were
 # independent, which those of a trained network are not: a margin, not a law.
 DEPENDENCE_MARGIN = 2
-_UNCHANGED = ("MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "SQUEEZE")
+_WITH_CONSTANTS = ("ADD", "SUB", "MUL", "PRELU", "MAXIMUM", "MINIMUM")
+_TWO = ("ADD", "SUB", "MUL", "PRELU", "MAXIMUM", "MINIMUM")
+_UNCHANGED = (
+    "MEAN",
+    "AVERAGE_POOL_2D",
+    "MAX_POOL_2D",
+    "REDUCE_MAX",
+    "RESHAPE",
+    "SQUEEZE",
+    "EXPAND_DIMS",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "STRIDED_SLICE",
+    "SLICE",
+    "MIRROR_PAD",
+)
 
 
 @dataclass(frozen=True)
@@ -113,19 +140,14 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
         Output of an op → beta and absolute gamma; an op that no batch norm follows is absent.
 
     Raises:
-        EdgeqError: When the flatbuffer was not made from this model, or no batch norm follows a
-            layer with weights.
+        CannotTake: When no batch norm follows a layer with a kernel, or one cannot be found in the
+            flatbuffer.
     """
-    folded, unpaired = fold_batch_norms(model), float_kernels(float_model)
-    left_in_place = {layer.name for layer in folded.layers}
+    plain, unpaired = plain_layers(model), float_kernels(float_model)
+    folded, followed = fold_batch_norms(plain), norms_to_fold(plain)
     norms: Norms = {}
-    followed = 0
-    for layer in model.layers:
-        norm = only_consumer(model, layer) if isinstance(layer, WITH_KERNEL) else None
-        if not isinstance(norm, keras.layers.BatchNormalization) or norm.name in left_in_place:
-            continue
-        followed += 1
-        weights, bias = folded.get_layer(layer.name).get_weights()
+    for name, norm in followed.items():
+        weights, bias = folded.get_layer(name).get_weights()
         for position, kernel in enumerate(unpaired):
             if is_kernel_of(kernel, weights) and nearly_equal(kernel.bias, bias):
                 beta = norm.beta.numpy() if norm.center else np.zeros(len(bias))
@@ -133,11 +155,16 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
                 norms[kernel.name] = beta.astype(np.float64), np.abs(gamma).astype(np.float64)
                 del unpaired[position]
                 break
-    if not norms or len(norms) < followed:
-        raise EdgeqError(
-            "The network's batch norms cannot be found in its float file; data-free quantization "
-            "needs a network with batch norms and the float file that was converted from it: run "
-            "02_baseline again."
+    if not followed:
+        raise CannotTake(
+            "The network has no batch norm directly behind a convolution or dense layer, and "
+            "without images these alone tell what activations are like."
+        )
+    if len(norms) < len(followed):
+        raise CannotTake(
+            f"{len(followed) - len(norms)} of the network's {len(followed)} batch norms cannot be "
+            "found in its float file, where their weights are merged with others, so that nothing "
+            "is known of their activations without images."
         )
     return norms
 
@@ -154,7 +181,7 @@ def why_not(model: keras.Model, float_model: bytes) -> str | None:
     """
     try:
         tensor_moments(float_model, batch_norm_statistics(model, float_model), (0.0, 1.0))
-    except EdgeqError as reason:
+    except CannotTake as reason:
         return str(reason)
     return None
 
@@ -177,37 +204,55 @@ def tensor_moments(
         Tensor index → moments, of every computed tensor.
 
     Raises:
-        EdgeqError: For an op that it has no rule for.
+        CannotTake: For an op that it has no rule for.
     """
     graph, fused = read_graph(model), activations(model)
     constants = writable_buffers(bytearray(model))
-    kernels = {kernel.number: kernel for kernel in float_kernels(model)}
+    kernels = {use.number: (kernel, use) for kernel in float_kernels(model) for use in kernel.uses}
     width = graph.tensors[graph.inputs[0]].shape[-1]
     moments = {graph.inputs[0]: _uniform(*input_range, width)}
     for number, op in enumerate(graph.ops):
-        inputs = [
-            moments.get(index) or _constant(constants[index])
-            for index in op.inputs
-            if index in moments or (op.name in ("ADD", "MUL") and index in constants)
-        ]
         shape = graph.tensors[op.outputs[0]].shape
         if number in kernels:
-            result = _of_kernel(kernels[number], inputs[0], norms, reach)
-        elif op.name == "MUL":
-            result = _of_multiplication(graph, op, inputs)
+            kernel, use = kernels[number]
+            if use.source not in moments:
+                raise _no_rule(op.name)
+            result = _of_kernel(kernel, use, moments[use.source], norms, reach)
         else:
-            result = _of_op(op.name, inputs, shape, reach)
+            result = _of_op(graph, op, _inputs(op, moments, constants), reach)
         if fused[number] != "NONE":
+            if fused[number] not in UNARY:
+                raise _no_rule(fused[number])
             result = unary(result, UNARY[fused[number]])
         moments[op.outputs[0]] = _per_channel(result, shape)
     return moments
 
 
-def _of_kernel(kernel: Kernel, source: Moments, norms: Norms, reach: float) -> Moments:
+def _inputs(op: Op, moments: dict[int, Moments], constants: dict[int, np.ndarray]) -> list[Moments]:
+    """The moments of what an op reads; of sums and the like constants are operands, too."""
+    inputs = [
+        moments.get(index) or _constant(constants[index])
+        for index in op.inputs
+        if index in moments or (op.name in _WITH_CONSTANTS and index in constants)
+    ]
+    has_values = any(index in moments for index in op.inputs)
+    if not has_values or len(op.outputs) > 1 or (op.name in _TWO and len(inputs) != 2):
+        raise _no_rule(op.name)
+    return inputs
+
+
+def _no_rule(name: str) -> CannotTake:
+    return CannotTake(
+        f"The network computes {name}, and there is no rule for what that does to the range of "
+        "activations, which has to be known without images here."
+    )
+
+
+def _of_kernel(kernel: Kernel, use: Use, source: Moments, norms: Norms, reach: float) -> Moments:
     """What a convolution or a dense layer computes: its batch norm says it, or its weights."""
-    if kernel.name in norms:
-        return _normal(*norms[kernel.name], reach)
-    return _normal(*_weighted_sum(kernel, source), DEPENDENCE_MARGIN * reach)
+    if use.name in norms and len(kernel.uses) == 1:
+        return _normal(*norms[use.name], reach)
+    return _normal(*_weighted_sum(kernel, use, source), DEPENDENCE_MARGIN * reach)
 
 
 def _of_multiplication(graph: Graph, op: Op, inputs: list[Moments]) -> Moments:
@@ -221,30 +266,71 @@ def _of_multiplication(graph: Graph, op: Op, inputs: list[Moments]) -> Moments:
     return _product(*inputs)
 
 
-def _of_op(name: str, inputs: list[Moments], shape: tuple[int, ...], reach: float) -> Moments:
-    """What an op without weights computes, by the rule for its kind; `shape` of its output."""
-    if name == "ADD":
-        one, other = inputs
+def _of_op(graph: Graph, op: Op, inputs: list[Moments], reach: float) -> Moments:
+    """What an op without a kernel computes, by the rule for its kind."""
+    name, shape = op.name, graph.tensors[op.outputs[0]].shape
+    if name == "MUL":
+        return _of_multiplication(graph, op, inputs)
+    if name in ("ADD", "SUB"):
+        one, other = inputs[0], inputs[1] if name == "ADD" else unary(inputs[1], UNARY["NEG"])
         total = _normal(one.mean + other.mean, np.hypot(one.std, other.std), reach)
         return _clipped(total, one.low + other.low, one.high + other.high)
+    if name in ("MAXIMUM", "MINIMUM"):
+        return _of_extreme(np.maximum if name == "MAXIMUM" else np.minimum, *inputs)
     if name in UNARY:
         return unary(inputs[0], UNARY[name])
+    if name in ("PRELU", "LEAKY_RELU"):
+        return _of_leaky(inputs)
     if name in _UNCHANGED:
         return inputs[0]
+    if name == "TRANSPOSE":
+        return _mixed(inputs[0], shape[-1])
     if name in ("PAD", "PADV2"):
         low, high = np.minimum(inputs[0].low, 0), np.maximum(inputs[0].high, 0)
         return Moments(inputs[0].mean, inputs[0].std, low, high)
     if name == "CONCATENATION":
-        fields = ("mean", "std", "low", "high")
-        return Moments(
-            *(np.concatenate([getattr(part, field) for part in inputs]) for field in fields)
-        )
+        if sum(len(part.mean) for part in inputs) != shape[-1]:
+            return _mixed(_joined(inputs), shape[-1])  # along another axis than the channels
+        return _joined(inputs)
     if name == "SOFTMAX":
         share = 1 / shape[-1]
         return Moments(*(np.full(shape[-1], value) for value in (share, share, 0.0, 1.0)))
-    raise EdgeqError(
-        f"There is no rule for the range of {name} without images; calibrate on images (03_ptq)."
+    raise _no_rule(name)
+
+
+def _joined(inputs: list[Moments]) -> Moments:
+    fields = ("mean", "std", "low", "high")
+    return Moments(*(np.concatenate([getattr(part, field) for part in inputs]) for field in fields))
+
+
+def _of_leaky(inputs: list[Moments]) -> Moments:
+    """What a rectifier with a slope below 0 computes; of LEAKY_RELU the slope is taken as 1.
+
+    It is an option of the op and between 0 and 1: the range that follows is never too narrow.
+    """
+    if len(inputs) == 1:
+        return inputs[0]
+    values, slope = inputs[0], inputs[1].mean
+    slope = slope if len(slope) == len(values.mean) else np.full(1, np.abs(slope).max())
+    return unary(values, lambda x: np.where(x > 0, x, x * slope))
+
+
+def _of_extreme(choose: Callable[..., np.ndarray], one: Moments, other: Moments) -> Moments:
+    """The larger or the smaller of two, which keep near to each other's mean and deviation."""
+    return Moments(
+        choose(one.mean, other.mean),
+        np.maximum(one.std, other.std) * ((one.low < one.high) | (other.low < other.high)),
+        choose(one.low, other.low),
+        choose(one.high, other.high),
     )
+
+
+def _mixed(moments: Moments, width: int) -> Moments:
+    """`width` channels of which each holds values of all: what is left when axes change places."""
+    mean = moments.mean.mean()
+    std = np.sqrt(np.mean(np.square(moments.std) + np.square(moments.mean - mean)))
+    pooled = (mean, std, moments.low.min(), moments.high.max())
+    return Moments(*(np.full(width, value) for value in pooled))
 
 
 def ranges_from_moments(
@@ -262,7 +348,7 @@ def ranges_from_moments(
         Tensor → {"min", "max"}, float32, one value with as many axes as the tensor.
 
     Raises:
-        EdgeqError: For an op that there is no rule for.
+        CannotTake: For an op that there is no rule for.
     """
     graph, ranges = read_graph(model), {}
     for index, moments in tensor_moments(model, norms, input_range, reach).items():
@@ -304,16 +390,28 @@ def _normal(mean: np.ndarray, std: np.ndarray, reach: float) -> Moments:
     return Moments(mean, std, mean - reach * std, mean + reach * std)
 
 
-def _weighted_sum(kernel: Kernel, source: Moments) -> tuple[np.ndarray, np.ndarray]:
+def _weighted_sum(kernel: Kernel, use: Use, source: Moments) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of what a kernel computes from independent channels."""
-    weights, bias = kernel.weights, kernel.bias
+    weights, bias = kernel.weights, use.bias
     if kernel.kind == "DEPTHWISE_CONV_2D":
         multiplier = weights.shape[1] // len(source.mean)
         mean, std = np.repeat(source.mean, multiplier), np.repeat(source.std, multiplier)
         return weights.sum(axis=0) * mean + bias, np.sqrt(np.square(weights).sum(axis=0)) * std
-    inputs = np.arange(len(weights)) % len(source.mean)  # the input channel varies fastest
+    width = len(source.mean)
+    if kernel.kind == "CONV_2D" and kernel.width < width:
+        inputs = _of_group(kernel, width)
+        mean = (source.mean[inputs] * weights).sum(axis=0)
+        return mean + bias, np.sqrt(np.square(source.std[inputs] * weights).sum(axis=0))
+    inputs = np.arange(len(weights)) % width  # the input channel varies fastest
     variance = np.square(source.std[inputs]) @ np.square(weights)
     return source.mean[inputs] @ weights + bias, np.sqrt(variance)
+
+
+def _of_group(kernel: Kernel, width: int) -> np.ndarray:
+    """Which of `width` channels each weight of a grouped convolution reads, as its weights."""
+    weights, channels = kernel.weights.shape
+    first = np.arange(channels) // (channels // (width // kernel.width)) * kernel.width
+    return (np.arange(weights) % kernel.width)[:, None] + first
 
 
 def _product(one: Moments, other: Moments) -> Moments:
@@ -332,13 +430,15 @@ def _clipped(moments: Moments, low: np.ndarray, high: np.ndarray) -> Moments:
 
 
 def _constant(values: np.ndarray) -> Moments:
-    flat = values.astype(np.float64).reshape(-1)
-    return Moments(flat, np.zeros_like(flat), flat, flat)
+    rows = values.astype(np.float64).reshape(-1, values.shape[-1] if values.ndim else 1)
+    return Moments(rows.mean(axis=0), rows.std(axis=0), rows.min(axis=0), rows.max(axis=0))
 
 
 def _per_channel(moments: Moments, shape: tuple[int, ...]) -> Moments:
     """One entry per channel: a flattened image repeats its channels, a constant its value."""
     width = shape[-1] if shape else prod(shape)
+    if width % len(moments.mean):  # reshaped, so that channels meet
+        return _mixed(moments, width)
     return Moments(
         *(np.resize(part, width) for part in (moments.mean, moments.std, moments.low, moments.high))
     )

@@ -60,7 +60,11 @@ def pairs(model: bytes, allowed: tuple[str, ...] = ("NONE", "RELU", "RELU6")) ->
     several readers or writers. Ops without a bias are left out.
     """
     graph, fused = read_graph(model), bn_statistics.activations(model)
-    kernels = {kernel.number: kernel for kernel in float_kernels(model)}
+    kernels = {
+        kernel.number: kernel
+        for kernel in float_kernels(model)
+        if kernel.kind != "TRANSPOSE_CONV" and len(kernel.uses) == 1
+    }
     readers = Counter(index for op in graph.ops for index in op.inputs)
     readers.update(graph.outputs)
     shared = _shared(model)
@@ -258,15 +262,19 @@ def correct_biases_from_statistics(
     corrected, graph = bytearray(changed), read_graph(model)
     exact, constants = writable_buffers(bytearray(model)), writable_buffers(corrected)
     expected = bn_statistics.tensor_moments(model, norms, input_range)
+    shared = _shared(model)
     for kernel in float_kernels(model):
-        op = graph.ops[kernel.number]
-        if len(op.inputs) > 2 and op.inputs[2] in constants:
-            error = constants[kernel.index].astype(np.float64) - exact[kernel.index]
-            shape = graph.tensors[kernel.source].shape
-            mean = np.broadcast_to(expected[kernel.source].mean, shape[1:])
-            constants[op.inputs[2]][:] -= mean_output(
-                op.name, error, window(model, kernel.number, error.shape), mean
-            )
+        if kernel.kind == "TRANSPOSE_CONV":
+            continue
+        for use in kernel.uses:
+            op = graph.ops[use.number]
+            if len(op.inputs) > 2 and op.inputs[2] in constants.keys() - shared:
+                error = constants[use.index].astype(np.float64) - exact[use.index]
+                shape = graph.tensors[use.source].shape
+                mean = np.broadcast_to(expected[use.source].mean, shape)[0]
+                constants[op.inputs[2]][:] -= mean_output(
+                    op.name, error, window(model, use.number, error.shape), mean
+                )
     return bytes(corrected)
 
 
@@ -332,11 +340,13 @@ def files_by_rounding(
         latter, in which depthwise kernels have 8 bits (LiteRT has none of fewer).
     """
     ranges = bn_statistics.ranges_from_moments(model, norms, input_range)
-    depthwise = {
-        kernel.name: 8 for kernel in float_kernels(model) if kernel.kind == "DEPTHWISE_CONV_2D"
+    not_narrower = {
+        kernel.name: 8
+        for kernel in float_kernels(model)
+        if quantized_weights.STORAGE_WIDTHS[kernel.kind] == (8,)
     }
     everywhere, storable = (
-        squant.round_network(model, ranges, widths, bits, method) for widths in ({}, depthwise)
+        squant.round_network(model, ranges, widths, bits, method) for widths in ({}, not_narrower)
     )
     return {
         "weights only": quantized_weights.with_quantized_weights(model, everywhere),

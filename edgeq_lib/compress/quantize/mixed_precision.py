@@ -21,7 +21,7 @@ from edgeq_lib.compress.quantize import calibration, layerwise_rounding, quantiz
 from edgeq_lib.compress.quantize.bias_correction import correct_if_better
 from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.compress.quantize.sensitivity import Probe, most_faithful
-from edgeq_lib.files import EdgeqError
+from edgeq_lib.files import CannotTake, EdgeqError
 from edgeq_lib.tflite.quiet import quiet
 
 Widths = dict[str, int]  # output of each kernel's op → bits
@@ -40,11 +40,40 @@ def candidates(
 
     Returns:
         Output of each kernel's op → widths.
+
+    Raises:
+        CannotTake: When no kernel has a choice.
     """
     kernels = float_kernels(model)
-    kinds = {"FULLY_CONNECTED": dense, "CONV_2D": convolutions, "DEPTHWISE_CONV_2D": ()}
-    chosen = {kernel.name: sorted({8, *kinds[kernel.kind]}, reverse=True) for kernel in kernels}
-    return {**chosen, kernels[0].name: [8]}
+    if reason := layerwise_rounding.why_not(model):
+        raise CannotTake(reason)
+    kinds = {"FULLY_CONNECTED": dense, "CONV_2D": convolutions}
+    chosen = {
+        kernel.name: sorted({8, *kinds.get(kernel.kind, ())}, reverse=True) for kernel in kernels
+    }
+    widths = {**chosen, kernels[0].name: [8]}
+    if all(allowed == [8] for allowed in widths.values()):
+        raise CannotTake(
+            "There is nothing to choose: the first layer, depthwise and transposed kernels keep 8 "
+            "bits, and the network has no other weights."
+        )
+    return widths
+
+
+def why_not(model: bytes) -> str | None:
+    """Say why a network cannot have a mix of widths.
+
+    Args:
+        model: The float flatbuffer.
+
+    Returns:
+        The reason, one sentence; None when it can.
+    """
+    try:
+        candidates(model, (8, 4), (8, 4))
+    except CannotTake as reason:
+        return str(reason)
+    return None
 
 
 def weight_bytes(model: bytes, widths: Mapping[str, Collection[int]]) -> dict[str, dict[int, int]]:

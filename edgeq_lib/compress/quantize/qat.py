@@ -31,14 +31,13 @@ from edgeq_lib.compress.quantize.fake_quant import (
     wrappers,
 )
 from edgeq_lib.compress.quantize.quantized_weights import QuantizedWeights
-from edgeq_lib.files import EdgeqError
+from edgeq_lib.files import CannotTake, EdgeqError
 from edgeq_lib.models.graph import (
     WITH_KERNEL,
     activation_name,
     check_flat,
     expand_activations,
     fold_batch_norms,
-    identity,
     only_consumer,
     rebuild,
 )
@@ -55,16 +54,19 @@ SAME_RANGE = (layers.AveragePooling2D,)  # LiteRT rounds to the steps of the inp
 MOVE_VALUES = (
     layers.InputLayer,
     layers.MaxPooling2D,
+    layers.GlobalMaxPooling2D,
     layers.Reshape,
     layers.Flatten,
+    layers.Permute,
+    layers.UpSampling2D,
     layers.ZeroPadding2D,
     layers.Cropping2D,
-    layers.Dropout,
-    layers.SpatialDropout2D,
 )  # nothing to round
 OWN_RANGE = (
     *FUSE_RELU,
     layers.ReLU,
+    layers.LeakyReLU,
+    layers.PReLU,
     layers.Softmax,
     layers.Activation,
     layers.Concatenate,
@@ -86,13 +88,14 @@ def quantize_aware(
     resume it.
 
     Args:
-        model: Flat float tf_keras model; its weights are taken, batch norms folded.
+        model: Flat float tf_keras model; its weights are taken, batch norms folded. Dropout, noise
+            and augmentation inside it go: a network that is to keep its answers needs none.
         calibration_images: Preprocessed float32 (n, H, W, C), from the training set.
         quantized: Layer → quantized weights that its kernel starts from, with scales that are
             trained; all other kernels have 8 bits.
 
     Raises:
-        EdgeqError: For layers that cannot be trained this way.
+        CannotTake: For layers that cannot be trained this way.
     """
     check_flat(model)
     check_images(calibration_images)
@@ -102,8 +105,6 @@ def quantize_aware(
 
     def replace(layer: Any) -> Any:
         output = quantizers.get(layer.name)
-        if isinstance(layer, layers.Dropout | layers.SpatialDropout2D):
-            return identity  # a network that is to keep its answers needs no noise
         if isinstance(layer, layers.InputLayer):
             return tfmot.QuantizeWrapperV2(
                 layers.Activation("linear", name=layer.name), LayerConfig(output)
@@ -143,7 +144,7 @@ def why_not(model: keras.Model) -> str | None:
     """
     try:
         _check_layers(expand_activations(fold_batch_norms(model)))
-    except EdgeqError as reason:
+    except CannotTake as reason:
         return str(reason)
     return None
 
@@ -192,28 +193,35 @@ def check_images(images: np.ndarray) -> None:
 
 def _check_layers(model: keras.Model) -> None:
     if len(model.inputs) != 1:
-        raise EdgeqError(
-            f"Model {model.name!r} has {len(model.inputs)} inputs; quantization-aware training "
-            "here takes models of one image."
+        raise CannotTake(
+            f"The network has {len(model.inputs)} inputs, and quantization-aware training here "
+            "takes networks of one image."
         )
-    known = (*OWN_RANGE, *SAME_RANGE, *MOVE_VALUES)
     for layer in model.layers:
-        name, kind = activation_name(layer), type(layer).__name__
-        if isinstance(layer, layers.BatchNormalization):
-            why = "a batch norm that follows no convolution cannot be folded"
-        elif type(layer) not in known or type(layer) is layers.Conv2DTranspose:
-            why = f"a {kind} layer has no place to put a quantizer"
-        elif name not in ("linear", "relu", "relu6", *FIXED_RANGES):
-            why = f"the activation {name!r} of a {kind} layer has no known int8 form"
-        elif len(layer._inbound_nodes) > 1:
-            why = "it is called more than once, and each call needs ranges of its own"
-        else:
-            continue
-        raise EdgeqError(
-            f"Layer {layer.name!r} cannot be trained quantization-aware ({why}); write the "
-            "network with plain Keras layers, or set `qat: false` in the study and take int8 "
-            "post-training quantization."
-        )
+        why = _no_place(layer)
+        if why:
+            raise CannotTake(f"Layer {layer.name!r} cannot be trained quantization-aware: {why}.")
+
+
+def _no_place(layer: Any) -> str | None:
+    """Why a layer's outputs cannot be rounded as its int8 file rounds them; None if they can."""
+    name, kind = activation_name(layer), type(layer).__name__
+    if isinstance(layer, layers.BatchNormalization):
+        return "a batch norm that is not alone behind a convolution or dense layer cannot be folded"
+    if type(layer) not in (*OWN_RANGE, *SAME_RANGE, *MOVE_VALUES):
+        return f"a {kind} layer has no place to put a quantizer"
+    if type(layer) is layers.Conv2DTranspose:
+        return "the training graph has no rounding per output channel for a transposed kernel"
+    if type(layer) is layers.UpSampling2D and layer.interpolation != "nearest":
+        return f"{layer.interpolation} upsampling rounds as no quantizer here does"
+    if name not in ("linear", "relu", "relu6", *FIXED_RANGES):
+        what = "its activation" if name == "other" else f"the activation {name!r}"
+        return f"{what} of a {kind} layer has no known int8 form"
+    if getattr(layer, "data_format", None) == "channels_first":
+        return "its channels come first, and LiteRT's last"
+    if len(layer._inbound_nodes) > 1:
+        return "it is called more than once, and each call needs ranges of its own"
+    return None
 
 
 def _fused(model: keras.Model, layer: Any) -> bool:
@@ -299,7 +307,7 @@ def quantize_aware_selective(model: keras.Model) -> keras.Model:
     costs.
 
     Raises:
-        EdgeqError: As `quantize_aware` does.
+        CannotTake: When tfmot refuses the network.
     """
     check_flat(model)
 
@@ -312,10 +320,7 @@ def quantize_aware_selective(model: keras.Model) -> keras.Model:
             copy = rebuild(model, lambda layer: None)
             return tfmot.quantize_apply(keras.models.clone_model(copy, clone_function=annotate))
     except (ValueError, RuntimeError, TypeError) as error:
-        raise EdgeqError(
-            f"tfmot refuses model {model.name!r} ({_reason(error)}); set `qat.selective: false`, "
-            "the full recipe does without."
-        ) from None
+        raise CannotTake(f"tfmot refuses the network ({_reason(error)}).") from None
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ from edgeq_lib.compress.quantize.quantized_weights import (
     round_to_nearest,
     to_file,
 )
-from edgeq_lib.files import EdgeqError
+from edgeq_lib.files import CannotTake
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.graph import activation_name, clone, identity, rebuild
 from edgeq_lib.models.tf import keras, tf
@@ -128,7 +128,7 @@ def kernels_by_layer(
         Layer → its quantized weights, for `qat.quantize_aware`.
 
     Raises:
-        EdgeqError: When the weights of a low-bit op are those of no layer.
+        CannotTake: When the weights of a low-bit op are those of no layer.
     """
     weights = {
         layer.name: getattr(layer, kernel).numpy()
@@ -154,10 +154,10 @@ def _paired(weights: Mapping[str, np.ndarray], candidates: list[Kernel]) -> dict
 
 def _check_paired(left: set[str]) -> None:
     if left:
-        raise EdgeqError(
+        raise CannotTake(
             f"The weights of {', '.join(sorted(left))} are not the same in the Keras model and in "
-            "its float file, so their bits would be lost; hand in the file that was converted "
-            "from this very model."
+            "its float file, where the converter merged a factor into them, so that training would "
+            "lose their bits."
         )
 
 

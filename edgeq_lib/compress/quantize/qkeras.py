@@ -20,7 +20,7 @@ import numpy as np
 from edgeq_lib.compress.quantize import calibration, quantized_weights
 from edgeq_lib.compress.quantize.bias_overflow import least_scales
 from edgeq_lib.compress.quantize.kernels import float_kernels, is_kernel_of
-from edgeq_lib.files import EdgeqError
+from edgeq_lib.files import CannotTake, EdgeqError
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.graph import (
     WITH_KERNEL,
@@ -28,6 +28,7 @@ from edgeq_lib.models.graph import (
     clone,
     fold_batch_norms,
     identity,
+    plain_layers,
     rebuild,
 )
 from edgeq_lib.models.tf import keras, tf
@@ -47,6 +48,8 @@ _SETTINGS = {
     ),
     layers.Dense: ("units",),
 }
+# Their weights are no kernels: they stay float here and are rounded in the file.
+_WITHOUT_KERNEL = (layers.BatchNormalization, layers.Normalization, layers.PReLU)
 
 
 @dataclass(frozen=True)
@@ -147,16 +150,17 @@ def why_not(model: keras.Model) -> str | None:
     """
     unknown = [
         layer
-        for layer in model.layers
-        if isinstance(layer, WITH_KERNEL) and type(layer) not in _SETTINGS
+        for layer in fold_batch_norms(model).layers
+        if type(layer) not in (*_SETTINGS, *_WITHOUT_KERNEL)
+        and any(weight.shape.rank and weight.shape.rank > 1 for weight in layer.weights)
     ]
     return _unknown(unknown[0]) if unknown else None
 
 
 def _unknown(layer: Any) -> str:
     return (
-        f"Layer {layer.name!r} is a {type(layer).__name__}, for which there is no QKeras layer "
-        "here; set `qkeras: false` in the study."
+        f"Layer {layer.name!r} is a {type(layer).__name__}, for whose weights there is no QKeras "
+        "layer here."
     )
 
 
@@ -180,7 +184,9 @@ def quantize_network(model: keras.Model, bits: int, way: Recipe, images: np.ndar
     if not 2 <= bits <= 8:
         raise EdgeqError(f"QKeras models are made here with weights of 2 to 8 bits, not {bits}.")
     qkeras = load_library()
-    plain = fold_batch_norms(model) if way.fold else model
+    plain = fold_batch_norms(model) if way.fold else plain_layers(model)
+    if reason := why_not(model):
+        raise CannotTake(reason)
     largest = _largest_activations(plain, images) if way.activations else {}
     edges = _edges(plain) if way.edges else set()
 
@@ -257,7 +263,7 @@ def _integer(largest: float) -> int:
 
 def _quantized_layer(qkeras: Any, layer: Any, bits: int, way: Recipe) -> Any:
     if type(layer) not in _SETTINGS:
-        raise EdgeqError(_unknown(layer))
+        raise CannotTake(_unknown(layer))
     depthwise = _is_depthwise(layer)
     largest = float(np.abs(layer.get_weights()[0]).max())
     if way.kernels == "po2":
@@ -396,9 +402,9 @@ def export_file(model: keras.Model, images: np.ndarray, input_range: tuple[float
     for kernel in float_kernels(flat):
         own = next((stored for stored, values in kernels if is_kernel_of(kernel, values)), None)
         if own is None:
-            raise EdgeqError(
-                "The float file holds other weights than the QKeras model; take a recipe that "
-                "folds batch norms."
+            raise CannotTake(
+                "The float file holds other weights than the QKeras model: a factor, or a batch "
+                "norm that the recipe does not fold, was merged into them."
             )
         # A dead channel is all bias, which its own scale would clip.
         scales = np.maximum(own.scales, least[kernel.name])

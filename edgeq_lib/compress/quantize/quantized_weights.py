@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeq_lib.compress.quantize import calibration, quantizer
 from edgeq_lib.compress.quantize.bias_overflow import least_scales
-from edgeq_lib.compress.quantize.kernels import KERNEL_OPS, by_channel, float_kernels
+from edgeq_lib.compress.quantize.kernels import by_channel, float_kernels
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import read_graph
@@ -23,6 +23,7 @@ STORAGE_WIDTHS = {
     "FULLY_CONNECTED": (2, 4, 8),
     "CONV_2D": (4, 8),
     "DEPTHWISE_CONV_2D": (8,),
+    "TRANSPOSE_CONV": (8,),
 }  # widths that LiteRT computes with
 
 
@@ -175,17 +176,15 @@ def to_file(
     """
     graph, named = read_graph(model), dict(ranges)
     quantized = {**round_all_to_nearest(model, ranges, {}), **quantized}
-    kernels, bits = {kernel.index: kernel for kernel in float_kernels(model)}, {}
-    for op in graph.ops:  # all that read the same weights, too
-        if op.name not in KERNEL_OPS or op.inputs[1] not in kernels:
-            continue
-        kernel = kernels[op.inputs[1]]
-        tensor, rounded_to = graph.tensors[kernel.index], quantized[kernel.name]
-        width = bits[graph.tensors[op.outputs[0]].name] = storage_bits(rounded_to.bits, kernel.kind)
-        shape = [1] * len(tensor.shape)
-        shape[-1 if kernel.kind == "DEPTHWISE_CONV_2D" else 0] = len(rounded_to.scales)
-        bound = (rounded_to.scales * qmax(width)).reshape(shape).astype(np.float32)
-        named[tensor.name] = {"min": -bound, "max": bound}
+    bits = {}
+    for kernel in float_kernels(model):
+        for use in kernel.uses:
+            tensor, rounded_to = graph.tensors[use.index], quantized[kernel.name]
+            width = bits[use.name] = storage_bits(rounded_to.bits, kernel.kind)
+            shape = [1] * len(tensor.shape)
+            shape[-1 if kernel.kind == "DEPTHWISE_CONV_2D" else 0] = len(rounded_to.scales)
+            bound = (rounded_to.scales * qmax(width)).reshape(shape).astype(np.float32)
+            named[tensor.name] = {"min": -bound, "max": bound}
     return quantizer.quantize(
         with_quantized_weights(model, quantized),
         quantizer.scheme(io),

@@ -21,7 +21,8 @@ from litert_quantizer import algorithm_manager, default_policy, qtyping, quantiz
 
 from edgeq_lib.compress.quantize.bias_overflow import prevent_bias_overflow
 from edgeq_lib.compress.quantize.calibration import Ranges
-from edgeq_lib.files import EdgeqError
+from edgeq_lib.files import CannotTake, EdgeqError
+from edgeq_lib.tflite.integer_ops import with_integer_ops
 from edgeq_lib.tflite.quiet import quiet
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.rewrite import with_uint8_io
@@ -136,7 +137,7 @@ def quantize(
         The quantized flatbuffer.
 
     Raises:
-        EdgeqError: When LiteRT refuses the result.
+        CannotTake: When the quantizer refuses the network, or LiteRT the result.
     """
     if spec.calibrated and fix_dead and ranges is not None:
         model = prevent_bias_overflow(model, ranges)
@@ -147,13 +148,18 @@ def quantize(
         _leave_float(work, spec, left_float)
     else:
         _quantize_weights(work, spec)
-    with quiet():
-        result = work.quantize(
-            ranges if spec.calibrated else None,
-            enable_progress_bar=False,
-            enable_progress_report=False,
-        ).quantized_model
+    try:
+        with quiet():
+            result = work.quantize(
+                ranges if spec.calibrated else None,
+                enable_progress_bar=False,
+                enable_progress_report=False,
+            ).quantized_model
+    except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        raise CannotTake(f"litert-quantizer refuses the network ({_first_line(error)}).") from error
     result = pack(unpack(bytes(result)))  # smaller: equal scales and zero points are stored once
+    if spec.activations == 8 and ranges is not None:
+        result = with_integer_ops(result, ranges, left_float)
     return smoke_tested(with_uint8_io(result) if spec.io == "uint8" else result)
 
 
@@ -244,11 +250,22 @@ def _leave_float(work: quantizer.Quantizer, spec: Scheme, names: Collection[str]
 
 
 def smoke_tested(model: bytes) -> bytes:
-    """Load a file and invoke it once on zeros; returns it, or raises what LiteRT raises."""
-    interpreter = make_interpreter(model)
-    detail = interpreter.get_input_details()[0]
-    interpreter.set_tensor(
-        detail["index"], quantize_array(np.zeros(detail["shape"], np.float32), detail)
-    )
-    interpreter.invoke()
+    """Load a file and invoke it once on zeros; returns it.
+
+    Raises:
+        CannotTake: When LiteRT cannot run it.
+    """
+    try:
+        interpreter = make_interpreter(model)
+        detail = interpreter.get_input_details()[0]
+        interpreter.set_tensor(
+            detail["index"], quantize_array(np.zeros(detail["shape"], np.float32), detail)
+        )
+        interpreter.invoke()
+    except (ValueError, RuntimeError) as error:
+        raise CannotTake(f"LiteRT cannot run the quantized file ({_first_line(error)}).") from error
     return model
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from edgeq_lib.compress.quantize import bn_statistics, qat, qkeras
+from edgeq_lib.compress.quantize import (
+    bn_statistics,
+    layerwise_rounding,
+    mixed_precision,
+    qat,
+    qkeras,
+)
 from edgeq_lib.files import CannotTake
 from edgeq_lib.models.network import FloatNetwork
 
@@ -20,8 +26,8 @@ class Part(NamedTuple):
 
     stage: str
     what: str  # "" for the whole stage
-    needs: str  # what it needs a Keras network for
-    check: Callable[[FloatNetwork], str | None]  # of a network that is one
+    needs: str  # what it needs a Keras network for; "" where it does with the flatbuffer
+    check: Callable[[FloatNetwork], str | None]  # of a network that is one, where it needs one
 
 
 def _trained(network: FloatNetwork) -> str | None:
@@ -37,6 +43,7 @@ PARTS = (
         "batch norms say what activations hold, and only a Keras network still has them",
         lambda network: bn_statistics.why_not(network.keras, network.to_file()),
     ),
+    Part("30_low_bit", "", "", lambda network: layerwise_rounding.why_not(network.to_file())),
     Part("30_low_bit", "training", "training needs a Keras network", _trained),
     Part(
         "31_qkeras",
@@ -44,6 +51,7 @@ PARTS = (
         "QKeras trains Keras networks",
         lambda network: qkeras.why_not(network.keras),
     ),
+    Part("40_mixed_precision", "", "", lambda network: mixed_precision.why_not(network.to_file())),
     Part("40_mixed_precision", "training", "training needs a Keras network", _trained),
 )
 
@@ -60,7 +68,7 @@ def why_not(network: FloatNetwork, stage: str, what: str = "") -> str | None:
         The reason, one sentence; None when it can.
     """
     part = next(part for part in PARTS if (part.stage, part.what) == (stage, what))
-    if network.keras is None:
+    if network.keras is None and part.needs:
         return f"{part.needs[0].upper()}{part.needs[1:]}: {network.reason}."
     return part.check(network)
 

@@ -12,6 +12,7 @@ from edgeq_lib.compress.quantize.kernels import KERNEL_OPS
 from edgeq_lib.compress.quantize.sensitivity import Int8Recipe, layers_of
 from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.tflite.buffers import scales_of, writable_buffers
+from edgeq_lib.tflite.conv_geometry import window
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, quantize_array
 
@@ -139,3 +140,52 @@ def test_a_grouped_convolution_has_the_mean_of_its_groups():
         for i in range(2)
     ]
     assert np.allclose(together, np.concatenate(apart))
+
+
+def naively_corrected(float_model, model, images):
+    """The definition, every mean from the whole file anew, in float64."""
+    corrected, graph = bytearray(model), read_graph(model)
+    exact_graph = read_graph(float_model)
+    exact, constants = writable_buffers(bytearray(float_model)), writable_buffers(corrected)
+    scales = scales_of(model)
+
+    def mean(file, index):
+        interpreter = make_interpreter(bytes(file), keep_tensors=True)
+        details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+        (first,), rows = interpreter.get_input_details(), []
+        for image in images:
+            interpreter.set_tensor(first["index"], quantize_array(image[None], first))
+            interpreter.invoke()
+            rows.append(dequantize_array(interpreter.get_tensor(index)[0], details[index]))
+        return np.mean(rows, axis=0, dtype=np.float64)
+
+    for number, (twin, op) in enumerate(zip(exact_graph.ops, graph.ops, strict=True)):
+        if op.name not in KERNEL_OPS:
+            continue
+        geometry = window(float_model, number, exact[twin.inputs[1]].shape)
+        wanted = mean_output(
+            twin.name, exact[twin.inputs[1]], geometry, mean(float_model, twin.inputs[0])
+        )
+        kernel, kernel_scales = constants[op.inputs[1]], scales[op.inputs[1]][0].astype(np.float64)
+        first = op.name != "DEPTHWISE_CONV_2D"
+        shape = (-1, *(1,) * (kernel.ndim - 1)) if first else (-1,)
+        given = mean_output(
+            op.name, kernel * kernel_scales.reshape(shape), geometry, mean(corrected, op.inputs[0])
+        )
+        scale = scales[op.inputs[2]][0].astype(np.float64)
+        constants[op.inputs[2]][:] = np.rint((wanted + exact[twin.inputs[2]] - given) / scale)
+    return bytes(corrected)
+
+
+def test_advancing_through_the_graph_gives_what_the_definition_gives(depthwise):
+    model, images = depthwise
+    int8 = quantizer.quantize(
+        model, quantizer.scheme("int8"), calibration.calibrate(model, images, (-4.5, 4.5))
+    )
+    ours, wanted = (
+        writable_buffers(bytearray(file))
+        for file in (correct_biases(model, int8, images), naively_corrected(model, int8, images))
+    )
+    biases = [op.inputs[2] for op in read_graph(int8).ops if op.name in KERNEL_OPS]
+    for index in biases:
+        assert np.abs(ours[index].astype(np.int64) - wanted[index]).max() <= 1, "rounding of sums"

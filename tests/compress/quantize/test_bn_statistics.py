@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from edgeq_lib.compress.quantize import bn_statistics, calibration, data_free, quantizer
 from edgeq_lib.compress.quantize.kernels import float_kernels
-from edgeq_lib.files import EdgeqError
+from edgeq_lib.files import CannotTake
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.models.tf import keras
@@ -19,14 +19,14 @@ layers = keras.layers
 def test_batch_norms_are_found_whatever_ops_are_called(net):
     float32, norms, _ = net
     assert len(norms) == 5 and set(norms) == {kernel.name for kernel in float_kernels(float32)[:5]}
-    with pytest.raises(EdgeqError, match="batch norms cannot be found"):
+    with pytest.raises(CannotTake, match="batch norms cannot be found"):
         bn_statistics.batch_norm_statistics(made("swish")[0], float32)
 
 
 def test_a_network_without_batch_norms_is_refused():
     image = keras.Input((4, 4, 3))
     model = keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.Conv2D(3, 1)(image))))
-    with pytest.raises(EdgeqError, match="02_baseline"):
+    with pytest.raises(CannotTake, match="no batch norm directly behind"):
         bn_statistics.batch_norm_statistics(model, convert(model))
 
 
@@ -92,7 +92,7 @@ def test_an_op_without_a_rule_is_named():
         image, layers.Dense(2)(layers.Flatten()(layers.Activation("exponential")(x)))
     )
     float32 = convert(model)
-    with pytest.raises(EdgeqError, match="EXP.*03_ptq"):
+    with pytest.raises(CannotTake, match="computes EXP, and there is no rule"):
         bn_statistics.ranges_from_moments(
             float32, bn_statistics.batch_norm_statistics(model, float32), RANGE
         )
@@ -129,3 +129,25 @@ def test_the_input_is_uniform_and_every_computed_tensor_has_moments(net):
     for index, each in moments.items():
         assert len(each.mean) == graph.tensors[index].shape[-1]
         assert (each.low <= each.mean).all() and (each.mean <= each.high).all()
+
+
+def test_a_grouped_convolution_has_the_moments_of_its_block_diagonal_twin():
+    keras.utils.set_random_seed(2)
+    rng = np.random.default_rng(2)
+    image = keras.Input((6, 6, 3))
+    behind = layers.BatchNormalization()
+    x = layers.ReLU()(behind(layers.Conv2D(8, 1)(image)))
+    grouped = keras.Model(image, layers.Conv2D(4, 3, groups=2, name="last")(x))
+    behind.set_weights([rng.uniform(0.5, 2, 8), rng.normal(size=8), np.zeros(8), np.ones(8)])
+    kernel, bias = grouped.get_layer("last").get_weights()
+    dense = np.zeros((3, 3, 8, 4), np.float32)
+    dense[:, :, :4, :2], dense[:, :, 4:, 2:] = kernel[..., :2], kernel[..., 2:]
+    twin = keras.Model(image, layers.Conv2D(4, 3, name="twin")(x))
+    twin.get_layer("twin").set_weights([dense, bias])
+    moments = []
+    for model in (grouped, twin):
+        file = convert(model)
+        norms = bn_statistics.batch_norm_statistics(model, file)
+        moments.append(list(bn_statistics.tensor_moments(file, norms, RANGE).values())[-1])
+    np.testing.assert_allclose(moments[0].mean, moments[1].mean, atol=1e-6)
+    np.testing.assert_allclose(moments[0].std, moments[1].std, rtol=1e-6)

@@ -89,3 +89,26 @@ def test_convolutions_keep_eight_bits_where_dense_layers_hold_most_weights():
 
     assert kinds_of_four_bits(64) == {"FULLY_CONNECTED"}
     assert kinds_of_four_bits(4) == {"FULLY_CONNECTED", "CONV_2D"}
+
+
+def test_a_grouped_convolution_is_rounded_as_its_groups_would_be():
+    layers, rng = keras.layers, np.random.default_rng(5)
+    image = keras.Input((7, 7, 8))
+    grouped = keras.Model(image, layers.Conv2D(8, 3, groups=4, name="grouped")(image))
+    images = rng.normal(size=(12, 7, 7, 8)).astype(np.float32)
+    whole = _rounded_alone(grouped, images)
+    kernel, bias = grouped.get_layer("grouped").get_weights()
+    for group in range(4):
+        image, part = keras.Input((7, 7, 2)), slice(2 * group, 2 * group + 2)
+        alone = keras.Model(image, layers.Conv2D(2, 3)(image))
+        alone.set_weights([kernel[..., part], bias[part]])
+        rounded = _rounded_alone(alone, images[..., part])
+        np.testing.assert_allclose(whole.scales[part], rounded.scales, rtol=1e-6)
+        assert np.mean(whole.codes[:, part] == rounded.codes) > 0.95
+
+
+def _rounded_alone(model, images):
+    file = convert(model)
+    ranges = calibration.calibrate(file, images, (-5, 5))
+    (rounded,) = layerwise_rounding.round_layers(file, images, ranges, {}).values()
+    return rounded
