@@ -43,10 +43,10 @@ from edgeq_lib.models.preprocessing import SIGNED
 from edgeq_lib.report import render
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter
 
-SHARES = (0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0)
+SHARES = (0.9, 0.94, 0.96, 0.98, 0.99, 0.995, 1.0)
 DRAWS = (0, 1, 2)
 CALIBRATION, VALIDATION, SIZE = 200, 300, (224, 224)
-PAGE = Path(__file__).resolve().parents[1] / "figures" / "covering_sweep.md"
+FIGURES = Path(__file__).resolve().parents[1] / "figures"
 
 
 def file(name: str) -> Path:
@@ -113,21 +113,29 @@ def main() -> None:
         rows += [{"network": name, **row} for row in sweep(convert(network), pool, validation)]
     table = pd.DataFrame(rows)
     print(table.groupby(["network", "share"], sort=False)[["agreement", "snr"]].mean().round(2))
-    PAGE.write_text(page(table, digest(pool.tobytes() + validation.tobytes())))
+    (FIGURES / "covering_sweep.md").write_text(
+        page(table, digest(pool.tobytes() + validation.tobytes()))
+    )
+
+
+def made_by(tool: str, fingerprint: str) -> str:
+    """The sentence that says how a page was made, and on what."""
+    git = ["git", "-C", str(FIGURES), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    machine, installed = standalone.describe_machine(), versions()
+    return (
+        f"Made by `python {tool}` at {commit}, photos {fingerprint[:12]}, on {machine['cpu']} "
+        f"({', '.join(machine['flags'])}); "
+        f"{', '.join(f'{name} {version}' for name, version in installed.items())}."
+    )
 
 
 def page(table: pd.DataFrame, fingerprint: str) -> str:
     """The result as Markdown: mean over the draws, smallest and largest."""
-    git = ["git", "-C", str(PAGE.parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    machine = standalone.describe_machine()
     caption = (
         f"int8 against float32 on {VALIDATION} ILSVRC-2012 validation photos: mean over "
-        f"{len(DRAWS)} draws of {CALIBRATION} calibration photos [smallest, largest]. Made by "
-        f"`python tools/covering_sweep.py` at {commit}, photos {fingerprint[:12]}, on "
-        f"{machine['cpu']}; "
-        + ", ".join(f"{name} {version}" for name, version in versions().items())
-        + "."
+        f"{len(DRAWS)} draws of {CALIBRATION} calibration photos [smallest, largest]. "
+        + made_by("tools/covering_sweep.py", fingerprint)
     )
     cells = []
     for (network, share), group in table.groupby(["network", "share"], sort=False):
