@@ -12,6 +12,7 @@ what costs accuracy in small depthwise networks (Nagel et al., arXiv 1906.04721,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
@@ -152,7 +153,7 @@ def _mean_input(
             return total
 
         parts = executor.map(work, chunks(frontier.images, SUM_CHUNK))
-        codes = sum(parts, np.zeros((), np.int64))
+        codes = functools.reduce(np.add, parts)
     return (codes / frontier.images - zero) * np.float64(scale)
 
 
