@@ -36,8 +36,10 @@ from edgeq_lib.compress.quantize.bias_correction import correct_biases
 from edgeq_lib.compress.quantize.bias_overflow import count_dead_channels
 from edgeq_lib.compress.quantize.sensitivity import (
     EvaluationContext, Int8Recipe, most_faithful, sweep)
+from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.measure.accuracy import predict_file, score
 from edgeq_lib.plots.layers import plot_ablation, plot_calibration_sizes
+from edgeq_lib.progress import progress
 from edgeq_lib.stage import open_study
 from edgeq_lib.tflite.rewrite import with_io_type
 
@@ -57,6 +59,7 @@ correction_images: PositiveInt = 128  # calibration images that bias correction 
 dense: Literal["per_channel", "per_tensor"] = "per_channel"  # per_tensor for micro runtimes, NNAPI
 io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a camera's pixels
 float_layers: list[int] = [1, 2, 4]  # numbers of most sensitive layers left in float32; [] for none
+repeats: list[int] = []  # further seeds: int8_recovered is made again from other calibration images
 
 # %% [markdown]
 # ## 1 · Activation ranges
@@ -190,6 +193,23 @@ if selective:
 for variant in made:
     score(stage, variant, images, preprocess)
 variants_table([stage.float32, *made])
+
+# %% [markdown]
+# A calibration set is one draw of many. For each further seed in `repeats` another is drawn from train and `int8_recovered` is made again by the step and the recipe that were chosen above; nothing is chosen anew, so the spread is that of the images alone.
+
+# %%
+again, recipes = [], {"naive int8": recipe, "activation ranges": with_ranges,
+                      "weight ranges": with_weights}
+for other in progress(repeats, "other calibration sets"):
+    drawn = draw_calibration(images.train.labels, len(images.calibration), other)
+    others, begun = preprocess(images.train.images[drawn]), time.time()
+    file = ptq_recovery.make_again(context, others, chosen["step"], recipes, correction_images)
+    again.append(stage.save_variant(
+        f"int8_recovered_seed{other}", with_io_type(file, io), **{
+            **facts, "seed": other, "seconds": round(time.time() - begun, 1)},
+        scheme="int8", kind="repeat", repeats="int8_recovered"))
+    score(stage, again[-1], images, preprocess)
+variants_table([made[0], *again]) if again else Markdown("*No repeats.*")
 
 # %% [markdown]
 # ## Appendix · How many images, and one scale per tensor

@@ -11,7 +11,7 @@
 #
 # **Overall flow:** batch norms → ranges without images → which channels may be scaled → one scale per tensor → fewer bits, nearest against SQuant → the shelf.
 #
-# *What this notebook is not:* free of all choice. Validation images, with labels, measure the files and pick among ways of rounding; none of them shapes a file.
+# *What this notebook is not:* a search. A choice by photos would be no data-free one, so each choice is a parameter, fixed beforehand from the papers: DFQ's whole recipe (equalized, high biases absorbed, biases corrected) and SQuant's whole rounding. Validation photos, with labels, only measure; what they would have picked is shown beside it.
 
 # %%
 import sys
@@ -49,12 +49,14 @@ from edgeq_lib.tflite.rewrite import with_io_type
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to read and fill: runs/<study>
 seed: NonNegativeInt = 0  # of the noise images that bias correction is tried on
-sweep_images: PositiveInt = 500  # validation images that sweeps are scored on
+sweep_images: PositiveInt = 500  # validation images that tables are scored on; they pick nothing
 reach: PositiveFloat = 3.0  # deviations of a channel that must stay below ReLU6's ceiling
 clip: NonNegativeFloat = 15.0  # largest weight of the file with clipped weights
 noise_images: PositiveInt = 16  # images of noise that bias correction is tried on
+recipe: Literal["naive", "corrected", "clipped, corrected", "ReLU, equalized, corrected", "equalized", "equalized, corrected", "equalized, absorbed, corrected", "equalized, corrected on noise"] = "equalized, absorbed, corrected"  # of the per-tensor file, see section 5  # noqa: E501
 bits: list[int] = [8, 6, 4, 3]  # of the weights, tried: 2 to 8
-roundings: list[str] = ["nearest", "squant", "squant_kernels"]  # tried: rows of squant.METHODS
+rounding: Literal["nearest", "squant", "squant_kernels"] = "squant"  # of the files that are kept
+roundings: list[str] = ["nearest", "squant", "squant_kernels"]  # compared: rows of squant.METHODS
 io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a camera's pixels
 
 # %% [markdown]
@@ -139,7 +141,7 @@ plot_channel_ranges(display_name(unequal),
 # %% [markdown]
 # ## 5 · One scale per tensor
 #
-# Per-tensor int8 is where small depthwise networks collapse, and what old accelerators ask for. Bias correction takes off the shift of each channel's mean that rounding leaves: analytically, from the batch norms, or measured on images of noise, which are shaped by nothing but the input's range. Each line below is one recipe: the network, its norms, and whether biases are corrected.
+# Per-tensor int8 is where small depthwise networks collapse, and what old accelerators ask for. Bias correction takes off the shift of each channel's mean that rounding leaves: analytically, from the batch norms, or measured on images of noise, which are shaped by nothing but the input's range. Each line below is one recipe: the network, its norms, and whether biases are corrected. The parameter `recipe` names the one that is kept.
 
 # %%
 clipped = data_free.clip_weights(float_file, clip)
@@ -165,22 +167,22 @@ outputs = {name: predict_file(file, photos, preprocess, name) for name, file in 
 steps = {name: ptq_recovery.ablation_row(
     name, "ptq" if name == "naive" else "data_free", file, outputs[name], labels,
     images.classes, base) for name, file in files.items()}
-per_tensor = most_faithful(steps)
-ablation = [{**step, "chosen": name == per_tensor} for name, step in steps.items()]
+ablation = [{**step, "chosen": name == recipe} for name, step in steps.items()]
 
 # %%
 stage.figure("data_free_per_tensor", plot_ablation(ablation), "int8 with one scale per tensor, "
-             f"made without any image, on {len(labels):,} validation images: accuracy lost "
-             "against float32 (95 % interval), and agreement with it.")
+             f"made and chosen (arrow) without any image, measured on "
+             f"{len(labels):,} validation images: accuracy lost against float32 (95 % interval), "
+             "and agreement with it.")
 
 # %% [markdown]
 # ## 6 · Fewer bits: nearest, or SQuant?
 #
-# SQuant flips weights to their other neighbour so that errors cancel within kernels and within channels. `squant_kernels` stops at the kernels: the sum over a channel is what bias correction mends too, and more exactly. One scale per channel by least squares, the same for all ways of rounding. *Weights only* and *biases corrected* round all layers and leave activations in float; *int8 activations* are real files, in which depthwise kernels keep 8 bits (LiteRT has none of fewer).
+# SQuant flips weights to their other neighbour so that errors cancel within kernels and within channels. `squant_kernels` stops at the kernels: the sum over a channel is what bias correction mends too, and more exactly. One scale per channel by least squares, the same for all ways of rounding. *Weights only* and *biases corrected* round all layers and leave activations in float; *int8 activations* are real files, in which depthwise kernels keep 8 bits (LiteRT has none of fewer) and, at 4 bits and fewer, 1 × 1 convolutions are dense layers over pixels, for which LiteRT has a fast kernel.
 
 # %%
 made = {(width, way): data_free.files_by_rounding(float_file, norms, span, width, way)
-        for width in bits for way in roundings}
+        for width in bits for way in dict.fromkeys([rounding, *roundings])}
 low = []
 for (width, way), group in made.items():
     for name, file in group.items():
@@ -201,15 +203,27 @@ table[bits].round(1)
 # %% [markdown]
 # ## 7 · To the shelf
 #
-# The best per-tensor file, and of each number of bits that LiteRT stores or that packs into four the best way of rounding.
+# The per-tensor file of the fixed `recipe`, and of each number of bits that LiteRT stores or that packs into four the file of the fixed `rounding`. No photo has a say in this.
 
 # %%
-choice = {"int8_per_tensor": (files[per_tensor], "int8", per_tensor)}
+choice = {"int8_per_tensor": (files[recipe], "int8", recipe)}
+measured = {"int8_per_tensor": steps}
 for width in [width for width in bits if width in (8, 4, 3)]:
-    wanted = (width, "int8 activations")
-    rows = {row["rounding"]: row for row in low if (row["bits"], row["file"]) == wanted}
-    way, scheme = most_faithful(rows), "int8" if width == 8 else f"w{width}a8"
-    choice[scheme] = made[width, way]["int8 activations"], scheme, way
+    scheme, wanted = "int8" if width == 8 else f"w{width}a8", (width, "int8 activations")
+    choice[scheme] = made[width, rounding]["int8 activations"], scheme, rounding
+    measured[scheme] = {row["rounding"]: row for row in low
+                        if (row["bits"], row["file"]) == wanted}
+chosen = {name: way for name, (*_, way) in choice.items()}
+
+# %% [markdown]
+# What validation would have picked by the rule of `11_ptq_recovery` (agreement, then signal-to-noise), had it been asked:
+
+# %%
+picks = {name: most_faithful(rows) for name, rows in measured.items()}
+pd.DataFrame({name: {
+    "kept, without photos": chosen[name], "agreement %": rows[chosen[name]]["agreement"],
+    "validation would pick": picks[name], "its agreement %": rows[picks[name]]["agreement"]}
+    for name, rows in measured.items()}).T
 
 # %%
 facts = {"technique": "data_free", "engine": "litert-quantizer", "parent": "float32",
@@ -225,7 +239,6 @@ variants_table([stage.float32, *saved])
 
 # %%
 naive, best = ablation[0], next(step for step in ablation if step["chosen"])
-chosen = {name: way for name, (*_, way) in choice.items()}
 values = {variant.name: variant.read("quality")["validation"] for variant in saved}
 ceiling = "No ReLU6 is in the way." if relu == float_file else (
     f"Replacing ReLU6 by ReLU costs {in_float['ReLU for ReLU6']['drop']:+.2f} points in float, "
@@ -244,6 +257,6 @@ validation images and made without one. {shown}.""")
 # %%
 stage.write("data_free", {
     "sweep_images": len(labels), "pairs": len(pairs), "float": in_float, "per_tensor": ablation,
-    "low_bit": low, "chosen": chosen, "range_ratio": ratios.median()})
+    "low_bit": low, "chosen": chosen, "validation_picks": picks, "range_ratio": ratios.median()})
 stage.finish({"variants": [variant.name for variant in saved], "chosen": chosen,
               "per_tensor_drop": best["drop"]})

@@ -38,11 +38,13 @@ from edgeq_lib.compress.quantize.bias_correction import correct_biases, correct_
 from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.compress.quantize.sensitivity import EvaluationContext, most_faithful
 from edgeq_lib.compress.quantize.why_not import why_not
+from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.files import CannotTake
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
 from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
 from edgeq_lib.plots.layers import plot_ablation
+from edgeq_lib.progress import progress
 from edgeq_lib.stage import open_study
 from edgeq_lib.tflite.inspect import inspect_file
 from edgeq_lib.tflite.rewrite import with_io_type
@@ -66,6 +68,7 @@ epochs: NonNegativeInt = 0  # of fine-tuning, learning from float32's outputs; 0
 learning_rate: PositiveFloat = 3e-5  # of that, falling along a cosine
 batch: PositiveInt = 32  # images per step
 limit_train: PositiveInt | None = None  # fine-tune on so many images only, class-balanced
+repeats: list[int] = []  # further seeds: the first width is rounded again from other images
 io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a camera's pixels
 
 # %% [markdown]
@@ -247,6 +250,27 @@ if epochs:
 for variant in made:
     score(stage, variant, images, preprocess)
 variants_table([stage.float32, *made])
+
+# %% [markdown]
+# A calibration set is one draw of many. For each further seed in `repeats` another is drawn from train and the files of the first width are rounded again, by the method and with or without bias correction as chosen above; nothing is chosen anew. Trained files are not repeated.
+
+# %%
+again = []
+for other in progress(repeats, "other calibration sets"):
+    drawn = draw_calibration(images.train.labels, len(images.calibration), other)
+    others, begun = preprocess(images.train.images[drawn]), time.time()
+    redone = low_bit.make_again(
+        float_file, others, preprocess.range, bits=bits[0], classifier_bits=classifier_bits,
+        method=method, rounding_images=rounding_images, correct=helps)
+    again_facts = {**facts, **scheme, "seed": other, "seconds": round(time.time() - begun, 1)}
+    again += [stage.save_variant(
+        f"{name}_classifier{last}_seed{other}", with_io_type(file, io), **again_facts,
+        kind="repeat", repeats=f"{name}_classifier{last}") for last, file in redone.items()]
+
+# %%
+for variant in again:
+    score(stage, variant, images, preprocess)
+variants_table([*made, *again]) if again else Markdown("*No repeats.*")
 
 # %% [markdown]
 # What the files hold, read from the flatbuffers: no float operation, no operation that int8 does not have.

@@ -26,6 +26,7 @@ from edgeq_lib.compress.quantize.kernels import by_channel, float_kernels
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.conv_geometry import window
 from edgeq_lib.tflite.reader import read_graph
+from edgeq_lib.tflite.rewrite import as_dense
 
 _THROUGH = (
     "MEAN",
@@ -337,7 +338,8 @@ def files_by_rounding(
     Returns:
         "weights only": all kernels rounded, float activations and biases as they were; "biases
         corrected": the same with analytic bias correction; "int8 activations": the real file of the
-        latter, in which depthwise kernels have 8 bits (LiteRT has none of fewer).
+        latter, in which depthwise kernels have 8 bits (LiteRT has none of fewer), and 1 × 1
+        convolutions of fewer than 8 are dense layers (LiteRT has no fast 4-bit convolution).
     """
     ranges = bn_statistics.ranges_from_moments(model, norms, input_range)
     not_narrower = {
@@ -348,10 +350,11 @@ def files_by_rounding(
     everywhere, storable = (
         squant.round_network(model, ranges, widths, bits, method) for widths in ({}, not_narrower)
     )
+    network = with_weights(model, storable, norms, input_range)
+    if quantized_weights.storage_bits(bits) < 8:
+        network = as_dense(network)
     return {
         "weights only": quantized_weights.with_quantized_weights(model, everywhere),
         "biases corrected": with_weights(model, everywhere, norms, input_range),
-        "int8 activations": quantized_weights.to_file(
-            with_weights(model, storable, norms, input_range), storable, ranges
-        ),
+        "int8 activations": quantized_weights.to_file(network, storable, ranges),
     }

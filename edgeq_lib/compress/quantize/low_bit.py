@@ -3,15 +3,20 @@
 1. The simulation computes with rounded weights and activations (`qat.quantize_aware`).
 2. It learns float32's outputs on training images, labels unused (Hinton et al., arXiv 1503.02531).
 3. Scales are learned with the weights (LSQ: Esser et al., arXiv 1902.08153).
+
+`make_again` makes the files that stand before this step from other calibration images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeq_lib.compress.quantize import calibration, layerwise_rounding, quantized_weights
+from edgeq_lib.compress.quantize.bias_correction import correct_biases
 from edgeq_lib.data.dataset import Data, Split
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.files import digest
@@ -109,3 +114,44 @@ def limited(train: Split, limit: int | None, seed: int) -> Split:
         return train
     drawn = draw_calibration(train.labels, limit, seed)
     return Split(np.asarray(train.images[drawn]), train.labels[drawn])
+
+
+def make_again(
+    model: bytes,
+    calibration_set: np.ndarray,
+    input_range: tuple[float, float],
+    *,
+    bits: int,
+    classifier_bits: Collection[int],
+    method: str,
+    rounding_images: int,
+    correct: bool,
+) -> dict[int, bytes]:
+    """Make files rounded layer by layer from other calibration images; no choice is made anew.
+
+    Args:
+        model: The float flatbuffer.
+        calibration_set: Preprocessed float32 (n, H, W, C).
+        input_range: The range of the network's input.
+        bits: Of all layers but the last (see `layerwise_rounding.default_widths`).
+        classifier_bits: Of the last layer, one file each.
+        method: A row of `layerwise_rounding.METHODS`.
+        rounding_images: Calibration images that rounding looks at, at most.
+        correct: Whether biases are corrected.
+
+    Returns:
+        Width of the last layer → the file.
+    """
+    observed = calibration.observe(model, calibration_set, histogram=False)
+    ranges = calibration.summarize(observed, "covering", input_range)
+    chosen = calibration_set[calibration.drop_outlier_images(observed, rounding_images)]
+    rounded = layerwise_rounding.round_by_classifier_width(
+        model, chosen, ranges, bits, classifier_bits, method
+    )
+    files = {
+        last: quantized_weights.to_file(model, codes, ranges) for last, codes in rounded.items()
+    }
+    return {
+        last: correct_biases(model, file, chosen) if correct else file
+        for last, file in files.items()
+    }

@@ -9,8 +9,10 @@ from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.tf import keras
 from edgeq_lib.tflite.buffers import writable_buffers
+from edgeq_lib.tflite.inspect import inspect_file
 from edgeq_lib.tflite.reader import read_graph
-from edgeq_lib.tflite.runtime import make_interpreter, run_images
+from edgeq_lib.tflite.runtime import make_interpreter, quantize_array, run_images
+from edgeq_lib.tflite.segments import cut
 
 layers = keras.layers
 
@@ -179,3 +181,48 @@ def test_low_bit_weights_with_corrected_biases(net):
         np.abs(run(corrected).mean(axis=0) - exact).mean()
         < np.abs(run(plain).mean(axis=0) - exact).mean()
     )
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4, 3])
+def test_files_of_few_bits_hold_dense_layers_that_compute_what_convolutions_do(net, bits):
+    float32, norms, _ = net
+    ranges = bn_statistics.ranges_from_moments(float32, norms, RANGE)
+    file = data_free.files_by_rounding(float32, norms, RANGE, bits, "squant")["int8 activations"]
+    eights = {k.name: 8 for k in float_kernels(float32) if k.kind == "DEPTHWISE_CONV_2D"}
+    codes = squant.round_network(float32, ranges, eights, bits, "squant")
+    convolutions = quantized_weights.to_file(
+        data_free.with_weights(float32, codes, norms, RANGE), codes, ranges
+    )
+    graph, twin = read_graph(file), read_graph(convolutions)
+    assert inspect_file(file)["integer_only"]
+    pointwise = 0
+    values = calibration_codes(convolutions)
+    for number, (op, other) in enumerate(zip(graph.ops, twin.ops, strict=True)):
+        if op.name != other.name:
+            assert (op.name, other.name) == ("FULLY_CONNECTED", "CONV_2D") and bits < 8
+            pointwise += 1
+        ours, theirs = (
+            outputs_of_op(model, number, values[other.inputs[0]]) for model in (file, convolutions)
+        )
+        assert np.abs(ours - theirs).max() <= 1, "one step of rounding"
+    assert (pointwise > 0) == (bits <= 4)
+    assert len(file) < 1.01 * len(convolutions) + 200
+
+
+def calibration_codes(model):
+    """Tensor → what a file computes on an image."""
+    interpreter, graph = make_interpreter(model, keep_tensors=True), read_graph(model)
+    detail = interpreter.get_input_details()[0]
+    interpreter.set_tensor(detail["index"], quantize_array(IMAGES[:1], detail))
+    interpreter.invoke()
+    computed = [*graph.inputs, *(index for op in graph.ops for index in op.outputs)]
+    return {index: interpreter.get_tensor(index) for index in computed}
+
+
+def outputs_of_op(model, number, values):
+    """What one op of a file makes of values, as int64."""
+    op = read_graph(model).ops[number]
+    part = make_interpreter(cut(model, slice(number, number + 1), op.inputs[:1], op.outputs))
+    part.set_tensor(op.inputs[0], values)
+    part.invoke()
+    return part.get_tensor(op.outputs[0]).astype(np.int64)

@@ -6,7 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeq_lib.compress.quantize import low_bit
+from edgeq_lib.compress.quantize import (
+    calibration,
+    layerwise_rounding,
+    low_bit,
+    quantized_weights,
+)
+from edgeq_lib.compress.quantize.bias_correction import correct_biases
 from edgeq_lib.data.dataset import Data, Split
 from edgeq_lib.models import training
 from edgeq_lib.models.preprocessing import SIGNED
@@ -80,3 +86,26 @@ def test_only_the_same_start_data_and_settings_are_taken_up_again(data, calls):
     keys = [options["key"] for _, options in calls]
     assert keys[-1] == keys[0]
     assert all(key != other for i, key in enumerate(keys[:-1]) for other in keys[:i])
+
+
+@pytest.mark.parametrize("correct", [True, False])
+def test_files_made_again_from_the_same_images_are_the_same_files(small_net, pictures, correct):
+    model, images = small_net[1], SIGNED(pictures[0][:24])
+    again = low_bit.make_again(
+        model,
+        images,
+        SIGNED.range,
+        bits=4,
+        classifier_bits=[8, 4],
+        method="nearest",
+        rounding_images=8,
+        correct=correct,
+    )
+    observed = calibration.observe(model, images, histogram=False)
+    ranges = calibration.summarize(observed, "covering", SIGNED.range)
+    chosen = images[calibration.drop_outlier_images(observed, 8)]
+    for last in (8, 4):
+        widths = layerwise_rounding.default_widths(model, bits=4, classifier=last)
+        codes = layerwise_rounding.round_layers(model, chosen, ranges, widths, "nearest")
+        file = quantized_weights.to_file(model, codes, ranges)
+        assert again[last] == (correct_biases(model, file, chosen) if correct else file)
