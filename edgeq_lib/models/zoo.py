@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.graph import check_flat, identity, rebuild
+from edgeq_lib.models.inputs import fit_to_images
 from edgeq_lib.models.preprocessing import CAFFE, SIGNED, TORCH, Preprocessing, preprocessing_of
 from edgeq_lib.models.tf import keras
 from edgeq_lib.models.weights import copy_weights, imagenet_weights, load_own_model
@@ -201,7 +202,7 @@ def obtain(
     else:
         if "/" not in name and not Path(name).exists():
             build(name, input_shape, classes)  # raises: no such name
-        model = load_own_model(Path(name), trusted)
+        model = fit_to_images(load_own_model(Path(name), trusted), input_shape)
     _check_fits(model, input_shape, classes)
     if trained:
         missing = copy_weights(model, Path(trained), complete=True)

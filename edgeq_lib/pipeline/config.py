@@ -21,6 +21,7 @@ import pydantic
 import yaml
 
 from edgeq_lib.files import EdgeqError, digest, home
+from edgeq_lib.scaling import check_scaling
 
 
 def _existing(value: str, info: pydantic.ValidationInfo) -> str:
@@ -211,7 +212,17 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
         }
         given = {**common, **content.get(notebook.section, {})}
         stages[notebook.stage] = {**_validate(notebook, given, path), "study": path.stem}
+    _check_pixels(stages, path)
     return StudyFile(path.stem, stages)
+
+
+def _check_pixels(stages: dict[str, dict[str, Any]], path: Path) -> None:
+    """A preprocessing must fit the images' channels: said before anything is decoded."""
+    data, baseline = (stages.get(stage, {}) for stage in ("01_data", "02_baseline"))
+    try:
+        check_scaling(baseline.get("preprocessing"), data.get("channels"))
+    except EdgeqError as error:
+        raise EdgeqError(f"{path.name}: baseline.preprocessing: {error}") from None
 
 
 def _read(path: Path, sections: list[str]) -> dict[str, Any]:
