@@ -21,12 +21,14 @@ from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib.analysis.tables import variants_table
+from edgeq_lib.measure import plausibility
 from edgeq_lib.measure.accuracy import check_parity, score
-from edgeq_lib.models import training, zoo
+from edgeq_lib.models import inputs, training, zoo
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.graph import layer_census
+from edgeq_lib.models.output import output_kind
 from edgeq_lib.models.weights import checkpoint_bytes, save_float_model
-from edgeq_lib.pipeline.config import FirstOf, Fraction, IfThere, NameOrPath
+from edgeq_lib.pipeline.config import FirstOf, Fraction, IfThere, NameOrPath, Percent
 from edgeq_lib.plots.data import plot_learning_curves
 from edgeq_lib.stage import open_study
 
@@ -43,6 +45,8 @@ weights: FirstOf = "none"  # imagenet, none, a weights file, or a list: the firs
 trained: IfThere = None  # weights that this recipe gave once; with them, training is skipped
 alpha: PositiveFloat = 1.0  # width of the network, where it has one
 preprocessing: str | dict[str, Any] | None = None  # signed, unit, none, torch, caffe, {mean, std}
+expected_top1: Percent | None = None  # what you know of the model; far below it, the study stops
+allow_chance: bool = False  # go on although the weights may be untrained
 trusted: bool = False  # allow Lambda layers and SavedModels: they run code
 head_epochs: NonNegativeInt = 0  # first train the last layer alone
 head_learning_rate: PositiveFloat = 1e-3  # of that phase, which spares pretrained features
@@ -74,9 +78,21 @@ net, preprocess, not_loaded = zoo.obtain(
     model, weights, images.train.images.shape[1:], len(images.classes), alpha=alpha,
     preprocessing=preprocessing, trusted=trusted, seed=seed, trained=trained)
 
+# %% [markdown]
+# A file of your own may have been trained on pixels of any scaling, and the wrong one gives a wrong number without a word. So the usual ones are tried on validation images, with a paired test. Without a stated `preprocessing` the best is taken, and where the images cannot tell two apart, the study stops and asks.
+
+# %%
+choice = plausibility.Choice(preprocess)
+if model not in zoo.ZOO or (preprocessing and (weights != "none" or trained)):
+    choice = plausibility.settle_preprocessing(
+        lambda pixels, scale: training.predict_keras(net, pixels, scale), *images.validation,
+        preprocess, scales_inside=inputs.scales_inside(net), allow_chance=allow_chance)
+preprocess = choice.preprocessing
+pd.DataFrame(choice.rows).round(4) if choice.rows else Markdown("*The zoo knows its own scaling.*")
+
 # %% tags=["nbval-check-output"]
 print(f"{net.count_params():,} parameters; pixels become (x - {preprocess.mean}) / "
-      f"{preprocess.std}; layers not loaded: {not_loaded or 'none'}")
+      f"{preprocess.std}; outputs: {output_kind(net)}; layers not loaded: {not_loaded or 'none'}")
 pd.Series(layer_census(net), name="layers").to_frame().T
 
 # %% [markdown]
@@ -144,6 +160,16 @@ quality = score(stage, float32, images, preprocess)
 variants_table([float32])
 
 # %% [markdown]
+# Can it be what its maker measured? The study stops here when another order of the classes explains the labels far better, when the model is no better than naming the most frequent class, or when it is far below `expected_top1`.
+
+# %%
+notes = choice.notes + plausibility.check_baseline(
+    float32.arrays()["validation"], images.validation.labels, images.classes,
+    expected_top1=expected_top1,
+    allow_chance=allow_chance or zoo.is_random(model, weights, trained, history))
+Markdown("\n".join(f"- **{note}**" for note in notes) or "Nothing speaks against it.")
+
+# %% [markdown]
 # The class that it knows worst: a small drop on average can hide a large one there.
 
 # %%
@@ -172,5 +198,7 @@ stage.write("baseline", {
     "model": model, "weights": weights, "trained": trained, "alpha": alpha, "history": history,
     "parameters": net.count_params(), "checkpoint_bytes": checkpoint,
     "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity,
+    "own": model not in zoo.ZOO, "outputs": output_kind(net), "notes": notes,
+    "preprocessings_tried": choice.record(),
     "recipe": recipe if history else {}, "augmentation": augmentation})
 stage.finish({"parameters": net.count_params(), "validation": now["top1"]})

@@ -5,10 +5,19 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from edgeq_lib.models.graph import Replacement, check_flat, clone, consumers, identity, rebuild
-from edgeq_lib.models.tf import keras
+from edgeq_lib.models.graph import (
+    Replacement,
+    check_flat,
+    clone,
+    consumers,
+    identity,
+    only_consumer,
+    rebuild,
+)
+from edgeq_lib.models.tf import keras, tf
 
 _OTHER_FLOATS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
+_SMALL = 20.0  # black and white pixels, scaled in any usual way, are below
 
 
 def fit_to_images(model: keras.Model, input_shape: tuple[int, int, int]) -> keras.Model:
@@ -61,6 +70,27 @@ def fit_to_images(model: keras.Model, input_shape: tuple[int, int, int]) -> kera
         flat = keras.layers.Flatten(name="scores")(fitted.outputs[0])
         fitted = keras.Model(fitted.inputs, flat, name=model.name)
     return fitted
+
+
+def scales_inside(model: keras.Model) -> bool:
+    """Tell whether a network takes pixels 0 … 255 and scales them itself.
+
+    Args:
+        model: A flat network with one image as input.
+
+    Returns:
+        Whether it begins with Rescaling or Normalization layers, augmentation aside, that bring
+        such pixels to small numbers. A normalization that was fitted on scaled pixels does not.
+    """
+    layer = model.inputs[0]._keras_history.layer
+    values = tf.constant([0.0, 255.0])[:, None, None, None] * tf.ones((1, *model.input_shape[1:]))
+    scaled = False
+    while (layer := only_consumer(model, layer)) is not None:
+        if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
+            values, scaled = layer(values), True
+        elif not type(layer).__name__.startswith("Random"):
+            break
+    return scaled and float(tf.reduce_max(tf.abs(values))) <= _SMALL
 
 
 def _without_axes(shape: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:

@@ -74,6 +74,9 @@ def _function(layer: Any) -> str:
 def _passes_on(layer: Any, function: str) -> bool:
     is_identity = isinstance(layer, keras.layers.Activation) and function == "linear"
     is_rounding = type(layer).__name__ in ("QuantizeLayer", "Identity")
-    return isinstance(layer, _PASS_ON) or is_identity or is_rounding or (
-        hasattr(layer, "function") and function in _PASSING_FUNCTIONS
+    return (
+        isinstance(layer, _PASS_ON)
+        or is_identity
+        or is_rounding
+        or (hasattr(layer, "function") and function in _PASSING_FUNCTIONS)
     )

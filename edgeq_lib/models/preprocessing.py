@@ -55,9 +55,7 @@ PREPROCESSING = {name: Preprocessing(*facts) for name, facts in USUAL.items()}
 SIGNED, TORCH, CAFFE = (PREPROCESSING[name] for name in ("signed", "torch", "caffe"))
 
 
-def preprocessing_of(
-    given: str | dict | None, channels: int | None = None
-) -> Preprocessing | None:
+def preprocessing_of(given: str | dict | None, channels: int | None = None) -> Preprocessing | None:
     """Read a study's `preprocessing`.
 
     Args:

@@ -68,11 +68,13 @@ def _if_there(value: str | None, info: pydantic.ValidationInfo) -> str | None:
 
 
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+Percent = Annotated[float, pydantic.Field(gt=1, le=100)]  # 0.9 would be a share by mistake
 NameOrPath = Annotated[str, pydantic.AfterValidator(_existing)]
 FirstOf = Annotated[str, pydantic.BeforeValidator(_first), pydantic.AfterValidator(_existing)]
 IfThere = Annotated[str | None, pydantic.AfterValidator(_if_there)]
 _TYPES = {
     "Fraction": Fraction,
+    "Percent": Percent,
     "NameOrPath": NameOrPath,
     "FirstOf": FirstOf,
     "IfThere": IfThere,
