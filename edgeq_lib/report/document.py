@@ -174,6 +174,8 @@ def _setup(results: Results) -> list[str]:
         f"{data['n_train']:,} images train, {data['n_validation']:,} validate (every choice), "
         f"{data['n_test']:,} test (the figures below)."
     ]
+    if left_out_text(data):
+        texts.append(left_out_text(data))
     if setup:
         texts.append(f"**Network.** {_network(setup)} {_recipe(setup)}")
     if setup.get("n_calibration"):
@@ -194,6 +196,29 @@ def _setup(results: Results) -> list[str]:
         f"{situation(results['answers'])}."
     )
     return texts
+
+
+def left_out_text(data: Row) -> str:
+    """Say which files of the data set stand in no split, by reason, with up to five names each.
+
+    Args:
+        data: The part `data` of results.json.
+
+    Returns:
+        A paragraph; empty where nothing was left out, and for results older than the count.
+    """
+    reasons = [
+        f"{row['n']:,} × {row['why']} ({', '.join(row['names'])}"
+        f"{', …' if row['n'] > len(row['names']) else ''})"
+        for row in data.get("left_out", [])
+    ]
+    sentences = [f"**Left out.** {'; '.join(reasons)}."] if reasons else []
+    if data.get("near_crowd"):
+        sentences.append(
+            f"**Alike.** {data['near_crowd']:,} images look nearly the same as many of another "
+            "split, as frames of one scene do, and stay: the accuracy may be lower on other scenes."
+        )
+    return " ".join(sentences)
 
 
 def _network(setup: Row) -> str:

@@ -168,6 +168,8 @@ def _data(data: Mapping[str, Any]) -> dict[str, Any]:
         **{field: data[field] for field in ("name", "form", "fingerprint", "image_size")},
         **{f"n_{split}": data["splits"][split]["n"] for split in ("train", "validation", "test")},
         "n_classes": len(data["classes"]),
+        "left_out": data.get("left_out", []),
+        "near_crowd": data.get("duplicates", {}).get("near_crowd", 0),
     }
 
 

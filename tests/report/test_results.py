@@ -35,6 +35,8 @@ def test_results_hold_the_schema(results):
         "n_validation": N,
         "n_classes": 6,
         "image_size": [8, 8],
+        "left_out": [],
+        "near_crowd": 0,
     }
     assert (
         results["versions"] == {"ai-edge-litert": "2.3.0"} and results["machines"][0]["cores"] == 2

@@ -132,6 +132,22 @@ def quantize_aware(
     return trainable
 
 
+def why_not(model: keras.Model) -> str | None:
+    """Say why a network cannot be trained quantization-aware.
+
+    Args:
+        model: The Keras model.
+
+    Returns:
+        The reason, one sentence; None when it can.
+    """
+    try:
+        _check_layers(expand_activations(fold_batch_norms(model)))
+    except EdgeqError as reason:
+        return str(reason)
+    return None
+
+
 def _near(kernel: np.ndarray, rounded: QuantizedWeights) -> np.ndarray:
     """The float kernel, moved only as far as it takes to be rounded to these codes.
 
