@@ -102,7 +102,7 @@ def settle_preprocessing(
     chosen = best
     if stated is not None:
         chosen = name_of_stated
-    elif scales_inside and "none" in close:
+    elif scales_inside and "none" in (best, *close):
         chosen = "none"
     elif not allow_chance:
         _ask_where_unclear(right, labels, best, close)
@@ -250,6 +250,8 @@ def likely_order(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, d
         "p_value": mid_p(float(lost), float(won)),
     }
     if not moved.any() or facts["p_value"] >= SURE or facts["gain"] <= 0:
+        return None
+    if _is_chance(other, labels):  # a network that names one class fits another one as well
         return None
     is_poor = right[moved].mean() < other[moved].mean() / 2
     return (order, facts) if is_poor else None
