@@ -174,9 +174,9 @@ variants_table([float32])
 # Can it be what its maker measured? The study stops here when another order of the classes explains the labels far better, when the model is no better than naming the most frequent class, or when it is far below `expected_top1`.
 
 # %%
-notes = choice.notes + plausibility.check_baseline(
+notes = plausibility.check_baseline(
     float32.arrays()["validation"], images.validation.labels, images.classes,
-    expected_top1=expected_top1,
+    expected_top1=expected_top1, doubts=choice.notes,
     allow_chance=allow_chance or zoo.is_random(model, weights, trained, history))
 Markdown("\n".join(f"- **{note}**" for note in notes) or "Nothing speaks against it.")
 

@@ -264,6 +264,7 @@ def check_baseline(
     *,
     expected_top1: float | None = None,
     allow_chance: bool = False,
+    doubts: Sequence[str] = (),
 ) -> list[str]:
     """Stop a study whose float baseline cannot be what its maker measured.
 
@@ -274,9 +275,10 @@ def check_baseline(
         expected_top1: The accuracy in percent that the user knows; None for none.
         allow_chance: Go on with weights that are untrained; what would stop the study is a note
             then.
+        doubts: Notes about the preprocessing (see `Choice`), the likely cause of a stop.
 
     Returns:
-        What the page and the notebook must say, one sentence each; mostly nothing.
+        What the page and the notebook must say, one sentence each, `doubts` first; mostly nothing.
 
     Raises:
         EdgeqError: Another order of the classes explains the labels far better; or the baseline is
@@ -285,7 +287,8 @@ def check_baseline(
     right = correctness(outputs, labels)[0]
     top1, low, high = accuracy(right)
     measured = f"{top1:.1f} % of {len(labels)} validation images ({low:.1f} … {high:.1f})"
-    stops, notes = [], []
+    stops: list[str] = []
+    notes: list[str] = []
     order = likely_order(outputs, labels)
     if order is not None:
         far = order[1]["gain"] >= FAR_ORDER
@@ -305,8 +308,8 @@ def check_baseline(
             "weights that are not the ones meant."
         )
     if stops and not allow_chance:
-        raise EdgeqError(stops[0])
-    return stops + notes
+        raise EdgeqError([*doubts, *stops][0])
+    return [*doubts, *stops, *notes]
 
 
 def _order_sentence(

@@ -84,6 +84,10 @@ def test_an_accuracy_far_below_the_stated_stops():
     assert plausibility.check_baseline(scores, labels, list("abcd"), expected_top1=top1 + 3) == []
     with pytest.raises(EdgeqError, match="far below the 95 % that `expected_top1` states"):
         plausibility.check_baseline(scores, labels, list("abcd"), expected_top1=95)
+    with pytest.raises(EdgeqError, match="Because of this."):
+        plausibility.check_baseline(
+            scores, labels, list("abcd"), expected_top1=95, doubts=["Because of this."]
+        )
 
 
 def photos(rng, classes=4, n=240, channels=3):
