@@ -212,5 +212,6 @@ stage.write("baseline", {
     "preprocessing": preprocess.record(), "not_loaded": network.not_loaded, "parity": parity,
     "recipe": recipe if history else {}, "augmentation": augmentation,
     "own": model not in zoo.ZOO, "outputs": network.outputs(), "notes": notes,
-    "preprocessings_tried": choice.record(), "loaded": network.loaded, "no_keras": network.reason, "missing_parts": missing})
+    "preprocessings_tried": choice.record(), "loaded": network.loaded,
+    "no_keras": network.reason, "missing_parts": missing})
 stage.finish({"parameters": network.parameters(), "validation": now["top1"]})
