@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq_lib.files import EdgeqError, home, read_json
+from edgeq_lib.files import CannotTake, EdgeqError, home, read_json
 from edgeq_lib.measure import sandbox
 from edgeq_lib.study import Study, Variant
 from edgeq_lib.tflite.inspect import check_flatbuffer, inspect_file
@@ -120,7 +120,7 @@ def check_peer(declared: Mapping[str, Any], classes: int | None = None) -> dict[
         )
     one_for_two = scores[1] == 1 and classes == 2 and not peer["class_offset"]
     if classes not in (None, scores[1] - peer["class_offset"]) and not one_for_two:
-        raise EdgeqError(
+        raise CannotTake(
             f"The peer '{name}' has {scores[1]} outputs, {peer['class_offset']} of them no class, "
             f"and the data have {classes} classes; correct class_offset, or take a file for these "
             "classes."

@@ -91,6 +91,8 @@ def collect(
         "what_if": alternatives.what_if(on_validation, criteria, answers),
         "seeds": _seeds(study),
         "boards": boards,
+        "not_tried": study.left_out()
+        | {part["stage"]: part["why"] for part in baseline.get("missing_parts") or []},
         "minutes": _minutes(study, [*variants, *study.repeats()]),
         "peers": [
             {"name": variant.name, **{field: variant.facts.get(field) for field in OF_PEER}}

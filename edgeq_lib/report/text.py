@@ -252,6 +252,10 @@ def limits(results: Mapping[str, Any]) -> list[str]:
             f"On every test image {listed([*same, 'float32'], NAMED)} name the same class."
         )
     sentences.append(_ties(rows, n))
+    sentences += [
+        f"`{stage}` was not tried, or not all of it: {reason}"
+        for stage, reason in results.get("not_tried", {}).items()
+    ]
     choice = results["recommendation"]["variant"]
     if choice and results["criteria"]:
         sentences.append(

@@ -190,3 +190,17 @@ def test_question_and_reference_are_the_studys_own(study):
     assert "77.20" not in json.dumps(found["variants"])
     with pytest.raises(EdgeqError, match="what, value and source"):
         collect(study, "x", CRITERIA, reference=[{"what": "int8"}])
+
+
+def test_what_was_not_tried_is_said_with_its_reason(study):
+    """Whole stages that were left out, and parts that the baseline knows the network lacks."""
+    parts = [{"stage": "30_low_bit", "without": "training", "why": "It has no Keras network."}]
+    study.write("baseline", study.read("baseline") | {"missing_parts": parts})
+    Study(study.name, "04_qat").leave_out("The network holds PReLU.")
+    found = collect(study, "x", CRITERIA)
+    assert found["not_tried"] == {
+        "04_qat": "The network holds PReLU.",
+        "30_low_bit": "It has no Keras network.",
+    }
+    text = render.markdown(blocks(found, []))
+    assert "`04_qat` was not tried, or not all of it: The network holds PReLU." in text

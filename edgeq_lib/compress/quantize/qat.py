@@ -201,7 +201,7 @@ def _check_layers(model: keras.Model) -> None:
         name, kind = activation_name(layer), type(layer).__name__
         if isinstance(layer, layers.BatchNormalization):
             why = "a batch norm that follows no convolution cannot be folded"
-        elif type(layer) not in known:
+        elif type(layer) not in known or type(layer) is layers.Conv2DTranspose:
             why = f"a {kind} layer has no place to put a quantizer"
         elif name not in ("linear", "relu", "relu6", *FIXED_RANGES):
             why = f"the activation {name!r} of a {kind} layer has no known int8 form"
