@@ -105,7 +105,7 @@ def _new_study_commands(commands: Any) -> None:
             "--preprocessing",
             metavar="NAME",
             help="how a model file wants its pixels: none (0 to 255), unit (0 to 1), signed (-1 to "
-            "1), torch or caffe",
+            "1), torch or caffe; by default the one that suits validation images best",
         )
         one.add_argument(
             "--max-drop",
@@ -179,11 +179,6 @@ def _wish(given: argparse.Namespace) -> Any:
     model, shape, data, photos = given.model, None, given.data, 1000
     if "/" in model or Path(model).suffix:
         shape, model = input_shape(Path(model)), str(Path(model).resolve())
-        if given.preprocessing is None:
-            raise EdgeqError(
-                f"{Path(model).name} does not say how it wants its pixels, and a wrong guess gives "
-                "wrong figures; say it with --preprocessing none, unit, signed, torch or caffe."
-            )
     if "/" in data or Path(data).is_dir():
         if not Path(data).is_dir():
             raise EdgeqError(f"There is no folder {data}; give one with a folder per class.")

@@ -36,6 +36,7 @@ data: NameOrPath = "faint_digits"  # a data set by name, or a folder of class fo
 splits: dict[str, str] | None = None  # sub-folders: {train: …, validation: …, test: …}
 image_size: PositiveInt | list[PositiveInt] = 16  # pixels, or [height, width]
 channels: PositiveInt = 3  # 1 grey, 3 RGB
+classes: list[str | int] | None = None  # all of them, in the order of the network's outputs
 validation: Fraction | PositiveInt | None = None  # a share, a number, or the data set's default
 test: Fraction | PositiveInt | None = None  # likewise
 limit_train: PositiveInt | None = None  # keep only so many training images
@@ -51,7 +52,7 @@ max_skipped: Fraction = 0.01  # share of images that cannot be read past which t
 stage = open_study(study, "01_data")
 manifest = prepare(stage, data=data, image_size=image_size, channels=channels, splits=splits,
                    validation=validation, test=test, limit_train=limit_train,
-                   calibration=calibration, seed=seed, max_skipped=max_skipped)
+                   classes=classes, calibration=calibration, seed=seed, max_skipped=max_skipped)
 train = stage.data.train
 
 # %% [markdown]

@@ -22,11 +22,12 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from edgeq_lib.analysis.tables import variants_table
 from edgeq_lib.compress.quantize.why_not import missing_parts
+from edgeq_lib.measure import plausibility
 from edgeq_lib.measure.accuracy import check_parity, score
-from edgeq_lib.models import training
+from edgeq_lib.models import training, zoo
 from edgeq_lib.models.network import obtain_network
 from edgeq_lib.models.weights import checkpoint_bytes, save_float_model
-from edgeq_lib.pipeline.config import FirstOf, Fraction, IfThere, NameOrPath
+from edgeq_lib.pipeline.config import FirstOf, Fraction, IfThere, NameOrPath, Percent
 from edgeq_lib.plots.data import plot_learning_curves
 from edgeq_lib.stage import open_study
 
@@ -43,6 +44,8 @@ weights: FirstOf = "none"  # imagenet, none, a weights file, or a list: the firs
 trained: IfThere = None  # weights that this recipe gave once; with them, training is skipped
 alpha: PositiveFloat = 1.0  # width of the network, where it has one
 preprocessing: str | dict[str, Any] | None = None  # signed, unit, none, torch, caffe, {mean, std}
+expected_top1: Percent | None = None  # what you know of the model; far below it, the study stops
+allow_chance: bool = False  # go on although the weights may be untrained
 trusted: bool = False  # allow Lambda layers, SavedModels, pickled PyTorch objects: they run code
 head_epochs: NonNegativeInt = 0  # first train the last layer alone
 head_learning_rate: PositiveFloat = 1e-3  # of that phase, which spares pretrained features
@@ -77,9 +80,22 @@ stage.note_sources(model, weights, trained)
 net, preprocess = network.keras, network.preprocessing
 print("\n".join(network.loaded) or f"{model}: as it is.")
 
+# %% [markdown]
+# A file of your own may have been trained on pixels of any scaling, and the wrong one gives a wrong number without a word. So the usual ones are tried on validation images, with a paired test. Without a stated `preprocessing` the best is taken, and where the images cannot tell two apart, the study stops and asks.
+
+# %%
+choice = plausibility.Choice(preprocess)
+if model not in zoo.ZOO or (preprocessing and (weights != "none" or trained)):
+    choice = plausibility.settle_preprocessing(
+        network.predict, *images.validation, preprocess, allow_chance=allow_chance,
+        scales_inside=network.scales_inside())
+preprocess = choice.preprocessing
+pd.DataFrame(choice.rows).round(4) if choice.rows else Markdown("*The zoo knows its own scaling.*")
+
 # %% tags=["nbval-check-output"]
 print(f"{network.parameters():,} parameters; pixels become (x - {preprocess.mean}) / "
-      f"{preprocess.std}; layers not loaded: {network.not_loaded or 'none'}")
+      f"{preprocess.std}; outputs: {network.outputs()}; "
+      f"layers not loaded: {network.not_loaded or 'none'}")
 pd.Series(network.census(), name="layers").to_frame().T
 
 # %% [markdown]
@@ -155,6 +171,16 @@ quality = score(stage, float32, images, preprocess)
 variants_table([float32])
 
 # %% [markdown]
+# Can it be what its maker measured? The study stops here when another order of the classes explains the labels far better, when the model is no better than naming the most frequent class, or when it is far below `expected_top1`.
+
+# %%
+notes = plausibility.check_baseline(
+    float32.arrays()["validation"], images.validation.labels, images.classes,
+    expected_top1=expected_top1, doubts=choice.notes,
+    allow_chance=allow_chance or zoo.is_random(model, weights, trained, history))
+Markdown("\n".join(f"- **{note}**" for note in notes) or "Nothing speaks against it.")
+
+# %% [markdown]
 # The class that it knows worst: a small drop on average can hide a large one there.
 
 # %%
@@ -185,5 +211,7 @@ stage.write("baseline", {
     "parameters": network.parameters(), "checkpoint_bytes": checkpoint,
     "preprocessing": preprocess.record(), "not_loaded": network.not_loaded, "parity": parity,
     "recipe": recipe if history else {}, "augmentation": augmentation,
-    "loaded": network.loaded, "no_keras": network.reason, "missing_parts": missing})
+    "own": model not in zoo.ZOO, "outputs": network.outputs(), "notes": notes,
+    "preprocessings_tried": choice.record(), "loaded": network.loaded,
+    "no_keras": network.reason, "missing_parts": missing})
 stage.finish({"parameters": network.parameters(), "validation": now["top1"]})

@@ -174,6 +174,7 @@ def test_the_cut_down_studies_are_valid_and_change_sizes_only(tmp_path, monkeypa
             "study",
             "image_size",
             "calibration",
+            "allow_chance",
             "epochs",
             "batch",
             "limit_train",

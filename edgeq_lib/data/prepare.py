@@ -33,7 +33,7 @@ from edgeq_lib.data.dataset import (
 )
 from edgeq_lib.data.decode import ASPECTS, Unreadable, decode_with_thumbnail
 from edgeq_lib.data.near_duplicates import CROWD, Photos
-from edgeq_lib.data.source import SPLITS, UNKNOWN, Item, Source, first_names, increment
+from edgeq_lib.data.source import SPLITS, UNKNOWN, Item, Source, first_names, in_order, increment
 from edgeq_lib.data.splits import draw_calibration, make_splits
 from edgeq_lib.files import (
     EdgeqError,
@@ -347,6 +347,7 @@ def prepare(
     seed: int = 0,
     max_skipped: float = 0.01,
     aspect: str | None = None,
+    classes: Sequence[str | int] | None = None,
     executor: Executor | None = None,
 ) -> dict:
     """Decode a data set into the study's folder `data`, and write its record.
@@ -369,6 +370,7 @@ def prepare(
         seed: Decides the splits and the calibration set.
         max_skipped: Share of images that may be unreadable.
         aspect: See `decode.decode_image`; None for the set's own.
+        classes: Names of all classes in the order of the network's outputs; None for the set's own.
         executor: Runs the decoding; threads of its own by default.
 
     Returns:
@@ -377,7 +379,7 @@ def prepare(
     Raises:
         EdgeqError: For whatever is wrong with the data.
     """
-    source = find_source(data, splits)
+    source = in_order(find_source(data, splits), classes)
     aspect = aspect or source.aspect
     size = _checked_size(image_size, channels, aspect)
     chosen = make_splits(source, validation, test, limit_train, seed)
@@ -408,6 +410,7 @@ def prepare(
         "test": test,
         "limit_train": limit_train,
         "seed": seed,
+        "classes": source.classes if classes else None,
     }
     study.write("data_request", request)
     return manifest
@@ -579,6 +582,7 @@ def _as_requested(request: dict[str, Any]) -> tuple[Source, dict[str, list[Item]
     source = find_source(
         name if name in SOURCES else os.path.normpath(home() / name), request["splits"]
     )
+    source = in_order(source, request.get("classes"))
     chosen = make_splits(
         source, request["validation"], request["test"], request["limit_train"], request["seed"]
     )

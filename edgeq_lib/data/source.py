@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,6 +227,43 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
                 )
     facts = {"form": "image files", "origin": f"folder {name}", **facts}
     return Source(name=name, classes=classes, pools=pools, state=state, ignored=ignored, **facts)
+
+
+def in_order(source: Source, classes: Sequence[str | int] | None) -> Source:
+    """Give the classes of a data set the order in which a network was trained.
+
+    Args:
+        source: The data set.
+        classes: The names of all its classes, in the order of the network's outputs; numbers stand
+            for folders named so. None for the data set's own order.
+
+    Returns:
+        The same images with labels of that order.
+
+    Raises:
+        EdgeqError: When the names are not exactly the classes.
+    """
+    if classes is None:
+        return source
+    names = [str(name) for name in classes]
+    missing = [name for name in source.classes if name not in names]
+    unknown = [name for name in names if name not in source.classes]
+    if missing or unknown or len(set(names)) < len(names):
+        wrong = [
+            *([f"lacks {first_names(missing)}"] if missing else []),
+            *([f"names {first_names(unknown)}, which are no classes here"] if unknown else []),
+        ] or ["names a class twice"]
+        raise EdgeqError(
+            f"`classes` {' and '.join(wrong)}; list each class of {source.name} once, as its "
+            "folder is named (numbers with a leading 0 in quotes), in the order of the network's "
+            "outputs."
+        )
+    label_of = [names.index(name) for name in source.classes]
+    pools = {
+        split: [item._replace(label=label_of[item.label]) for item in items]
+        for split, items in source.pools.items()
+    }
+    return replace(source, classes=names, pools=pools)
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, bool]]:

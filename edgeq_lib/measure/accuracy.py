@@ -13,6 +13,7 @@ from edgeq_lib.measure import sandbox
 from edgeq_lib.measure.statistics import quality_record
 from edgeq_lib.progress import progress
 from edgeq_lib.study import Study, Variant
+from edgeq_lib.tflite.output_kind import class_scores
 from edgeq_lib.tflite.pool import InterpreterPool, chunks, open_executor
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
 
@@ -42,7 +43,7 @@ def predict_file(
 
     Returns:
         Outputs (n, classes), in the file's own output type; order and values are those of a plain
-        loop.
+        loop. A single output becomes two columns, see `tflite.output_kind`.
 
     Raises:
         EdgeqError: LiteRT refuses the file.
@@ -55,7 +56,9 @@ def predict_file(
     parts = chunks(len(images), CHUNK)
     with open_executor(executor, pool.workers) as threads:
         outputs = pool.map(work, parts, threads)
-        return np.concatenate(list(progress(outputs, label, len(parts))))
+        answers = np.concatenate(list(progress(outputs, label, len(parts))))
+    with pool.lend() as (interpreter,):
+        return class_scores(model, answers, interpreter.get_output_details()[0])
 
 
 def score(study: Study, variant: Variant, data: Any, preprocess: Preprocess) -> dict:

@@ -118,7 +118,8 @@ def check_peer(declared: Mapping[str, Any], classes: int | None = None) -> dict[
             f"The peer '{name}' takes images of {shape[1]} × {shape[2]}, not of "
             f"{' × '.join(map(str, peer['image_size']))}; correct image_size."
         )
-    if classes is not None and scores[1] - peer["class_offset"] != classes:
+    one_for_two = scores[1] == 1 and classes == 2 and not peer["class_offset"]
+    if classes not in (None, scores[1] - peer["class_offset"]) and not one_for_two:
         raise CannotTake(
             f"The peer '{name}' has {scores[1]} outputs, {peer['class_offset']} of them no class, "
             f"and the data have {classes} classes; correct class_offset, or take a file for these "

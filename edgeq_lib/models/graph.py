@@ -152,7 +152,9 @@ def _is_composite(layer: keras.layers.Layer) -> bool:
 
 
 def rebuild(
-    model: keras.Model, replace: Callable[[keras.layers.Layer], Replacement]
+    model: keras.Model,
+    replace: Callable[[keras.layers.Layer], Replacement],
+    input_shape: tuple[int, ...] | None = None,
 ) -> keras.Model:
     """Copy a flat functional model, deciding for each layer what becomes of it.
 
@@ -162,6 +164,8 @@ def rebuild(
             layer with its weights) or a callable on tensors: a new layer, a function that calls
             several (expansion), or `identity` (removal). For an input layer the callable is applied
             to the new input. Functions do not get the arguments `training` and `mask` of the call.
+        input_shape: (height, width, channels) of the copy's input, which is float32 then; None for
+            the model's own.
 
     Returns:
         The copy; its batch size is open, and it is not compiled.
@@ -178,7 +182,8 @@ def rebuild(
     inputs = []
     for tensor in model.inputs:
         layer = tensor._keras_history.layer
-        inputs.append(keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=layer.name))
+        shape, dtype = (input_shape, "float32") if input_shape else (tensor.shape[1:], tensor.dtype)
+        inputs.append(keras.Input(shape, dtype=dtype, name=layer.name))
         tensors[id(tensor)] = (replace(layer) or identity)(inputs[-1])
     chosen: dict[int, Callable[..., Any]] = {}
     for depth in sorted(model._nodes_by_depth, reverse=True):

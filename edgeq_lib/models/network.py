@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib.files import EdgeqError
-from edgeq_lib.models import keras3, plain_layers, pytorch, zoo
+from edgeq_lib.models import inputs, keras3, plain_layers, pytorch, zoo
 from edgeq_lib.models.convert import convert, convert_saved_model
 from edgeq_lib.models.float_files import read_float_file, with_batch_one
 from edgeq_lib.models.graph import check_flat, layer_census
+from edgeq_lib.models.output import output_kind
 from edgeq_lib.models.preprocessing import SIGNED, Preprocessing, preprocessing_of
 from edgeq_lib.models.training import predict_keras
 from edgeq_lib.models.weights import check_code, copy_weights, load_float_model, saved_by_keras3
 from edgeq_lib.study import Study
+from edgeq_lib.tflite.output_kind import Kind, class_scores, file_output_kind
 from edgeq_lib.tflite.reader import read_graph
 from edgeq_lib.tflite.runtime import make_interpreter, run_images
 from edgeq_lib.tflite.tidy import tidy
@@ -49,7 +51,7 @@ class FloatNetwork:
         name: What it is called.
         keras: The Keras 2 network, with real layers; None where there is none.
         reason: Why there is none, as one sentence; "" where there is one.
-        preprocessing: How pixels become its input.
+        preprocessing: How pixels become its input; None where nobody has said it yet.
         loaded: What was loaded how, a sentence each.
         not_loaded: A line for each layer whose weights were not loaded.
         flatbuffer: The float flatbuffer of batch 1, once it has been made (see `to_file`).
@@ -60,7 +62,7 @@ class FloatNetwork:
 
     name: str
     keras: Any | None
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     reason: str = ""
     loaded: list[str] = field(default_factory=list)
     not_loaded: list[str] = field(default_factory=list)
@@ -85,11 +87,21 @@ class FloatNetwork:
             preprocess: uint8 images → float32 images.
 
         Returns:
-            float32 outputs (n, classes).
+            float32 outputs (n, classes), a single output as two columns.
         """
         if self.keras is not None:
             return predict_keras(self.keras, images, preprocess)
-        return run_images(make_interpreter(self.flatbuffer), preprocess(np.asarray(images)))
+        interpreter = make_interpreter(self.flatbuffer)
+        answers = run_images(interpreter, preprocess(np.asarray(images)))
+        return class_scores(self.flatbuffer, answers, interpreter.get_output_details()[0])
+
+    def outputs(self) -> Kind:
+        """Tell what its outputs are: logits, probabilities or a sigmoid."""
+        return file_output_kind(self.flatbuffer) if self.keras is None else output_kind(self.keras)
+
+    def scales_inside(self) -> bool:
+        """Whether it takes pixels and scales them itself, as far as its layers show."""
+        return self.keras is not None and inputs.scales_inside(self.keras)
 
     def parameters(self) -> int:
         """Count the parameters: of the Keras network, else the file's float constants."""
@@ -148,9 +160,9 @@ def obtain_network(
         network = FloatNetwork(model.name, model, scaling, not_loaded=missing)
         _make_plain(network, (scaling or SIGNED)(examples))
         return network
-    scaling = preprocessing_of(preprocessing) or SIGNED
+    scaling = preprocessing_of(preprocessing, shape[2])
     network = FloatNetwork(path.stem, None, scaling)
-    _load_file(network, path, scaling(examples), trusted)
+    _load_file(network, path, (scaling or SIGNED)(examples), trusted)
     _check_fits(network, shape, classes)
     if trained:
         _load_trained(network, Path(trained))
@@ -222,7 +234,7 @@ def _load_keras3(network: FloatNetwork, path: Path, examples: np.ndarray, truste
     outputs = keras3.predict(model, examples.reshape(-1, *own))
     model = keras3.without_augmentation(model)
     try:
-        twin = keras3.twin(model, shape)
+        twin = inputs.fit_to_images(keras3.twin(model, shape), shape)
         check_flat(twin)
         difference = _difference(twin(examples, training=False).numpy(), outputs)
         if difference > TOLERANCE * _size(outputs):

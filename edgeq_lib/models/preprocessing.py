@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq_lib.files import EdgeqError
+from edgeq_lib.scaling import USUAL, check_scaling
 
 
 @dataclass(frozen=True)
@@ -51,45 +51,43 @@ class Preprocessing:
         }
 
 
-SIGNED = Preprocessing()
-TORCH = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-CAFFE = Preprocessing((103.939, 116.779, 123.68), (1.0,), bgr=True)
-PREPROCESSING = {
-    "signed": SIGNED,
-    "unit": Preprocessing((0.0,), (255.0,)),
-    "none": Preprocessing((0.0,), (1.0,)),
-    "torch": TORCH,
-    "caffe": CAFFE,
-}
+PREPROCESSING = {name: Preprocessing(*facts) for name, facts in USUAL.items()}
+SIGNED, TORCH, CAFFE = (PREPROCESSING[name] for name in ("signed", "torch", "caffe"))
 
 
-def preprocessing_of(given: str | dict | None) -> Preprocessing | None:
+def preprocessing_of(given: str | dict | None, channels: int | None = None) -> Preprocessing | None:
     """Read a study's `preprocessing`.
 
     Args:
         given: A name in `PREPROCESSING`, a dictionary of mean, std and bgr, or None.
+        channels: Of the study's images, which mean and std must fit; None when it is not known.
 
     Returns:
         The preprocessing; None for None.
 
     Raises:
-        EdgeqError: For an unknown name, and when mean or std is missing.
+        EdgeqError: See `scaling.check_scaling`.
     """
+    check_scaling(given, channels)
     if given is None:
         return None
     if isinstance(given, str):
-        if given not in PREPROCESSING:
-            raise EdgeqError(
-                f"There is no preprocessing '{given}'; take one of {', '.join(PREPROCESSING)}, or "
-                "give mean and std per channel."
-            )
         return PREPROCESSING[given]
-    try:
-        return Preprocessing(
-            tuple(given["mean"]), tuple(given["std"]), bool(given.get("bgr", False))
-        )
-    except (KeyError, TypeError):
-        raise EdgeqError(
-            "preprocessing must give mean and std as lists of numbers, one per channel (pixels are "
-            "0 to 255)."
-        ) from None
+    mean, std = (tuple(map(float, given[part])) for part in ("mean", "std"))
+    return Preprocessing(mean, std, bool(given.get("bgr", False)))
+
+
+def usual(channels: int) -> dict[str, Preprocessing]:
+    """List the usual preprocessings that fit images of so many channels.
+
+    Args:
+        channels: Of the images.
+
+    Returns:
+        Name → preprocessing, the most common first.
+    """
+    return {
+        name: preprocess
+        for name, preprocess in PREPROCESSING.items()
+        if {len(preprocess.mean), len(preprocess.std)} <= {1, channels}
+    }

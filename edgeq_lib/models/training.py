@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib.files import EdgeqError, digest, read_json, write_json
+from edgeq_lib.models.output import class_columns, output_kind
 from edgeq_lib.models.tf import keras, tf
 from edgeq_lib.progress import progress
 from edgeq_lib.records import best_epoch
+from edgeq_lib.tflite.output_kind import two_columns
 
 Arrays = tuple[np.ndarray, np.ndarray]
 Preprocess = Callable[[np.ndarray], np.ndarray]
@@ -54,13 +56,6 @@ class TrainingConfig:
     weight_decay: float = 0.0
     cutmix: float = 0.0
     augmentation: Mapping[str, Any] = field(default_factory=dict)
-
-
-def ends_in_softmax(model: keras.Model) -> bool:
-    """Tell whether the model's outputs are probabilities, not logits."""
-    last = model.layers[-1]
-    is_softmax_layer = isinstance(last, keras.layers.Softmax)
-    return is_softmax_layer or last.get_config().get("activation") == "softmax"
 
 
 def choose_trainable(model: keras.Model, *, head_only: bool, norms: bool = True) -> None:
@@ -317,14 +312,13 @@ def _validator(
     teacher: keras.Model | None,
 ) -> Callable[[int], dict[str, float]]:
     """A function from an epoch's number to its figures on validation."""
-    crossentropy = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=not ends_in_softmax(model)
-    )
+    kind = output_kind(model)
+    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=kind == "logits")
     images, labels = validation
     taught = None if teacher is None else predict_keras(teacher, images, preprocess).argmax(-1)
 
     def score(epoch: int) -> dict[str, float]:
-        outputs = predict_keras(model, images, preprocess)
+        outputs = class_columns(tf.constant(run_keras(model, images, preprocess)), kind).numpy()
         _check_loss(model, outputs.sum(), epoch)
         record = {
             "val_accuracy": float(np.mean(outputs.argmax(-1) == labels)),
@@ -362,7 +356,8 @@ def _training_step(
     teacher: keras.Model | None,
 ) -> Callable[..., Any]:
     """One compiled step of the optimizer: images and labels of a batch → its loss and accuracy."""
-    logits = not ends_in_softmax(model)
+    kind = output_kind(model)
+    logits = kind == "logits"
     augment = augmentation(**config.augmentation)
     crossentropy = keras.losses.CategoricalCrossentropy(
         from_logits=logits, label_smoothing=config.label_smoothing
@@ -374,9 +369,9 @@ def _training_step(
         x = augment(x, training=True) if augment is not None else x
         x, kept = cut_and_mix(x, config.cutmix) if config.cutmix else (x, 1.0)
         with tf.GradientTape() as tape:
-            outputs = model(x, training=True)
+            outputs = class_columns(model(x, training=True), kind)
             if teacher is not None:
-                loss = distance(teacher(x, training=False), outputs)
+                loss = distance(class_columns(teacher(x, training=False), kind), outputs)
             else:
                 target = tf.one_hot(y, outputs.shape[-1])
                 mixed = kept * target + (1 - kept) * target[::-1] if config.cutmix else target
@@ -431,7 +426,7 @@ def _logit_distance(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 def predict_keras(
     model: keras.Model, images: np.ndarray, preprocess: Preprocess, batch: int = 64
 ) -> np.ndarray:
-    """Predict with a Keras model.
+    """Predict classes with a Keras model.
 
     Args:
         model: The network.
@@ -440,7 +435,25 @@ def predict_keras(
         batch: Images at a time.
 
     Returns:
-        float32 outputs (n, classes).
+        float32 outputs (n, classes), a single output as two columns like those of its file.
+    """
+    outputs = run_keras(model, images, preprocess, batch)
+    return two_columns(outputs, output_kind(model)) if outputs.shape[-1] == 1 else outputs
+
+
+def run_keras(
+    model: keras.Model, images: np.ndarray, preprocess: Preprocess, batch: int = 64
+) -> np.ndarray:
+    """Run a Keras model, or a part of one, on arrays.
+
+    Args:
+        model: The network.
+        images: What it takes, (n, …), before `preprocess`.
+        preprocess: Makes of it the network's input.
+        batch: Images at a time.
+
+    Returns:
+        float32 outputs (n, …) as they are.
     """
     forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
     parts = [

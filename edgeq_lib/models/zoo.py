@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.graph import check_flat, identity, rebuild
+from edgeq_lib.models.inputs import fit_to_images
 from edgeq_lib.models.preprocessing import CAFFE, SIGNED, TORCH, Preprocessing, preprocessing_of
 from edgeq_lib.models.tf import keras
 from edgeq_lib.models.weights import copy_weights, imagenet_weights, load_own_model
@@ -170,7 +171,7 @@ def obtain(
     trusted: bool = False,
     seed: int = 0,
     trained: str | None = None,
-) -> tuple[keras.Model, Preprocessing, list[str]]:
+) -> tuple[keras.Model, Preprocessing | None, list[str]]:
     """Obtain the float model of a study.
 
     Args:
@@ -186,13 +187,15 @@ def obtain(
             `weights`, and must hold every layer.
 
     Returns:
-        The flat model, its preprocessing, and a line for each layer whose weights were not loaded.
+        The flat model, its preprocessing (None for a file of the user's own with none stated), and
+        a line for each layer whose weights were not loaded.
 
     Raises:
         EdgeqError: When the model is nested, of Keras 3, holds NaN, or does not fit the images or
             the number of classes.
     """
     missing: list[str] = []
+    stated = preprocessing_of(preprocessing, input_shape[2])
     if name in ZOO:
         keras.utils.set_random_seed(seed)
         model = build(name, input_shape, classes, alpha)
@@ -201,11 +204,11 @@ def obtain(
     else:
         if "/" not in name and not Path(name).exists():
             build(name, input_shape, classes)  # raises: no such name
-        model = load_own_model(Path(name), trusted)
+        model = fit_to_images(load_own_model(Path(name), trusted), input_shape)
     _check_fits(model, input_shape, classes)
     if trained:
         missing = copy_weights(model, Path(trained), complete=True)
-    return model, preprocessing_of(preprocessing) or _usual_preprocessing(name, weights), missing
+    return model, stated or _usual_preprocessing(name, weights), missing
 
 
 def _weights_file(name: str, weights: str, size: int, alpha: float) -> Path:
@@ -223,20 +226,39 @@ def _check_fits(model: keras.Model, input_shape: tuple[int, int, int], classes: 
     if tuple(model.input_shape[1:]) != tuple(input_shape):
         raise EdgeqError(
             f"The model wants images of {model.input_shape[1:]} and the data have "
-            f"{tuple(input_shape)}; set image_size (and channels) in the section 'data' "
-            "accordingly."
+            f"{tuple(input_shape)}; {_cure(model.input_shape[1:])}."
         )
-    if model.output_shape[-1] != classes:
+    if model.output_shape[-1] != classes and (model.output_shape[-1], classes) != (1, 2):
         raise EdgeqError(
             f"The model has {model.output_shape[-1]} outputs and the data have {classes} classes; "
             "take a model with as many, or correct the class folders."
         )
 
 
-def _usual_preprocessing(name: str, weights: str) -> Preprocessing:
+def _cure(wanted: tuple[int | None, ...]) -> str:
+    """How a study gives images of the shape that a model wants."""
+    if len(wanted) == 3 and wanted[2] in (1, 3) and wanted[0] != 1:
+        sides = f"image_size: [{wanted[0]}, {wanted[1]}], " if None not in wanted else ""
+        return f"set {sides}channels: {wanted[2]} in the section 'data'"
+    if len(wanted) == 2 and None not in wanted:
+        return f"set image_size: [{wanted[0]}, {wanted[1]}], channels: 1 in the section 'data'"
+    return "give a model whose input is one image (height, width, 1 or 3 channels)"
+
+
+def _usual_preprocessing(name: str, weights: str) -> Preprocessing | None:
     entry = ZOO.get(name)
-    return (
-        SIGNED
-        if entry is None
-        else (entry.imagenet if weights == "imagenet" else None) or entry.preprocessing
-    )
+    if entry is None:
+        return None
+    return (entry.imagenet if weights == "imagenet" else None) or entry.preprocessing
+
+
+def is_random(name: str, weights: str, trained: str | None, history: list) -> bool:
+    """Tell whether the user asked for untrained weights of a zoo model.
+
+    Args:
+        name: See `obtain`, as all but the last.
+        weights: "none" for fresh weights.
+        trained: A weights file that stands in for them.
+        history: The epochs that were trained.
+    """
+    return name in ZOO and weights == "none" and not trained and not history

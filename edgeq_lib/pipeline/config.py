@@ -21,6 +21,7 @@ import pydantic
 import yaml
 
 from edgeq_lib.files import EdgeqError, digest, home
+from edgeq_lib.scaling import check_scaling
 
 # A name that ends so is a file's, also without a folder.
 _FILES = (".h5", ".keras", ".tflite", ".pt2", ".pt", ".pth", ".onnx")
@@ -70,11 +71,13 @@ def _if_there(value: str | None, info: pydantic.ValidationInfo) -> str | None:
 
 
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+Percent = Annotated[float, pydantic.Field(gt=1, le=100)]  # 0.9 would be a share by mistake
 NameOrPath = Annotated[str, pydantic.AfterValidator(_existing)]
 FirstOf = Annotated[str, pydantic.BeforeValidator(_first), pydantic.AfterValidator(_existing)]
 IfThere = Annotated[str | None, pydantic.AfterValidator(_if_there)]
 _TYPES = {
     "Fraction": Fraction,
+    "Percent": Percent,
     "NameOrPath": NameOrPath,
     "FirstOf": FirstOf,
     "IfThere": IfThere,
@@ -214,7 +217,17 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
         }
         given = {**common, **content.get(notebook.section, {})}
         stages[notebook.stage] = {**_validate(notebook, given, path), "study": path.stem}
+    _check_pixels(stages, path)
     return StudyFile(path.stem, stages)
+
+
+def _check_pixels(stages: dict[str, dict[str, Any]], path: Path) -> None:
+    """A preprocessing must fit the images' channels: said before anything is decoded."""
+    data, baseline = (stages.get(stage, {}) for stage in ("01_data", "02_baseline"))
+    try:
+        check_scaling(baseline.get("preprocessing"), data.get("channels"))
+    except EdgeqError as error:
+        raise EdgeqError(f"{path.name}: baseline.preprocessing: {error}") from None
 
 
 def _read(path: Path, sections: list[str]) -> dict[str, Any]:

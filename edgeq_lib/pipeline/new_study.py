@@ -42,7 +42,8 @@ class Wish:
     Attributes:
         model: The model file, or a name of the zoo.
         data: A folder of class folders, or the name of a data set.
-        preprocessing: How the network wants its pixels; None for the zoo's own.
+        preprocessing: How the network wants its pixels; None for the zoo's own, and to try the
+            usual ones with a file.
         image_size: Pixels, or [height, width].
         channels: 1 grey, 3 RGB.
         calibration: Images that set activation ranges.
@@ -139,7 +140,8 @@ _COMMENTS = {
     "data": ["One folder per class, or train/validation/test with class folders in each."],
     "baseline": [
         "The float model as it is. `preprocessing` is how pixels of 0 to 255 become its input:",
-        "none, unit, signed, torch, caffe, or a dictionary of mean and std.",
+        "none, unit, signed, torch, caffe, or a dictionary of mean and std. Left empty, it is the",
+        "one that suits validation images best, and where these cannot tell, the study asks.",
     ],
     "ptq": ["Quantized without training, in seconds per file."],
     "qat": ["Quantization-aware training: `epochs`, `learning_rate`."],

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeq_lib.files import EdgeqError, write_bytes
 from edgeq_lib.study import Study
+from edgeq_lib.tflite.output_kind import file_output_kind
 from edgeq_lib.tflite.runtime import make_interpreter
 
 PREDICT = Path(__file__).with_name("deploy_predict.py")
@@ -42,7 +43,8 @@ def preprocessing(
 
     Pixels 0 … 255 (RGB or grey, resized) become (pixels - mean) / std per channel. An integer input
     holds that as round(x / scale) + zero_point, clipped to its range. A score is
-    (output - zero_point) × scale: a logit, unless the network ends in a softmax.
+    (output - zero_point) × scale: what `outputs` names. A single output stands for the second
+    class; from `even` on, which is 0.5 of a sigmoid and 0 of a logit, that is the likelier one.
 
     Args:
         data: The study's record of its data.
@@ -52,7 +54,7 @@ def preprocessing(
     Returns:
         The content of preprocess.json.
     """
-    interpreter = make_interpreter(model)
+    interpreter, kind = make_interpreter(model), file_output_kind(model)
     return {
         "image_size": data["image_size"],
         "channels": data["channels"],
@@ -61,6 +63,8 @@ def preprocessing(
         **baseline["preprocessing"],
         "input": tensor(interpreter.get_input_details()[0]),
         "output": tensor(interpreter.get_output_details()[0]),
+        "outputs": kind,
+        "even": 0.5 if kind == "sigmoid" else 0.0,
     }
 
 

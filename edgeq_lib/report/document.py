@@ -7,6 +7,7 @@ few readers need stands in the appendix. A block is a tuple (kind, content…); 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from edgeq_lib.report.numbers import (
@@ -177,7 +178,8 @@ def _setup(results: Results) -> list[str]:
     if left_out_text(data):
         texts.append(left_out_text(data))
     if setup:
-        texts.append(f"**Network.** {_network(setup)} {_recipe(setup)}")
+        texts.append(f"**Network.** {_network(setup)} {_recipe(setup)}{_scaling(setup)}")
+        texts += [f"**Mind.** {note}" for note in setup.get("notes") or []]
     if setup.get("n_calibration"):
         texts.append(
             f"**Calibration.** {setup['n_calibration']:,} training images set the activation "
@@ -221,17 +223,38 @@ def left_out_text(data: Row) -> str:
     return " ".join(sentences)
 
 
+def _is_own(setup: Row) -> bool:
+    """Whether the network is a file of the user's, of whose past nothing is known."""
+    own = setup.get("own")
+    return bool(PurePath(str(setup["model"])).suffix) if own is None else own
+
+
 def _network(setup: Row) -> str:
     width = "" if setup.get("alpha") in (None, 1.0) else f" at width {setup['alpha']:g}"
-    fresh = setup.get("weights") in (None, "None", "none")
-    weights = "random weights" if fresh else f"the weights `{setup['weights']}`"
     count = f", {setup['parameters']:,} parameters" if setup.get("parameters") else ""
+    fresh = setup.get("weights") in (None, "None", "none")
+    if _is_own(setup):
+        weights = "that file" if fresh else f"`{setup['weights']}`"
+        return f"`{setup['model']}`{count}, with the weights of {weights}."
+    weights = "random weights" if fresh else f"the weights `{setup['weights']}`"
     return f"`{setup['model']}`{width}{count}, from {weights}."
+
+
+def _scaling(setup: Row) -> str:
+    """How its preprocessing was found, where the study's file does not state it."""
+    tried = setup.get("preprocessings_tried") or {}
+    if tried.get("stated", True):
+        return ""
+    chosen = next(row["name"] for row in tried["rows"] if row["chosen"])
+    return (
+        f" Its preprocessing ({chosen}) is the one of {len(tried['rows'])} usual ones that suits "
+        f"{tried['images']:,} validation images best."
+    )
 
 
 def _recipe(setup: Row) -> str:
     if not setup.get("epochs"):
-        return "It was not trained further."
+        return "This study did not train it." if _is_own(setup) else "It was not trained further."
     recipe, augmentation = (_settings(setup.get(part)) for part in ("recipe", "augmentation"))
     best = f"; best on validation: epoch {setup['best_epoch']}" if setup.get("best_epoch") else ""
     return (

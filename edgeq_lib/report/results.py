@@ -28,6 +28,10 @@ OF_BASELINE = (
     "augmentation",
     "recipe",
     "checkpoint_bytes",
+    "own",
+    "outputs",
+    "notes",
+    "preprocessings_tried",
 )
 OF_PEER = ("source", "licence", "preprocessing", "image_size", "class_offset")
 # What is published on validation beside test; classes and top-5 are published on test alone, and

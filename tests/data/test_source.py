@@ -15,6 +15,7 @@ from edgeq_lib.data.source import (
     first_names,
     from_class_folders,
     image_files,
+    in_order,
     readable_names,
     split_roots,
     subfolders,
@@ -187,3 +188,32 @@ def test_files_of_unknown_kind_count_as_photos_that_cannot_be_read(tmp_path, stu
         prepare(study, str(root), 8, calibration=6, max_skipped=0.05)
     manifest = prepare(study, str(root), 8, calibration=6, max_skipped=0.2)
     assert [(row["why"], row["n"]) for row in manifest["left_out"]] == [(UNKNOWN, 7)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stated_classes_are_the_order_of_the_labels(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    names = [str(number) for number in rng.choice(30, 5, replace=False)]
+    photos(tmp_path / "p", names, n=2)
+    source = from_class_folders({"train": tmp_path / "p"}, "p")
+    order = [int(name) for name in rng.permutation(names)]
+    stated = in_order(source, order)
+    assert stated.classes == [str(name) for name in order]
+    for item in stated.pools["train"]:
+        assert item.name.split("/")[-2] == stated.classes[item.label]
+    assert in_order(source, None) is source
+
+
+@pytest.mark.parametrize(
+    ("classes", "says"),
+    [
+        (["a", "b"], "lacks 'c'"),
+        (["a", "b", "c", "d"], "names 'd', which are no classes here"),
+        (["a", "b", "c", "c"], "names a class twice"),
+        (["a", "b", 3], "lacks 'c' and names '3'"),
+    ],
+)
+def test_stated_classes_must_be_the_folders(tmp_path, classes, says):
+    source = from_class_folders({"train": photos(tmp_path / "p", "abc", n=1)}, "p")
+    with pytest.raises(EdgeqError, match=f"`classes` {says}"):
+        in_order(source, classes)

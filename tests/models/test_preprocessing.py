@@ -56,3 +56,32 @@ def test_mean_and_std_must_be_lists(given):
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(EdgeqError, match="no preprocessing 'tf'; take one of signed, unit, none"):
         preprocessing_of("tf")
+
+
+@pytest.mark.parametrize(
+    ("given", "channels", "says"),
+    [
+        ("torch", 1, "for grey images state one number each"),
+        ({"mean": [1, 2], "std": [1]}, 3, "one per channel"),
+        ({"mean": [1, 2], "std": [1, 2, 3]}, None, "one per channel"),
+        ({"mean": [0], "std": [0]}, 3, "must be above 0"),
+        ({"mean": [0], "std": [1, 0, 1]}, 3, "must be above 0"),
+        ({"mean": [float("nan")], "std": [1]}, 3, "lists of numbers"),
+        ({"mean": ["a"], "std": [1]}, 3, "lists of numbers"),
+        ({"mean": "0", "std": [1]}, 3, "lists of numbers"),
+        ({"mean": [0], "std": [1], "sd": [1]}, 3, "not sd"),
+    ],
+)
+def test_a_preprocessing_that_does_not_fit_is_one_sentence(given, channels, says):
+    with pytest.raises(EdgeqError, match=says):
+        preprocessing_of(given, channels)
+
+
+def test_any_number_of_channels_may_have_its_mean_and_std():
+    rng = np.random.default_rng(0)
+    for channels in (1, 3):
+        for sizes in ((1, 1), (channels, 1), (1, channels), (channels, channels)):
+            mean, std = (rng.uniform(1, 9, size).tolist() for size in sizes)
+            pixels = rng.integers(0, 256, (2, 4, 4, channels), np.uint8)
+            values = preprocessing_of({"mean": mean, "std": std}, channels)(pixels)
+            assert np.allclose(values, (pixels - np.array(mean)) / np.array(std), atol=1e-4)

@@ -40,17 +40,17 @@ def test_it_learns_and_ends_at_its_best_epoch(pictures, tmp_path):
 
 def test_interrupted_training_goes_on_where_it_was(pictures, tmp_path, monkeypatch):
     whole, reference = train(pictures, tmp_path / "whole")
-    count, real = iter(range(100)), training.predict_keras
+    count, real = iter(range(100)), training.run_keras
 
     def breaks(*args, **options):
         if next(count) == 2:
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(training, "predict_keras", breaks)
+    monkeypatch.setattr(training, "run_keras", breaks)
     with pytest.raises(KeyboardInterrupt):
         train(pictures, tmp_path / "parts")
-    monkeypatch.setattr(training, "predict_keras", real)
+    monkeypatch.setattr(training, "run_keras", real)
     seen = []
     monkeypatch.setattr(
         training, "progress", lambda items, label, total=None: seen.append(label) or items
@@ -124,7 +124,7 @@ def test_cutmix_and_smoothing_still_learn(pictures, tmp_path):
 def test_early_stopping(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(
         training,
-        "predict_keras",
+        "run_keras",
         lambda model, images, preprocess: np.eye(4)[np.zeros(len(images), int)],
     )
     assert len(train(pictures, tmp_path, epochs=9, patience=2)[1]) == 3

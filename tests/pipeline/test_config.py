@@ -3,7 +3,8 @@
 import pydantic
 import pytest
 
-from edgeq_lib.pipeline.config import FirstOf, IfThere
+from edgeq_lib.files import EdgeqError
+from edgeq_lib.pipeline.config import FirstOf, IfThere, load
 
 
 @pytest.fixture
@@ -60,3 +61,24 @@ def test_a_file_that_may_be_missing(files, tmp_path):
     for value in ("imagenet", "$SOME_ASSETS/"):
         with pytest.raises(pydantic.ValidationError, match="which is no file"):
             resolve(IfThere, value)
+
+
+def test_a_preprocessing_that_does_not_fit_the_channels_is_said_before_anything_runs(tmp_path):
+    path = tmp_path / "s.yaml"
+    for channels, given, says in (
+        (1, "torch", "for grey images state one number each"),
+        (3, "{mean: [1, 2], std: [1]}", "one per channel"),
+        (3, "{mean: [1], std: [0]}", "must be above 0"),
+    ):
+        path.write_text(f"data: {{channels: {channels}}}\nbaseline: {{preprocessing: {given}}}\n")
+        with pytest.raises(EdgeqError, match=f"s.yaml: baseline.preprocessing: .*{says}"):
+            load(str(path))
+
+
+def test_an_accuracy_is_a_percentage_and_classes_may_be_numbers(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("data: {classes: [1, b]}\nbaseline: {expected_top1: 0.93}\n")
+    with pytest.raises(EdgeqError, match="baseline.expected_top1"):
+        load(str(path))
+    path.write_text("data: {classes: [1, b]}\nbaseline: {expected_top1: 93}\n")
+    assert load(str(path)).stages["01_data"]["classes"] == [1, "b"]

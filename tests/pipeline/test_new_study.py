@@ -109,8 +109,10 @@ def test_the_command_writes_a_study_or_says_what_is_missing(tmp_path, monkeypatc
     monkeypatch.setattr(config, "study_path", lambda name: tmp_path / f"{Path(name).stem}.yaml")
     (tmp_path / "photos" / "a").mkdir(parents=True)
     keras_file(tmp_path / "my net.keras", batch_shape=[None, 20, 20, 1])
-    assert cli.main(["new", "my net.keras", "--data", "photos"]) == 1
-    assert "a wrong guess gives wrong figures" in capsys.readouterr().err
+    assert cli.main(["new", "my net.keras", "--data", "photos"]) == 0
+    content = yaml.safe_load((tmp_path / "my_net.yaml").read_text())
+    assert content["baseline"]["preprocessing"] is None  # the baseline finds it, or asks
+    (tmp_path / "my_net.yaml").unlink()
     more = ["--preprocessing", "unit"]
     assert cli.main(["new", "my net.keras", "--data", "photos", "--max-drop", "2", *more]) == 0
     content = yaml.safe_load((tmp_path / "my_net.yaml").read_text())

@@ -17,6 +17,7 @@ from edgeq_lib.measure.accuracy import predict_file
 from edgeq_lib.models import zoo
 from edgeq_lib.models.convert import convert
 from edgeq_lib.models.preprocessing import CAFFE, SIGNED
+from edgeq_lib.models.tf import keras
 from edgeq_lib.report import deploy
 from edgeq_lib.study import Study
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter
@@ -96,6 +97,8 @@ def check(tmp_path, model, channels, aspect, preprocess):
     )
     assert done.returncode == 0, done.stderr
     told = [line.split("\t") for line in done.stdout.splitlines()]
+    if make_interpreter(model).get_output_details()[0]["shape"][-1] == 1:
+        scores = scores[:, 1:]  # the second class's, whichever is named
     assert [path for path, _, _ in told] == [str(path) for path in paths]
     assert [label for _, label, _ in told] == [CLASSES[best] for best in stored.argmax(axis=1)]
     assert [float(score) for _, _, score in told] == pytest.approx(
@@ -173,3 +176,18 @@ def test_a_label_with_a_line_break_is_refused(files):
     study.write("data", {**study.read("data"), "classes": ["a\nb"]})
     with pytest.raises(EdgeqError, match="line break"):
         deploy.write(study, results)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+@pytest.mark.parametrize("integer", [False, True])
+def test_a_single_output_names_the_first_or_the_second_class(
+    tmp_path, pictures, activation, integer
+):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(image))
+    start = keras.initializers.RandomNormal(stddev=2.0, seed=1)
+    output = keras.layers.Dense(1, kernel_initializer=start, activation=activation)(x)
+    flat = convert(keras.Model(image, output))
+    ranges = calibration.calibrate(flat, SIGNED(pictures[0][:32]), SIGNED.range)
+    model = quantizer.quantize(flat, quantizer.scheme("int8"), ranges) if integer else flat
+    check(tmp_path, model, 3, "stretch", SIGNED)

@@ -77,3 +77,23 @@ def test_what_was_left_out_is_said_by_reason_with_names():
     told = left_out_text({"left_out": rows, "near_crowd": 1200})
     assert "7 × hidden (a, b, c, d, e, …); 1 × unreadable: empty file (x.png)." in told
     assert "1,200 images look nearly the same" in told
+
+
+def test_of_a_users_file_only_what_is_known_is_said(results):
+    rows = [{"name": "none", "chosen": True}, {"name": "unit", "chosen": False}]
+    setup = {
+        **results["setup"], "model": "net.keras", "weights": "none", "epochs": 0, "own": True,
+        "notes": ["Look here."],
+        "preprocessings_tried": {"stated": False, "images": 90, "rows": rows},
+    }  # fmt: skip
+    text = render.markdown(blocks({**results, "setup": setup}, []))
+    assert "with the weights of that file. This study did not train it." in text
+    assert "(none) is the one of 2 usual ones that suits 90 validation images best" in text
+    assert "**Mind.** Look here." in text
+    assert "random weights" not in text and "trained further" not in text
+    old = {key: setup[key] for key in ("model", "weights", "epochs")}  # of before `own`
+    assert "random weights" not in render.markdown(blocks({**results, "setup": old}, []))
+    zoo = {"model": "resnet8", "weights": "none", "epochs": 0}
+    assert "from random weights. It was not trained further." in render.markdown(
+        blocks({**results, "setup": zoo}, [])
+    )

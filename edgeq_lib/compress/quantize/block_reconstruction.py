@@ -114,7 +114,7 @@ def _outputs(model: keras.Model) -> dict[str, Any]:
 
 
 def _run(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
-    return training.predict_keras(model, inputs, np.asarray, batch=32)
+    return training.run_keras(model, inputs, np.asarray, batch=32)
 
 
 def _error(outputs: np.ndarray, targets: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from edgeq_lib.compress.quantize.kernels import KERNEL_OPS
 from edgeq_lib.measure.accuracy import Preprocess, predict_file
 from edgeq_lib.measure.statistics import agreement, correctness
 from edgeq_lib.progress import progress
+from edgeq_lib.tflite.output_kind import class_scores
 from edgeq_lib.tflite.pool import InterpreterPool, chunks, open_executor, sum_over_images
 from edgeq_lib.tflite.reader import Graph, read_graph
 from edgeq_lib.tflite.runtime import dequantize_array, make_interpreter, run_images
@@ -197,7 +198,8 @@ class EvaluationContext:
                     for part in chunks(len(self.images), 32)
                 ]
             )
-            outputs = dequantize_array(outputs, interpreter.get_output_details()[0])
+            detail = interpreter.get_output_details()[0]
+            outputs = dequantize_array(class_scores(model, outputs, detail), detail)
         return {
             **fidelity(outputs, self.reference),
             "top1": 100 * float(correctness(outputs, self.labels)[0].mean()),
