@@ -160,7 +160,7 @@ def _mean_input(
             return total
 
         parts = executor.map(work, chunks(frontier.images, SUM_CHUNK))
-        codes = functools.reduce(np.add, parts)
+        codes = sum(parts, np.zeros((), np.int64))
     return (codes / frontier.images - zero) * np.float64(scale)
 
 
