@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 20 · How far does quantization come without any data?
+# # 20 · How far does quantization come when no image shapes the file?
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/20_data_free.ipynb)
 #
@@ -11,7 +11,7 @@
 #
 # **Overall flow:** batch norms → ranges without images → which channels may be scaled → one scale per tensor → fewer bits, nearest against SQuant → the shelf.
 #
-# *What this notebook is not:* free of all choice. Validation images, with labels, measure the files and pick among ways of rounding; none of them shapes a file.
+# *What this notebook is not:* free of all choice. Validation images, with labels, measure the files and pick, among recipes and ways of rounding, what goes to the shelf. None of them shapes a file, but somebody with no image at all could not have picked: they would make a file by the recipe named here, and not know what it loses.
 
 # %%
 import sys
@@ -166,8 +166,8 @@ ablation = [{**step, "chosen": name == per_tensor} for name, step in steps.items
 
 # %%
 stage.figure("data_free_per_tensor", plot_ablation(ablation), "int8 with one scale per tensor, "
-             f"made without any image, on {len(labels):,} validation images: accuracy lost "
-             "against float32 (95 % interval), and agreement with it.")
+             f"made without any image and picked on {len(labels):,} validation images: "
+             "accuracy lost against float32 (95 % interval), and agreement with it.")
 
 # %% [markdown]
 # ## 6 · Fewer bits: nearest, or SQuant?
@@ -188,7 +188,7 @@ for (width, way), group in made.items():
 # %%
 stage.figure("data_free_bits", plot_accuracy_by_bits(low, top1),
              f"Top-1 on {len(labels):,} validation images by bits of the weights, for three ways "
-             "of rounding, without any image; dashed: float32.")
+             "of rounding, none of which sees an image; dashed: float32.")
 
 # %%
 table = pd.DataFrame(low).pivot(index=["file", "rounding"], columns="bits", values="top1")
@@ -232,7 +232,7 @@ shown = "; ".join(f"`{name}` ({chosen[name.removeprefix('data_free_')]}) loses "
 Markdown(f"""{len(pairs)} pairs among {len(kernels)} kernels could be equalized. {ceiling} With one
 scale per tensor, int8 loses {naive['drop']:+.2f} points as it stands and {best['drop']:+.2f}
 ({best['drop_low']:+.2f} … {best['drop_high']:+.2f}) as **{best['step']}**, on {len(labels):,}
-validation images and made without one. {shown}.""")
+validation images, which picked the recipe and did not shape the file. {shown}.""")
 
 # %% [markdown]
 # **Papers:** Nagel et al., *Data-free quantization through weight equalization and bias correction*, [arXiv 1906.04721](https://arxiv.org/abs/1906.04721). Guo et al., *SQuant*, [arXiv 2202.07471](https://arxiv.org/abs/2202.07471).

@@ -7,7 +7,7 @@
 #
 # $$p = 2\,\Pr[X < \min(b, c)] + \Pr[X = \min(b, c)], \qquad X \sim \mathrm{Bin}(b + c, \tfrac12),$$
 #
-# adjusted over the table (Holm), with intervals beside each figure and a plain word on what these test images could not have seen.
+# adjusted over the table (Holm), with intervals beside each figure and a plain word on what these test images could not have seen. The same test, on validation, says whether one file is more accurate than another.
 #
 # **Overall flow:** collect the records → the table → drops and Pareto plots → criteria and decision flow → publish.
 
@@ -34,7 +34,8 @@ from edgeq_lib.report import deploy
 from edgeq_lib.report.export import extra_figures, write_report
 from edgeq_lib.report.results import collect
 from edgeq_lib.report.text import (
-    ALTERNATIVES_HEAD, alternatives_table, branch_notes, claims, limits, recommendation_text)
+    ALTERNATIVES_HEAD, OBJECTIVES_HEAD, alternatives_table, branch_notes, claims, left_out_table,
+    limits, objectives_table, recommendation_text)
 from edgeq_lib.stage import open_study
 
 # %% [markdown]
@@ -52,8 +53,11 @@ device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "mi
 images: Literal["labelled", "unlabelled", "none"] = "labelled"  # images of the task at hand
 retraining: bool = True  # the network can be trained again
 kernels: Literal["any", "integer", "int4", "int8"] = "int4"  # what the target runs
+objective: Literal["simplest", "smallest", "fastest", "accurate"] = "simplest"  # technique, or file
+strict: bool = False  # a criterion is met by its whole interval, not by the point estimate
 question: str = ""  # what this study asks beyond which file to ship; opens the report
 reference: list[dict[str, Any]] = []  # what others published: {what, value, source}
+notes: list[str] = []  # what else the study does not know, or was informed by: sentences
 
 # %% [markdown]
 # ## 1 · Collect the records
@@ -67,7 +71,8 @@ answers = {"images": images, "retraining": retraining, "kernels": kernels}
 
 # %%
 command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
-results = collect(stage, command, criteria, answers, question, reference)
+results = collect(stage, command, criteria, answers, question, reference, notes=notes,
+                  labels=stage.data.validation.labels, objective=objective, strict=strict)
 rows, choice = results["variants"], results["recommendation"]
 
 # %% [markdown]
@@ -104,6 +109,12 @@ pd.DataFrame([{"variant": entry["name"], "seed": run["seed"], "drop": run["drop"
 Markdown("\n".join(f"- {sentence}" for sentence in limits(results)))
 
 # %% [markdown]
+# Techniques that could not take this network, or failed, and why; the study went on without them:
+
+# %%
+pd.DataFrame(left_out_table(results), columns=["technique", "notebook", "reason"])
+
+# %% [markdown]
 # ## 3 · Accuracy
 #
 # What each variant loses against float32, with its 95 % interval. Both saw the same images, so the paired drop says more than two separate intervals would.
@@ -136,7 +147,7 @@ pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
 # %% [markdown]
 # ## 6 · The decision
 #
-# The flow asks three things of you: what the target runs, which images there are, whether the network can be trained again. The files left answer the rest, **on validation**. Bits first: fewer than 8 only where no file with 8 or more meets every criterion. Then the simplest technique that meets them, unless validation can tell that a costlier one is more accurate. The path taken is highlighted; beside each end stand the best files that this study has for it.
+# The flow asks four things of you: what the target runs, which images there are, whether the network can be trained again, and what is wanted: the smallest, the fastest or the most accurate of the files that meet every criterion, or the simplest technique that has one. The files answer the rest, **on validation**. A simpler technique suffices unless the paired test proves a file of a costlier one to be more accurate; of its files that no other is proven to beat, the smallest is taken. Where agreement is a criterion, "more accurate" is agreeing with float32 on more images. The path taken is highlighted; beside each end stand the best files that this study has for it.
 
 # %%
 figures["decision"] = plot_decision_flow(flow.FLOW, choice["path"], branch_notes(results))
@@ -145,6 +156,12 @@ figures["decision"]
 # %%
 reasons = "\n".join(f"- {reason}" for reason in choice["reasons"])
 Markdown(f"**{recommendation_text(results)}**\n\n{reasons}")
+
+# %% [markdown]
+# What the other objectives ship, with their figures on test:
+
+# %%
+pd.DataFrame(objectives_table(results), columns=OBJECTIVES_HEAD).set_index("Objective")
 
 # %% [markdown]
 # And if you had no images, could not train, or had another target? The same rule on the same files; the first row is the recommendation, `Notebook` says where a file is made and its tables stand.
@@ -175,7 +192,7 @@ Markdown(f"""{recommendation_text(results)} Chosen on {results['data']['n_valida
 images, reported on {results['data']['n_test']:,} test images. Made by `{results['command']}`.""")
 
 # %% [markdown]
-# **Papers:** McNemar, [doi 10.1007/BF02295996](https://doi.org/10.1007/BF02295996). Fagerland, Lydersen and Laake, *The McNemar test for binary matched-pairs data: mid-p and asymptotic are better than exact conditional*, [doi 10.1186/1471-2288-13-91](https://doi.org/10.1186/1471-2288-13-91). Holm, *A simple sequentially rejective multiple test procedure* (1979). Breiman et al., *Classification and Regression Trees* (1984), for the one-standard-error rule.
+# **Papers:** McNemar, [doi 10.1007/BF02295996](https://doi.org/10.1007/BF02295996). Fagerland, Lydersen and Laake, *The McNemar test for binary matched-pairs data: mid-p and asymptotic are better than exact conditional*, [doi 10.1186/1471-2288-13-91](https://doi.org/10.1186/1471-2288-13-91). Holm, *A simple sequentially rejective multiple test procedure* (1979).
 
 # %%
 stage.note_write(stage.folder / "report" / "results.json")
