@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from report_shelf import CRITERIA, N
+from report_shelf import CRITERIA, LABELS, N
 
 from edgeq_lib.analysis import decision
 from edgeq_lib.files import EdgeqError
@@ -66,7 +66,7 @@ def test_the_recommendation_never_reads_test(study, results):
         variant.write(
             "quality", {**quality, "test": {**poison, "p_value": quality["test"]["p_value"]}}
         )
-    poisoned = collect(study, "x", CRITERIA, {"kernels": "integer"})
+    poisoned = collect(study, "x", CRITERIA, {"kernels": "integer"}, labels=LABELS)
     assert poisoned["recommendation"] == results["recommendation"]
     assert poisoned["validation"] == results["validation"]
     assert poisoned["variants"][1]["drop"] == -1e9
@@ -77,7 +77,7 @@ def test_variants_without_records_are_null_with_reasons(study):
     study.save_variant(
         "new", b"new", technique="ptq", scheme="w2", engine="litert-quantizer", seconds=1
     )
-    found = collect(study, "x", CRITERIA)
+    found = collect(study, "x", CRITERIA, labels=LABELS)
     row = next(row for row in found["variants"] if row["name"] == "new")
     assert row["value"] is None and row["why"]["value"] == "not evaluated"
     assert row["bytes"] is None and row["why"]["bytes"] == "not benchmarked"
@@ -92,7 +92,7 @@ def test_a_shelf_without_a_baseline_is_an_error(study):
     )
     results_of.finish({})
     with pytest.raises(EdgeqError, match="baseline"):
-        collect(results_of, "x", CRITERIA)
+        collect(results_of, "x", CRITERIA, labels=LABELS)
 
 
 def test_the_recommendation_can_be_computed_again_from_the_file(results):
@@ -119,7 +119,7 @@ def test_what_training_learned_from_is_in_the_table(study):
         seconds=1,
         trained="outputs",
     )
-    rows = {row["name"]: row for row in collect(study, "x", CRITERIA)["variants"]}
+    rows = {row["name"]: row for row in collect(study, "x", CRITERIA, labels=LABELS)["variants"]}
     assert rows["taught"]["trained"] == "outputs" and "trained" not in rows["taught"]["why"]
     assert (
         rows["int8"]["trained"] is None
@@ -129,7 +129,7 @@ def test_what_training_learned_from_is_in_the_table(study):
 
 
 def test_seeds_stand_beside_the_differences(rich):
-    found = collect(rich, "x", CRITERIA)
+    found = collect(rich, "x", CRITERIA, labels=LABELS)
     assert [row["name"] for row in found["variants"]][-1] == "google" and len(
         found["variants"]
     ) == 5
@@ -149,7 +149,7 @@ def test_seeds_stand_beside_the_differences(rich):
 
 
 def test_peers_are_shown_last_and_never_recommended(rich):
-    found = collect(rich, "x", CRITERIA)
+    found = collect(rich, "x", CRITERIA, labels=LABELS)
     assert (
         found["recommendation"]["variant"] != "google"
         and "google" in found["recommendation"]["rejected"]
@@ -175,16 +175,18 @@ def test_peers_are_shown_last_and_never_recommended(rich):
 def test_minutes_add_up_and_count_what_an_earlier_run_trained(rich):
     path = rich.folder / "stages" / "03_ptq.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 30.0}))
-    found = collect(rich, "x", CRITERIA)
+    found = collect(rich, "x", CRITERIA, labels=LABELS)
     assert found["minutes"] == [{"stage": "03_ptq", "seconds": 30.0, "training_seconds": 2}]
     assert "Total, the larger of both: 0.5 minutes" in render.markdown(blocks(found, []))
 
 
 def test_question_and_reference_are_the_studys_own(study):
     reference = [{"what": "int8", "value": "77.20", "source": "a blog"}]
-    found = collect(study, "x", CRITERIA, question="Is QAT worth it?", reference=reference)
+    found = collect(
+        study, "x", CRITERIA, question="Is QAT worth it?", reference=reference, labels=LABELS
+    )
     text = render.markdown(blocks(found, []))
     assert "same machine. Is QAT worth it?" in text and "| int8 | 77.20 | a blog |" in text
     assert "77.20" not in json.dumps(found["variants"])
     with pytest.raises(EdgeqError, match="what, value and source"):
-        collect(study, "x", CRITERIA, reference=[{"what": "int8"}])
+        collect(study, "x", CRITERIA, reference=[{"what": "int8"}], labels=LABELS)

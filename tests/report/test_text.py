@@ -2,7 +2,7 @@
 
 import copy
 
-from report_shelf import CRITERIA
+from report_shelf import CRITERIA, LABELS
 
 from edgeq_lib.report.document import blocks
 from edgeq_lib.report.pdf import pdf
@@ -57,7 +57,7 @@ def test_no_runnable_variant_has_a_sentence_too(study):
         record = variant.read("cost")
         record["report"]["integer_only"] = False
         variant.write("cost", record)
-    found = collect(study, "x", CRITERIA, {"kernels": "integer"})
+    found = collect(study, "x", CRITERIA, {"kernels": "integer"}, labels=LABELS)
     assert "no variant" in recommendation_text(found) and "→" not in terminal_table(found)
     assert pdf(blocks(found, []), {}).startswith(b"%PDF")
 
