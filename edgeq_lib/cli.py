@@ -25,8 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 done, 1 a mistake that the message says how to mend, 130 stopped.
     """
     given = _parser().parse_args(arguments)
+    given.words = sys.argv[1:] if arguments is None else arguments
     try:
         {
+            "compress": _compress,
+            "new": _new,
             "run": _run,
             "list": _list,
             "show": _show,
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="edgeq", description="Compress image models and measure what it costs and buys."
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    _new_study_commands(commands)
     one = commands.add_parser(
         "run", help="run the stages of a study that are not current, then show its result"
     )
@@ -82,6 +86,47 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text).add_argument("study")
     _peer_and_board_commands(commands)
     return parser
+
+
+def _new_study_commands(commands: Any) -> None:
+    for name, text in (
+        (
+            "compress",
+            "compress your own model: from a model file and photos to a report and a file",
+        ),
+        ("new", "write the study file that `compress` would run, without running it"),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("model", help="a model file, or a name of the zoo")
+        one.add_argument(
+            "--data", required=True, help="a folder with one folder per class, or a data set's name"
+        )
+        one.add_argument(
+            "--preprocessing",
+            metavar="NAME",
+            help="how a model file wants its pixels: none (0 to 255), unit (0 to 1), signed (-1 to "
+            "1), torch or caffe",
+        )
+        one.add_argument(
+            "--max-drop",
+            type=float,
+            default=1.0,
+            metavar="POINTS",
+            help="points of top-1 accuracy that may be lost (1.0)",
+        )
+        one.add_argument("--name", help="of the study; by default the model file's")
+        one.add_argument(
+            "-p",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            dest="overrides",
+            help="a further parameter of the study: -p baseline.preprocessing=unit",
+        )
+        if name == "compress":
+            one.add_argument(
+                "--time", help="how long it may take (90s, 20m, 1h): decides what is tried"
+            )
 
 
 def _peer_and_board_commands(commands: Any) -> None:
@@ -123,6 +168,92 @@ def _peer_and_board_commands(commands: Any) -> None:
     back = commands.add_parser("import-bench", help="take in what another machine measured")
     back.add_argument("study")
     back.add_argument("file", help="the cost.MACHINE.json that benchmark.py wrote")
+
+
+def _wish(given: argparse.Namespace) -> Any:
+    """What `compress` and `new` ask for, with what the model file and the folder say themselves."""
+    from edgeq_lib.models.input_shape import input_shape
+    from edgeq_lib.pipeline import new_study
+
+    parameters = _overrides(given.overrides)
+    model, shape, data, photos = given.model, None, given.data, 1000
+    if "/" in model or Path(model).suffix:
+        shape, model = input_shape(Path(model)), str(Path(model).resolve())
+        if given.preprocessing is None:
+            raise EdgeqError(
+                f"{Path(model).name} does not say how it wants its pixels, and a wrong guess gives "
+                "wrong figures; say it with --preprocessing none, unit, signed, torch or caffe."
+            )
+    if "/" in data or Path(data).is_dir():
+        if not Path(data).is_dir():
+            raise EdgeqError(f"There is no folder {data}; give one with a folder per class.")
+        photos = sum(path.is_file() for path in Path(data).rglob("*"))
+        data = str(Path(data).resolve())
+    return new_study.Wish(
+        model=model,
+        data=data,
+        preprocessing=given.preprocessing,
+        image_size=parameters.pop("data.image_size", None) or _image_size(shape),
+        channels=parameters.pop("data.channels", None) or _channels(shape),
+        calibration=parameters.pop("data.calibration", max(2, min(200, photos // 4))),
+        max_drop=given.max_drop,
+        parameters=parameters,
+    )
+
+
+def _channels(shape: tuple[int | None, ...] | None) -> int:
+    """How many channels a network's input has; 1 where it has no such axis, 3 where unknown."""
+    return 3 if shape is None else (*shape, 1)[2] or 3
+
+
+def _image_size(shape: tuple[int | None, ...] | None) -> int | list[int]:
+    """The image size that a network's input asks for; square ones as one number."""
+    if shape is None or shape[0] is None or shape[1] is None:
+        raise EdgeqError(
+            "The model does not say how large its images are; say it with -p data.image_size=224, "
+            "or [height, width]."
+        )
+    return shape[0] if shape[0] == shape[1] else [shape[0], shape[1]]
+
+
+def _begin(given: argparse.Namespace) -> tuple[Path, str, Any, bool]:
+    """Write the study file, unless this command has: its path, the command, the wish, written."""
+    from edgeq_lib.pipeline import new_study
+
+    command, wish = new_study.command_line(given.words), _wish(given)
+    path = config.study_path(given.name or new_study.study_name(given.model))
+    text = new_study.study_text(wish, command)
+    written = new_study.is_written(path, command, text)
+    if not written:
+        new_study.write_study(path, text)
+    return path, command, wish, written
+
+
+def _new(given: argparse.Namespace) -> None:
+    path, *_ = _begin(given)
+    print(f"{path} is written; `edgeq run {path.stem}` runs it.")
+
+
+def _compress(given: argparse.Namespace) -> None:
+    from edgeq_lib.pipeline import new_study
+
+    interruptible()
+    limit = new_study.seconds(given.time) if given.time else None
+    path, command, wish, written = _begin(given)
+    name, say = path.stem, lambda text: print(text, flush=True)
+    say(f"Study '{name}' ({path})")
+    if limit and not written:
+        run_study(name, before=new_study.FIRST_OPTIONAL, say=say)
+        left_out = new_study.what_fits(name, limit)
+        new_study.write_study(path, new_study.study_text(wish, command, left_out))
+        for section, reason in left_out.items():
+            say(f"  {section} is left out: {reason}")
+    try:
+        run_study(name, say=say)
+    finally:
+        if (runs() / name / "report" / "results.json").exists():
+            _print(name)
+            print(f"To ship: {_shown(runs() / name / 'report' / 'deploy')}")
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -174,8 +305,14 @@ def _print(name: str) -> None:
 
     folder, results = _results(name)
     print(f"\n{recommendation_text(results)}\n\n{terminal_table(results)}\n")
-    shown = folder.relative_to(home()) if folder.is_relative_to(home()) else folder
-    print(f"Report: {shown}/report.html (also report.pdf, report.md, results.json, results.csv)")
+    print(
+        f"Report: {_shown(folder)}/report.html (also report.pdf, report.md, results.json, "
+        "results.csv)"
+    )
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(home()) if path.is_relative_to(home()) else path
 
 
 def _show(given: argparse.Namespace) -> None:

@@ -98,11 +98,29 @@ class DuplicatesRecord(TypedDict):
         removed: Number left out of a split because another split holds the same pixels.
         inside: Number of copies inside a split, by split; these stay.
         other_class: Number of copies whose labels differ.
+        near: Number left out of a split because another holds nearly the same photo of its class.
+        near_other_class: Number of photos that are nearly the same as one of another class; they
+            stay.
+        near_crowd: Number of photos that are like so many others that they are no copies; they
+            stay.
+        names: Up to five names of what was left out, by `removed` and `near`.
     """
 
     removed: dict[str, int]
     inside: dict[str, int]
     other_class: int
+    near: dict[str, int]
+    near_other_class: int
+    near_crowd: int
+    names: dict[str, list[str]]
+
+
+class LeftOut(TypedDict):
+    """Files that stand in a data set's folder and in no split: why, how many, up to five names."""
+
+    why: str
+    n: int
+    names: list[str]
 
 
 class DecodingLog(TypedDict):
@@ -144,7 +162,7 @@ class DataManifest(DecodingLog):
         channels: 1 (grey) or 3 (RGB).
         aspect: `stretch` or `crop`.
         seed: The seed of the splits.
-        ignored: Number of files that are no images, by suffix.
+        left_out: What stands in the folder and in no split, by reason.
         calibration: The representative data set.
     """
 
@@ -156,7 +174,7 @@ class DataManifest(DecodingLog):
     channels: int
     aspect: str
     seed: int
-    ignored: dict[str, int]
+    left_out: list[LeftOut]
     calibration: CalibrationRecord
 
 

@@ -142,7 +142,9 @@ class Study:
         self._made: list[str] = []
 
     def _relative(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
+        """The path in the run folder; of a file elsewhere, the absolute one."""
+        inside = path.is_relative_to(self.folder)
+        return (path.relative_to(self.folder) if inside else path.absolute()).as_posix()
 
     def note_read(self, path: Path) -> None:
         """Remember that this stage reads a file, with the file's state at the first reading.
@@ -153,6 +155,18 @@ class Study:
         key = self._relative(path)
         if key not in self._written and key not in self._reads:
             self._reads[key] = state_of(path)
+
+    def note_sources(self, *names: str | None) -> None:
+        """Remember that this stage reads files of the user's: it is stale when they change.
+
+        Args:
+            *names: Paths of files or folders; what is None, or no path, is passed over.
+        """
+        for path in (Path(name) for name in names if name):
+            parts = sorted(path.rglob("*")) if path.is_dir() else [path]
+            for part in parts:
+                if part.is_file():
+                    self.note_read(part)
 
     def note_write(self, path: Path) -> None:
         """Remember that this stage writes a file: reading it, before or after, is no dependency.

@@ -40,12 +40,12 @@ validation: Fraction | PositiveInt | None = None  # a share, a number, or the da
 test: Fraction | PositiveInt | None = None  # likewise
 limit_train: PositiveInt | None = None  # keep only so many training images
 calibration: PositiveInt = 128  # images that set activation ranges
-max_skipped: Fraction = 0.01  # share of unreadable images past which the study fails
+max_skipped: Fraction = 0.01  # share of images that cannot be read past which the study fails
 
 # %% [markdown]
 # ## 1 · Find, split and decode
 #
-# Each image is decoded and resized once, to 8-bit pixels on disk. Scaling to the network's input is the network's business and happens on the way. Unreadable images are left out and listed; unusual ones (grey, CMYK, 16-bit, animated) are converted and counted.
+# Each image is decoded and resized once, to 8-bit pixels on disk. Scaling to the network's input is the network's business and happens on the way. Unreadable images are left out and listed; unusual ones (grey, CMYK, 16-bit, animated) are converted and counted. Class folders stand in alphabetical order; where all of their names are numbers, in that of the numbers (2 before 10). What is an image is decided by its content; hidden files and folders (`.name`, `@name`, `Thumbs.db`) are passed over at any depth.
 
 # %%
 stage = open_study(study, "01_data")
@@ -81,13 +81,12 @@ plot_class_balance(manifest)
 plot_samples(train.images[:24], train.labels[:24], stage.data.classes)
 
 # %% [markdown]
-# What was left out or converted on the way in:
+# What was left out or converted on the way in. Copies of a test or validation photo leave train, and so do near-duplicates of the same class (thumbnails, resized or encoded anew); photos of fewer than 64 pixels are compared by equal pixels alone, since too many of them look alike:
 
 # %% tags=["nbval-check-output"]
-skipped = pd.DataFrame(manifest["skipped"], columns=["file", "why"])
-print(f"{len(skipped)} images left out, converted: {manifest['converted'] or 'none'}, "
-      f"duplicates: {manifest['duplicates']}")
-skipped.head(10)
+print(f"converted: {manifest['converted'] or 'none'}; copies inside a split, which stay: "
+      f"{manifest['duplicates']['inside'] or 'none'}")
+pd.DataFrame(manifest["left_out"], columns=["why", "n", "names"]).set_index("why")
 
 # %% [markdown]
 # ## 4 · The representative (calibration) set

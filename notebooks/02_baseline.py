@@ -21,10 +21,10 @@ from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeq_lib.analysis.tables import variants_table
+from edgeq_lib.compress.quantize.why_not import missing_parts
 from edgeq_lib.measure.accuracy import check_parity, score
-from edgeq_lib.models import training, zoo
-from edgeq_lib.models.convert import convert
-from edgeq_lib.models.graph import layer_census
+from edgeq_lib.models import training
+from edgeq_lib.models.network import obtain_network
 from edgeq_lib.models.weights import checkpoint_bytes, save_float_model
 from edgeq_lib.pipeline.config import FirstOf, Fraction, IfThere, NameOrPath
 from edgeq_lib.plots.data import plot_learning_curves
@@ -33,17 +33,17 @@ from edgeq_lib.stage import open_study
 # %% [markdown]
 # ## Parameters
 #
-# `model` is a name of the zoo or a Keras file of your own (`.keras`, `.h5`, SavedModel). `epochs: 0` takes the weights as they are. Of a list of `weights` the first that exists is taken, so that a study runs with a file of yours or with the official download. `trained` names the weights that this very recipe gave once: without the file, the recipe is trained.
+# `model` is a name of the zoo or a file of your own: Keras 2 or 3 (`.keras`, `.h5`, SavedModel), a float `.tflite`, or PyTorch (`.pt2`, written by `torch.export.save`). `epochs: 0` takes the weights as they are. Of a list of `weights` the first that exists is taken, so that a study runs with a file of yours or with the official download. `trained` names the weights that this very recipe gave once: without the file, the recipe is trained.
 
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to fill: runs/<study>
 seed: NonNegativeInt = 0  # decides initial weights and the order of images
-model: NameOrPath = "resnet8"  # a zoo name, or a Keras file
+model: NameOrPath = "resnet8"  # a zoo name, or a file: .keras, .h5, SavedModel, .tflite, .pt2
 weights: FirstOf = "none"  # imagenet, none, a weights file, or a list: the first that exists
 trained: IfThere = None  # weights that this recipe gave once; with them, training is skipped
 alpha: PositiveFloat = 1.0  # width of the network, where it has one
 preprocessing: str | dict[str, Any] | None = None  # signed, unit, none, torch, caffe, {mean, std}
-trusted: bool = False  # allow Lambda layers and SavedModels: they run code
+trusted: bool = False  # allow Lambda layers, SavedModels, pickled PyTorch objects: they run code
 head_epochs: NonNegativeInt = 0  # first train the last layer alone
 head_learning_rate: PositiveFloat = 1e-3  # of that phase, which spares pretrained features
 epochs: NonNegativeInt = 24  # passes over the training images
@@ -65,19 +65,29 @@ cutmix: Fraction = 0.0  # share of steps in which a box of each image comes from
 # %% [markdown]
 # ## 1 · The model and its preprocessing
 #
-# Weights are copied by layer name. What could not be loaded (a head for another number of classes, say) is listed, never passed over in silence.
+# Weights are copied by layer name. What could not be loaded (a head for another number of classes, say) is listed, never passed over in silence. A Keras 3 network is written anew in Keras 2, and TensorFlow functions inside a network as plain layers; both are kept only where real images give the same outputs.
 
 # %%
 stage = open_study(study, "02_baseline", needs="01_data")
 images = stage.data
-net, preprocess, not_loaded = zoo.obtain(
-    model, weights, images.train.images.shape[1:], len(images.classes), alpha=alpha,
+network = obtain_network(
+    model, weights, images.validation.images, len(images.classes), alpha=alpha,
     preprocessing=preprocessing, trusted=trusted, seed=seed, trained=trained)
+stage.note_sources(model, weights, trained)
+net, preprocess = network.keras, network.preprocessing
+print("\n".join(network.loaded) or f"{model}: as it is.")
 
 # %% tags=["nbval-check-output"]
-print(f"{net.count_params():,} parameters; pixels become (x - {preprocess.mean}) / "
-      f"{preprocess.std}; layers not loaded: {not_loaded or 'none'}")
-pd.Series(layer_census(net), name="layers").to_frame().T
+print(f"{network.parameters():,} parameters; pixels become (x - {preprocess.mean}) / "
+      f"{preprocess.std}; layers not loaded: {network.not_loaded or 'none'}")
+pd.Series(network.census(), name="layers").to_frame().T
+
+# %% [markdown]
+# What this network cannot have, and why. All other techniques can take it.
+
+# %%
+missing = missing_parts(network)
+pd.DataFrame(missing).set_index("stage") if missing else Markdown("*Every technique can take it.*")
 
 # %% [markdown]
 # ## 2 · Train
@@ -92,12 +102,12 @@ config = training.TrainingConfig(
 phases = training.phases_of(config, head_epochs, head_learning_rate, plain_epochs)
 
 # %% [markdown]
-# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained, at the end perhaps on unmixed images (`plain_epochs`). With `trained` weights all phases are skipped.
+# A pretrained network first gets a head that fits it (`head_epochs`), then all layers are trained, at the end perhaps on unmixed images (`plain_epochs`). With `trained` weights all phases are skipped, and so they are for a network that is a flatbuffer only.
 
 # %%
 key = {"data": images.manifest["fingerprint"],
        "model": [model, weights, alpha, preprocess.record()]}
-history = [] if trained else training.fit_phases(
+history = [] if trained or net is None else training.fit_phases(
     net, images.train, images.validation, preprocess, phases,
     folder=stage.folder / "training", key=key, norms=not freeze_norms)
 seconds = sum(epoch["seconds"] for epoch in history)
@@ -115,7 +125,7 @@ plot_learning_curves(history) if history else Markdown("*Nothing was trained her
 
 # %%
 save_float_model(stage, net)
-flatbuffer = convert(net)
+flatbuffer = network.to_file(anew=bool(history))
 float32 = stage.save_variant("float32", flatbuffer, technique="baseline", scheme="float32",
                              engine="converter", seed=seed, seconds=round(seconds, 1))
 
@@ -123,16 +133,17 @@ float32 = stage.save_variant("float32", flatbuffer, technique="baseline", scheme
 # The float flatbuffer is what sizes are compared with. Published ratios are often taken to the training checkpoint, which holds the optimizer's state as well: three numbers per weight instead of one. This is how large that file is here.
 
 # %% tags=["nbval-check-output"]
-checkpoint = checkpoint_bytes(net)
+checkpoint = checkpoint_bytes(net) if net is not None else None
 print(f"checkpoint with Adam's state {checkpoint / 1e3:,.0f} kB: "
-      f"{checkpoint / len(flatbuffer):.1f} × the float flatbuffer")
+      f"{checkpoint / len(flatbuffer):.1f} × the float flatbuffer" if checkpoint else "none here")
 
 # %% [markdown]
-# Is it the same function? Keras and the flatbuffer see the same real images: they must agree on every top-1, up to rounding.
+# Is it the same function? The network and the flatbuffer see the same real images: they must agree on every top-1, up to rounding. A `.tflite` file has nothing to be compared with.
 
 # %%
-parity = check_parity(net, flatbuffer, images.validation.images[:256], preprocess)
-pd.Series(parity, name="Keras against flatbuffer").to_frame()
+parity = network.parity if net is None else check_parity(
+    net, flatbuffer, images.validation.images[:256], preprocess)
+pd.Series(parity, name="network against flatbuffer", dtype=float).to_frame()
 
 # %% [markdown]
 # ## 4 · How good is it?
@@ -155,10 +166,11 @@ print(f"worst class on validation: {worst['name']}, {worst['top1']:.1f} % of {wo
 
 # %%
 now = quality["validation"]
-Markdown(f"""The float model **{net.name}** has {net.count_params():,} parameters and gets
+agrees = f""" and agrees with the network on {parity['top-1 agreement %']:.1f} % of
+{parity['images']} images""" if parity else ""
+Markdown(f"""The float model **{network.name}** has {network.parameters():,} parameters and gets
 **{now['top1']:.2f} %** ({now['low']:.2f} … {now['high']:.2f}) of {now['n']:,} validation images.
-Its flatbuffer weighs {len(flatbuffer) / 1000:,.0f} kB and agrees with Keras on
-{parity['top-1 agreement %']:.1f} % of {parity['images']} images.""")
+Its flatbuffer weighs {len(flatbuffer) / 1000:,.0f} kB{agrees}.""")
 
 # %% [markdown]
 # The record names all that decided the outcome.
@@ -170,7 +182,8 @@ recipe = {"optimizer": optimizer, "learning rate": learning_rate, "schedule": sc
           "label smoothing": label_smoothing, "cutmix": cutmix, "frozen batch norms": freeze_norms}
 stage.write("baseline", {
     "model": model, "weights": weights, "trained": trained, "alpha": alpha, "history": history,
-    "parameters": net.count_params(), "checkpoint_bytes": checkpoint,
-    "preprocessing": preprocess.record(), "not_loaded": not_loaded, "parity": parity,
-    "recipe": recipe if history else {}, "augmentation": augmentation})
-stage.finish({"parameters": net.count_params(), "validation": now["top1"]})
+    "parameters": network.parameters(), "checkpoint_bytes": checkpoint,
+    "preprocessing": preprocess.record(), "not_loaded": network.not_loaded, "parity": parity,
+    "recipe": recipe if history else {}, "augmentation": augmentation,
+    "loaded": network.loaded, "no_keras": network.reason, "missing_parts": missing})
+stage.finish({"parameters": network.parameters(), "validation": now["top1"]})

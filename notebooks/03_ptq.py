@@ -30,9 +30,10 @@ from pydantic import NonNegativeInt
 
 from edgeq_lib.analysis.tables import rows, variants_table
 from edgeq_lib.compress.quantize import calibration, converter, quantizer
+from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.measure.accuracy import score
-from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.models.network import open_network
 from edgeq_lib.plots.variants import plot_drops, plot_sizes, plot_weight_bits
 from edgeq_lib.progress import progress
 from edgeq_lib.stage import open_study
@@ -88,13 +89,15 @@ for name in progress(schemes, "schemes"):
                                    engine="litert-quantizer", seconds=round(seconds, 2)))
 
 # %% [markdown]
-# The second engine is TensorFlow's converter, which the published recipes used. It starts from the Keras model and converts each scheme anew, which takes longer.
+# The second engine is TensorFlow's converter, which the published recipes used. It starts from the Keras model and converts each scheme anew, which takes longer. A network that is a flatbuffer only has none of these.
 
 # %%
-keras_model = load_float_model(stage) if converter_schemes else None
-for name in progress(converter_schemes, "TensorFlow's converter"):
+network = open_network(stage)
+refused = why_not(network, "03_ptq", "converter")
+print(refused or "made:", "" if refused else ", ".join(converter_schemes) or "none")
+for name in progress([] if refused else converter_schemes, "TensorFlow's converter"):
     spec, started = quantizer.scheme(name), time.time()
-    model = converter.quantize_with_converter(keras_model, spec, calibration_set)
+    model = converter.quantize_with_converter(network.keras, spec, calibration_set)
     made.append(stage.save_variant(f"{name}_converter", model, **facts, scheme=spec.scheme,
                                    engine="converter", seconds=round(time.time() - started, 2)))
 

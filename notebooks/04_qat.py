@@ -27,13 +27,15 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+# %%
 from edgeq_lib.analysis.tables import rows, variants_table
 from edgeq_lib.compress.quantize import qat, qat_export
 from edgeq_lib.compress.quantize.low_bit import limited
+from edgeq_lib.compress.quantize.why_not import require
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.measure.accuracy import check_parity, score
 from edgeq_lib.models import training
-from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.models.network import open_network
 from edgeq_lib.plots.data import plot_learning_curves
 from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.stage import open_study
@@ -65,7 +67,9 @@ selective: bool = False  # also make the published selective recipe, to show wha
 # %%
 stage = open_study(study, "04_qat", needs="03_ptq")
 images, preprocess = stage.data, stage.preprocess
-float_model = load_float_model(stage)
+network = open_network(stage)
+require(network, "04_qat")
+float_model = network.keras
 model = qat.quantize_aware(float_model, preprocess(images.calibration_images))
 print(f"{len(float_model.layers)} layers in the float model, "
       f"{len(model.layers)} in the training graph")

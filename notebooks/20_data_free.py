@@ -28,14 +28,16 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+# %%
 from edgeq_lib.analysis.tables import variants_table
 from edgeq_lib.compress.quantize import bn_statistics, calibration, data_free, ptq_recovery
 from edgeq_lib.compress.quantize.bias_correction import correct_biases
 from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.compress.quantize.sensitivity import display_name, most_faithful
+from edgeq_lib.compress.quantize.why_not import require
 from edgeq_lib.measure.accuracy import predict_file, score
 from edgeq_lib.measure.statistics import quality_record
-from edgeq_lib.models.weights import load_float_model
+from edgeq_lib.models.network import open_network
 from edgeq_lib.plots.layers import plot_ablation
 from edgeq_lib.plots.rounding import plot_accuracy_by_bits, plot_channel_ranges
 from edgeq_lib.stage import open_study
@@ -64,7 +66,9 @@ io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a
 stage = open_study(study, "20_data_free", needs="02_baseline")
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 float_file, span = stage.float32.model(), preprocess.range
-norms = bn_statistics.batch_norm_statistics(load_float_model(stage), float_file)
+network = open_network(stage)
+require(network, "20_data_free")
+norms = bn_statistics.batch_norm_statistics(network.keras, float_file)
 kernels = float_kernels(float_file)
 print(f"{len(norms)} of {len(kernels)} kernels are followed by a batch norm")
 

@@ -29,6 +29,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+# %%
 from edgeq_lib.analysis.tables import variants_table
 from edgeq_lib.compress.quantize import (
     block_reconstruction, calibration, layerwise_rounding, low_bit, ptq_recovery, qat, qat_export,
@@ -36,15 +37,14 @@ from edgeq_lib.compress.quantize import (
 from edgeq_lib.compress.quantize.bias_correction import correct_biases, correct_if_better
 from edgeq_lib.compress.quantize.kernels import float_kernels
 from edgeq_lib.compress.quantize.sensitivity import EvaluationContext, most_faithful
+from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
-from edgeq_lib.models.convert import convert
-from edgeq_lib.models.graph import fold_batch_norms
+from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
-from edgeq_lib.models.weights import load_float_model
 from edgeq_lib.plots.layers import plot_ablation
 from edgeq_lib.stage import open_study
 from edgeq_lib.tflite.inspect import inspect_file
-from edgeq_lib.tflite.rewrite import as_dense, with_io_type
+from edgeq_lib.tflite.rewrite import with_io_type
 
 # %% [markdown]
 # ## Parameters
@@ -70,13 +70,15 @@ io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a
 # %% [markdown]
 # ## 1 · Dense layers over pixels
 #
-# LiteRT computes a dense layer with 4-bit weights as fast as one with 8; for convolutions it has no such kernel. A 1 × 1 convolution **is** a dense layer over pixels, so each is rewritten as one: the same function, and the weights that 4 bits can be spent on without losing time.
+# LiteRT computes a dense layer with 4-bit weights as fast as one with 8; for convolutions it has no such kernel. A 1 × 1 convolution **is** a dense layer over pixels, so each is rewritten as one: the same function, and the weights that 4 bits can be spent on without losing time. A network that cannot be trained is rounded layer by layer; sections 4 to 6 then are empty.
 
 # %%
 stage = open_study(study, "30_low_bit", needs="02_baseline")
 images, preprocess, started = stage.data, stage.preprocess, time.time()
-model = fold_batch_norms(load_float_model(stage))
-float_file = as_dense(convert(model))
+network = open_network(stage)
+untrained = why_not(network, "30_low_bit", "training")  # a reason, or None
+model, float_file = low_bit.with_dense_layers(network, trainable=not untrained)
+block_steps, epochs = (0, 0) if untrained else (block_steps, epochs)
 base, part = stage.float32.arrays()["validation"], slice(0, score_images)
 
 # %%
@@ -151,12 +153,15 @@ pd.DataFrame(by_width).T.round(2)
 
 # %%
 codes, _ = tried[bits[0], min(classifier_bits)]
-simulation = qat.quantize_aware(
+simulation = None if untrained else qat.quantize_aware(
     model, calibration_set, qat_export.kernels_by_layer(model, float_file, codes))
 sample = np.concatenate([images.validation.images[:1000], images.train.images[:1000]])[:1000]
-exported = qat_export.export_int8(simulation, calibration_set)
-parity = check_parity(simulation, exported, sample, preprocess)
-pd.Series(parity, name="simulation against file").to_frame()
+
+# %%
+parity = {} if untrained else check_parity(
+    simulation, qat_export.export_int8(simulation, calibration_set), sample, preprocess)
+comparison = pd.Series(parity, name="simulation against file", dtype=float).to_frame()
+Markdown(f"*No simulation. {untrained}*") if untrained else comparison
 
 # %% [markdown]
 # ## 5 · Blocks that share the work
@@ -164,7 +169,7 @@ pd.Series(parity, name="simulation against file").to_frame()
 # With `block_steps`: layers of one block can make up for each other, and a residual connection is part of the block. So its codes are trained to give the output that the block gives in float, on the images that rounding saw, one block after the other. Kept where the whole network is nearer to float32 for it.
 
 # %%
-by_block, layerwise = [], simulation.get_weights()
+by_block, layerwise = [], simulation.get_weights() if simulation else []
 by_training = {"layer by layer": by_width[f"{bits[0]} bits, classifier {min(classifier_bits)}"]}
 if block_steps:
     by_block = block_reconstruction.reconstruct(
@@ -183,8 +188,9 @@ if block_steps:
 # %%
 config = TrainingConfig(epochs, learning_rate, batch, seed, schedule="cosine",
                         augmentation=stage.baseline["augmentation"])
-history = low_bit.fine_tune(simulation, model, images, preprocess, config,
-                            folder=stage.folder / "training", limit_train=limit_train)
+history = [] if untrained else low_bit.fine_tune(
+    simulation, model, images, preprocess, config, folder=stage.folder / "training",
+    limit_train=limit_train)
 if epochs:
     exported = qat_export.export_int8(simulation, calibration_set)
     trained, by_training["fine-tuned"] = correct_if_better(
@@ -256,15 +262,15 @@ low, naive = by_training["layer by layer"], ablation[0]
 smaller = len(stage.float32.model()) / 1000 / low["kB"]
 further = "".join(f" **{way}** agrees on {figures['agreement']:.1f} %."
                   for way, figures in list(by_training.items())[1:])
+simulated = f""" Simulation and file name the same class on {parity['top-1 agreement %']:.1f} % of
+{parity['images']} images; LiteRT's two sets of kernels do so for this one file on
+{parity['between kernels: top-1 agreement %']:.1f} %.""" if parity else ""
 Markdown(f"""At {bits[0]} bits, naive rounding loses {naive['drop']:+.2f} points
 ({naive['drop_low']:+.2f} … {naive['drop_high']:+.2f}) and agrees with float32 on
 {by_method['naive']['agreement']:.1f} % of {len(context.labels):,} validation images; the best way,
 **{method}**, agrees on {by_method[method]['agreement']:.1f} %, without a label and without
 training. With the classifier in {min(classifier_bits)} bits the file weighs {low['kB']:,.1f} kB
-({smaller:.1f} × less than float32) and agrees on {low['agreement']:.1f} %.{further} Simulation and
-file name the same class on {parity['top-1 agreement %']:.1f} % of {parity['images']} images;
-LiteRT's two sets of kernels do so for this one file on
-{parity['between kernels: top-1 agreement %']:.1f} %.""")
+({smaller:.1f} × less than float32) and agrees on {low['agreement']:.1f} %.{further}{simulated}""")
 
 # %% [markdown]
 # **Papers:** Nagel et al., *AdaRound*, [arXiv 2004.10568](https://arxiv.org/abs/2004.10568) (the objective). Frantar et al., *GPTQ*, [arXiv 2210.17323](https://arxiv.org/abs/2210.17323). Li et al., *BRECQ*, [arXiv 2102.05426](https://arxiv.org/abs/2102.05426) (blocks). Esser et al., *LSQ*, [arXiv 1902.08153](https://arxiv.org/abs/1902.08153) (learned scales).
@@ -273,6 +279,6 @@ LiteRT's two sets of kernels do so for this one file on
 stage.write("low_bit", {
     "methods": by_method, "bias_correction": by_bias, "widths": by_width, "parity": parity,
     "blocks": by_block, "training": by_training, "history": history, "ablation": ablation,
-    "method": method})
+    "method": method, "untrained": untrained})
 stage.finish({"variants": [variant.name for variant in made], "method": method,
               "parity": parity})

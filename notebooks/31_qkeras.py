@@ -30,11 +30,12 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from edgeq_lib.analysis.tables import variants_table
 from edgeq_lib.compress.quantize import low_bit, ptq_recovery, qkeras
 from edgeq_lib.compress.quantize.sensitivity import most_faithful
+from edgeq_lib.compress.quantize.why_not import require
 from edgeq_lib.data.dataset import Split
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
 from edgeq_lib.measure.statistics import quality_record
+from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig, predict_keras
-from edgeq_lib.models.weights import load_float_model
 from edgeq_lib.plots.rounding import plot_accuracy_by_bits
 from edgeq_lib.stage import open_study
 
@@ -62,6 +63,8 @@ file_bits: PositiveInt = 4  # the width whose models become files, one of `bits`
 
 # %%
 stage = open_study(study, "31_qkeras", needs="02_baseline")
+network = open_network(stage)
+require(network, "31_qkeras")
 missing = qkeras.reason_missing()
 again = f"{missing} Then `edgeq run {study} --force --only qkeras`."
 Markdown(again if missing else "*QKeras is installed.*")
@@ -80,7 +83,7 @@ pd.DataFrame({name: dataclasses.asdict(recipe) for name, recipe in chosen.items(
 
 # %%
 images, preprocess, started = stage.data, stage.preprocess, time.time()
-model, calibration_set = load_float_model(stage), preprocess(images.calibration_images)
+model, calibration_set = network.keras, preprocess(images.calibration_images)
 part = Split(images.validation.images[:score_images], images.validation.labels[:score_images])
 base = stage.float32.arrays()["validation"][:score_images]
 top1, guess = quality_record(base, part.labels, images.classes)["top1"], 100 / len(images.classes)
@@ -137,7 +140,7 @@ stage.figure("qkeras_bits", plot_accuracy_by_bits(rows, top1), f"QKeras: top-1 o
 # Weights of `quantized_bits` are integer codes and a scale per channel, and so are powers of two as long as they reach over few octaves: the integer-only file can hold exactly what QKeras computed with. Activations get int8 with the ranges that calibration finds, finer than QKeras's powers of two. Recipes with batch norms beside the convolutions have no such file: folded, their weights are on no grid.
 
 # %%
-files, why_not = qkeras.exports(trained, calibration_set, preprocess.range)
+files, no_file = qkeras.exports(trained, calibration_set, preprocess.range)
 scores = {name: predict_file(file, part.images, preprocess, name) for name, file in files.items()}
 compared = {name: ptq_recovery.ablation_row(
     name, "low_bit", file, scores[name], part.labels, images.classes, base)
@@ -150,7 +153,7 @@ pd.DataFrame([{"recipe": name, "kB": len(files[name]) / 1000, "top-1 %": row["to
 # And why there is none for the others, if any:
 
 # %%
-Markdown("\n".join(f"- `{name}`: {why}" for name, why in why_not.items())
+Markdown("\n".join(f"- `{name}`: {why}" for name, why in no_file.items())
          or "*All that were tried became files.*")
 
 # %% [markdown]
@@ -199,7 +202,7 @@ Markdown(f"""Of {len(low)} results with fewer than eight bits, in shares of floa
 # **Papers:** Coelho et al., *Automatic heterogeneous quantization of deep neural networks for low-latency inference on the edge for particle detectors* (QKeras), [arXiv 2006.10159](https://arxiv.org/abs/2006.10159). Hinton et al., [arXiv 1503.02531](https://arxiv.org/abs/1503.02531).
 
 # %%
-stage.write("qkeras", {"rows": rows, "files": compared, "parity": parity, "why_not": why_not,
+stage.write("qkeras", {"rows": rows, "files": compared, "parity": parity, "why_not": no_file,
                        "missing": missing})
 stage.finish({"variants": [variant.name for variant in made], "rows": len(rows),
               "missing": missing})

@@ -28,21 +28,21 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+# %%
 from edgeq_lib.analysis import pareto
 from edgeq_lib.analysis.tables import compare_table, variants_table
 from edgeq_lib.compress.quantize import (
     calibration, layerwise_rounding, low_bit, mixed_precision, qat, qat_export, quantized_weights)
 from edgeq_lib.compress.quantize.bias_correction import correct_if_better
 from edgeq_lib.compress.quantize.sensitivity import Probe, display_name, noise_by_width
+from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.measure.accuracy import score
-from edgeq_lib.models.convert import convert
-from edgeq_lib.models.graph import fold_batch_norms
+from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
-from edgeq_lib.models.weights import load_float_model
 from edgeq_lib.plots.rounding import plot_bit_allocation, plot_mixed_front
 from edgeq_lib.stage import open_study
 from edgeq_lib.tflite.inspect import sizes
-from edgeq_lib.tflite.rewrite import as_dense, with_io_type
+from edgeq_lib.tflite.rewrite import with_io_type
 
 # %% [markdown]
 # ## Parameters
@@ -73,8 +73,9 @@ io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a
 # %%
 stage = open_study(study, "40_mixed_precision", needs="02_baseline")
 images, preprocess, started = stage.data, stage.preprocess, time.time()
-model = fold_batch_norms(load_float_model(stage))
-float_file = as_dense(convert(model))
+network = open_network(stage)
+untrained = why_not(network, "40_mixed_precision", "training")  # a reason, or None
+model, float_file = low_bit.with_dense_layers(network, trainable=not untrained)
 widths = mixed_precision.candidates(float_file, dense_widths, convolution_widths)
 
 # %% [markdown]
@@ -178,7 +179,7 @@ for share in shares:
     limit = share * (uniform + besides) - besides
     plans[f"mixed_{100 * share:g}"] = mixed_precision.choose(noise, weigh, max(limit, least))
     if limit < least:
-        print(f"{share:.0%} of uniform 4 bits is less than the narrowest widths take: made of those")
+        print(f"{share:.0%} of uniform 4 bits is below the narrowest widths: made of those")
 made = {name: mixed_precision.build(float_file, plan, seen, ranges, probe)
         for name, plan in plans.items()}
 files = {name: file for name, (_, file, _) in made.items()}
@@ -192,7 +193,8 @@ figures = {name: {**found, **sizes(files[name])} for name, (*_, found) in made.i
 # %%
 config = TrainingConfig(epochs, learning_rate, batch, seed, schedule="cosine",
                         augmentation=stage.baseline["augmentation"])
-for name in plans if epochs else ():
+print(f"No training. {untrained}" if untrained else f"{epochs} epochs")
+for name in plans if epochs and not untrained else ():
     simulation = qat.quantize_aware(
         model, calibration_set, qat_export.kernels_by_layer(model, float_file, made[name][0]))
     low_bit.fine_tune(simulation, model, images, preprocess, config, limit_train=limit_train,
@@ -253,6 +255,6 @@ program's mixes is {error.min():.2f} to {error.max():.2f} times the predicted su
 # %%
 stage.write("mixed_precision", {
     "sweep_images": len(sweep.images), "layers": layers, "tried": tried, "files": figures,
-    "plans": plans, "front": front, "against": against.to_dict("records")})
+    "plans": plans, "front": front, "untrained": untrained, "against": against.to_dict("records")})
 stage.finish({"front": front, "agreement": {name: each["agreement"]
                                             for name, each in figures.items()}})

@@ -50,7 +50,7 @@ scale_seconds: PositiveFloat = 3.0  # what that timing takes at each size
 # A real image is the input, for each file as it wants its pixels. Latency at one thread and at all threads; variants whose kernels are very slow get fewer invocations, so that none eats the budget of the others.
 
 # %%
-stage = open_study(study, "80_edge_benchmark", needs="04_qat")
+stage = open_study(study, "80_edge_benchmark", needs="03_ptq")
 variants = {variant.name: variant for variant in stage.variants() if variant.model()}
 inputs = peers.first_images(stage, list(variants.values()), stage.data, stage.preprocess)
 threads = sorted({1, standalone.cores()})

@@ -109,7 +109,7 @@ pd.DataFrame([{"variant": entry["name"], "seed": run["seed"], "drop": run["drop"
 Markdown("\n".join(f"- {sentence}" for sentence in limits(results)))
 
 # %% [markdown]
-# Techniques that could not take this network, or failed, and why; the study went on without them:
+# Techniques that were not tried, or not in all their parts, and why; the study went on without:
 
 # %%
 pd.DataFrame(left_out_table(results), columns=["technique", "notebook", "reason"])

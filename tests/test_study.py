@@ -96,3 +96,23 @@ def test_a_figure_is_kept_with_its_caption(study):
         "stage": "03_ptq",
     }
     assert (study.folder / "extra_figures" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_stage_is_stale_when_the_users_file_changes(tmp_path):
+    from edgeq_lib.pipeline.runner import is_current
+
+    model, saved = tmp_path / "net.keras", tmp_path / "saved"
+    (saved / "variables").mkdir(parents=True)
+    model.write_bytes(b"one")
+    (saved / "variables" / "v").write_bytes(b"one")
+    study = Study("own", "02_baseline")
+    study.note_sources(str(model), str(saved), "none", None)
+    study.finish({})
+    assert is_current(study, "02_baseline", None)
+    for path in (model, saved / "variables" / "v"):
+        path.write_bytes(b"two")
+        assert not is_current(study, "02_baseline", None)
+        path.write_bytes(b"one")
+        assert is_current(study, "02_baseline", None)
+    model.unlink()
+    assert not is_current(study, "02_baseline", None)

@@ -9,9 +9,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+from edgeq_lib.data.near_duplicates import SMALLEST
+
+# Files called so are photos, and an error where they cannot be read; others are looked into.
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".heic", ".heif", ".hif"),
+}
 # A closed list: others that Pillow knows start helper programs (EPS) or are no photos.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+THUMBNAIL = 32  # pixels
 MAX_PIXELS = 100_000_000
 ASPECTS = ("stretch", "crop")
 # What is wrong with a file is reported as a reason; Pillow's own warnings would print paths into
@@ -47,19 +55,87 @@ def decode_image(
 
     Raises:
         Unreadable: For truncated, garbled, float-valued or very large (over 100 million pixels)
-            images. A JPEG with wrong bytes inside an otherwise complete stream still decodes: the
-            format has no checksum.
+            images, and for HEIC without `pillow-heif`. A JPEG with wrong bytes inside an otherwise
+            complete stream still decodes: the format has no checksum.
+    """
+    pixels, notes, _ = decode_with_thumbnail(content, size, channels, aspect)
+    return pixels, notes
+
+
+def decode_with_thumbnail(
+    content: bytes | Path | np.ndarray,
+    size: tuple[int, int],
+    channels: int,
+    aspect: str = "stretch",
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+    """Decode one image, and shrink the whole of it so that copies can be found.
+
+    Args:
+        content: See `decode_image`, as all that follows.
+        size: (height, width) that is wanted.
+        channels: 1 or 3.
+        aspect: "stretch" or "crop".
+
+    Returns:
+        The image and its conversions as of `decode_image`, and uint8 (32, 32, 3), which does not
+        depend on the size wanted; None for an image of fewer than 64 pixels on its shorter side.
+
+    Raises:
+        Unreadable: See `decode_image`.
     """
     try:
         image, notes = _open(content)
         image = _to_channels(image, channels, notes)
         pixels = np.asarray(_resize(image, size, aspect), np.uint8)
+        small = thumbnail(image) if min(image.size) >= SMALLEST else None
     except Unreadable:
         raise
     # On garbled files Pillow raises nearly anything: OSError, SyntaxError, struct.error, …
     except Exception as error:
         raise Unreadable(_reason(error)) from None
-    return pixels.reshape(*size, channels), tuple(notes)
+    return pixels.reshape(*size, channels), tuple(notes), small
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """Shrink an image for `near_duplicates`.
+
+    Args:
+        image: The image, RGB or grey.
+
+    Returns:
+        uint8 (32, 32, 3).
+    """
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=2.0)
+    return np.asarray(small.convert("RGB"), np.uint8)
+
+
+def is_image(path: Path) -> bool:
+    """Tell by its content, whatever it is called, whether a file is an image of a known kind.
+
+    Args:
+        path: The file; only its beginning is read.
+    """
+    try:
+        with open(path, "rb") as file:
+            if _is_heic(file.read(12)):
+                return True
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Exception:  # see `decode_image`: garbled files raise nearly anything
+        return False
+
+
+def _is_heic(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS
+
+
+def _heic_formats() -> tuple[str, ...]:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise Unreadable("HEIC, which needs `pip install 'edgeq[heic]'` (pillow-heif)") from None
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
 
 
 def _reason(error: Exception) -> str:
@@ -80,7 +156,8 @@ def _open(content: bytes | Path | np.ndarray) -> tuple[Image.Image, list[str]]:
     if not data:
         raise Unreadable("empty file")
     notes: list[str] = []
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    formats = _heic_formats() if _is_heic(data[:12]) else FORMATS
+    with Image.open(io.BytesIO(data), formats=formats) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Unreadable("too many pixels (a decompression bomb?)")
         if (

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +21,7 @@ import numpy as np
 import PIL
 
 from edgeq_lib.data import decode as decoder
+from edgeq_lib.data import near_duplicates
 from edgeq_lib.data.catalog import SOURCES, find_source
 from edgeq_lib.data.dataset import (
     Data,
@@ -28,8 +31,9 @@ from edgeq_lib.data.dataset import (
     open_split,
     pixel_hash,
 )
-from edgeq_lib.data.decode import ASPECTS, Unreadable, decode_image
-from edgeq_lib.data.source import SPLITS, Item, Source, first_names, increment
+from edgeq_lib.data.decode import ASPECTS, Unreadable, decode_with_thumbnail
+from edgeq_lib.data.near_duplicates import CROWD, Photos
+from edgeq_lib.data.source import SPLITS, UNKNOWN, Item, Source, first_names, increment
 from edgeq_lib.data.splits import draw_calibration, make_splits
 from edgeq_lib.files import (
     EdgeqError,
@@ -76,9 +80,13 @@ def decode_all(
         "splits": dict.fromkeys(SPLITS),
         "skipped": [],
         "converted": {},
-        "duplicates": {"removed": {}, "inside": {}, "other_class": 0},
+        "duplicates": {
+            **{"removed": {}, "inside": {}, "other_class": 0},
+            **{"near": {}, "near_other_class": 0, "near_crowd": 0, "names": {}},
+        },
     }
     seen: dict[bytes, tuple[str, int]] = {}
+    photos = Photos()
     shutil.rmtree(staging, ignore_errors=True)
     try:
         with guard_disk("the decoded images"):
@@ -92,7 +100,13 @@ def decode_all(
                     _decoded(chosen[split], decode, executor), f"decode {split}", len(chosen[split])
                 )
                 log["splits"][split] = _write_split(
-                    split, decoded, staging, (len(chosen[split]), *shape), len(classes), seen, log
+                    split,
+                    _near_found(decoded, photos),
+                    staging,
+                    (len(chosen[split]), *shape),
+                    len(classes),
+                    seen,
+                    log,
                 )
             log["fingerprint"] = digest(
                 [classes, {split: log["splits"][split]["fingerprint"] for split in SPLITS}]
@@ -162,7 +176,7 @@ def _decode_twice(
     content: Any, own: tuple[int, ...], wanted: tuple[int, ...], aspect: str
 ) -> tuple[bytes, Any]:
     """The mark of an image as the study has it, and its pixels at the size wanted."""
-    (first, _), (second, _) = (
+    (first, *_), (second, *_) = (
         decode_item(content, (height, width), channels, aspect)
         for height, width, channels in (own, wanted)
     )
@@ -171,7 +185,7 @@ def _decode_twice(
 
 def decode_item(
     content: Any, size: tuple[int, int], channels: int, aspect: str
-) -> tuple[np.ndarray | None, Any]:
+) -> tuple[np.ndarray | None, Any, np.ndarray | None]:
     """Decode an image without raising.
 
     Args:
@@ -181,12 +195,13 @@ def decode_item(
         aspect: "stretch" or "crop".
 
     Returns:
-        The image and its conversions, or None and the reason for an image that cannot be read.
+        The image, its conversions and its thumbnail (see `decode.decode_with_thumbnail`); or None,
+        the reason, and None for an image that cannot be read.
     """
     try:
-        return decode_image(content, size, channels, aspect)
+        return decode_with_thumbnail(content, size, channels, aspect)
     except Unreadable as error:
-        return None, str(error)
+        return None, str(error), None
 
 
 def _decoded(
@@ -212,6 +227,47 @@ def _decoded(
         yield from rest
 
 
+def _near_found(decoded: Iterator, photos: Photos) -> Iterator[tuple[Item, Any, Any, list, Any]]:
+    """Yield items, pixels and notes with the near-duplicates in the splits before this one.
+
+    The fifth is called with the split for an image that stays, so that the next split knows it.
+    """
+    kept: list[tuple[np.ndarray, tuple[str, str, int]]] = []
+    while block := list(itertools.islice(decoded, 256)):
+        smalls = [small for _, (_, _, small) in block if small is not None]
+        alike = iter(photos.alike(np.stack(smalls)) if smalls else [])
+        for item, (pixels, notes, small) in block:
+            near = next(alike) if small is not None else []
+
+            def keep(split: str, item: Item = item, small: np.ndarray | None = small) -> None:
+                if small is not None and split != "train":
+                    kept.append((small, (split, item.name, item.label)))
+
+            yield item, pixels, notes, near, keep
+    if kept:
+        photos.add(np.stack([small for small, _ in kept]), [name for _, name in kept])
+
+
+def _is_near_copy(split: str, item: Item, near: list, twice: dict) -> bool:
+    """Tell whether a photo goes since another split holds nearly the same; counts in `twice`."""
+    same = [(other, name) for other, name, label in near if label == item.label]
+    twice["near_other_class"] += len(same) < len(near)
+    if len(same) > CROWD:
+        twice["near_crowd"] += 1
+        return False
+    if same:
+        other, name = same[0]
+        increment(twice["near"], f"{split}, being in {other}")
+        _note_name(twice, "near", f"{item.name} like {name}")
+    return bool(same)
+
+
+def _note_name(twice: dict, kind: str, name: str) -> None:
+    names = twice["names"].setdefault(kind, [])
+    if len(names) < 5:
+        names.append(name)
+
+
 def _write_split(
     split: str,
     decoded: Iterator,
@@ -226,7 +282,7 @@ def _write_split(
     fingerprint, twice = hashlib.sha256(str(shape[1:]).encode()), log["duplicates"]
     with open(folder / f"{split}_images.npy", "wb") as file:
         write_header(file, shape)
-        for item, (pixels, notes) in decoded:
+        for item, pixels, notes, near, keep in decoded:
             if pixels is None:
                 log["skipped"].append({"file": item.name, "why": notes})
                 continue
@@ -235,10 +291,14 @@ def _write_split(
             twice["other_class"] += label != item.label
             if other not in (None, split):
                 increment(twice["removed"], f"{split}, being in {other}")
+                _note_name(twice, "removed", item.name)
+                continue
+            if _is_near_copy(split, item, near, twice):
                 continue
             if other == split:
                 increment(twice["inside"], split)
             seen[mark] = (split, item.label)
+            keep(split)
             for note in notes:
                 increment(log["converted"], note)
             content = pixels.tobytes()
@@ -292,8 +352,8 @@ def prepare(
     """Decode a data set into the study's folder `data`, and write its record.
 
     An image whose pixels also stand in test goes out of train and validation, one that stands in
-    validation goes out of train; both are counted. What was prepared before from the same files
-    with the same splits is not decoded again.
+    validation goes out of train; both are counted. So do near-duplicates (`near_duplicates`). What
+    was prepared before from the same files with the same splits is not decoded again.
 
     Args:
         study: The study.
@@ -323,7 +383,8 @@ def prepare(
     chosen = make_splits(source, validation, test, limit_train, seed)
     folder = study.folder / "data"
     log = _stored_or_decoded(folder, source, chosen, (*size, channels), aspect, executor)
-    _check_result(log, source, sum(map(len, chosen.values())), max_skipped)
+    total = sum(map(len, chosen.values())) + len(source.ignored.get(UNKNOWN, []))
+    _check_result(log, source, total, max_skipped)
     manifest = {
         "name": source.name,
         "form": source.form,
@@ -334,7 +395,7 @@ def prepare(
         "aspect": aspect,
         "seed": seed,
         **log,
-        "ignored": source.ignored,
+        "left_out": left_out(log, source.ignored),
         "calibration": _calibration_record(folder, calibration, seed, len(source.classes)),
     }
     for path in array_paths(folder):
@@ -350,6 +411,50 @@ def prepare(
     }
     study.write("data_request", request)
     return manifest
+
+
+def unread_names(log: Mapping[str, Any], ignored: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Sort what may be a photo and could not be read by reason.
+
+    Args:
+        log: The log of `decode_all`.
+        ignored: Names of files that are no photos, see `Source`.
+
+    Returns:
+        Reason → names.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for entry in log["skipped"]:
+        by_reason.setdefault(entry["why"], []).append(entry["file"])
+    return {**by_reason, **({UNKNOWN: ignored[UNKNOWN]} if ignored.get(UNKNOWN) else {})}
+
+
+def left_out(log: Mapping[str, Any], ignored: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    """List what stands in the folder and in no split.
+
+    Args:
+        log: The log of `decode_all`.
+        ignored: Names of files that are no photos, see `Source`.
+
+    Returns:
+        For each reason: `why`, the number `n`, and up to five `names`.
+    """
+    twice = log["duplicates"]
+    rows = [
+        *(
+            (f"unreadable: {why}", len(names), names)
+            for why, names in unread_names(log, {}).items()
+        ),
+        *(
+            (why, sum(twice[kind].values()), twice["names"].get(kind, []))
+            for why, kind in (
+                ("copy of a photo in test or validation", "removed"),
+                ("near-duplicate of a photo in test or validation", "near"),
+            )
+        ),
+        *((why, len(names), names) for why, names in sorted(ignored.items())),
+    ]
+    return [{"why": why, "n": n, "names": names[:5]} for why, n, names in rows if n]
 
 
 def _checked_size(image_size: int | Sequence[int], channels: int, aspect: str) -> tuple[int, int]:
@@ -407,7 +512,9 @@ def _key(source: Source, chosen: dict[str, list[Item]], shape: tuple[int, ...], 
     return digest(
         [
             digest(Path(decoder.__file__).read_bytes()),
+            digest(Path(near_duplicates.__file__).read_bytes()),
             PIL.__version__,
+            find_spec("pillow_heif") is not None,
             source.state,
             shape[:2],
             shape[2],
@@ -493,13 +600,12 @@ def _stored(folder: Path, key: str) -> dict | None:
 
 
 def _check_result(manifest: dict, source: Source, total: int, max_skipped: float) -> None:
-    skipped = manifest["skipped"]
-    if len(skipped) > max_skipped * total:
-        first = "; ".join(f"{entry['file']}: {entry['why']}" for entry in skipped[:3])
-        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    by_reason = unread_names(manifest, source.ignored)
+    n_unread = sum(map(len, by_reason.values()))
+    if n_unread > max_skipped * total:
+        reasons = "; ".join(f"{why}: {first_names(names)}" for why, names in by_reason.items())
         raise EdgeqError(
-            f"{len(skipped)} of {total} images of {source.name} cannot be read ({first}{more}), "
-            "more than "
+            f"{n_unread} of {total} images of {source.name} cannot be read ({reasons}), more than "
             f"the share max_skipped = {max_skipped:g}; repair or remove them, or raise max_skipped."
         )
     for split in SPLITS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeq_lib.data.decode import SUFFIXES
+from edgeq_lib.data.decode import SUFFIXES, is_image
 from edgeq_lib.data.download import asset, fetch, unpack
 from edgeq_lib.files import EdgeqError, home
 
 SPLITS = ("train", "validation", "test")
+HIDDEN, COMPANION, UNKNOWN = IGNORED = (
+    "hidden file or folder",
+    "text, sound or film beside the photos",
+    "unknown suffix, and no image inside that could be read",
+)
+# What systems put into folders, in small letters: files and folders that nobody sees as photos.
+SYSTEM_NAMES = {
+    *("__macosx", "__pycache__", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
+    *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+}
 # File name, address, and the checksum that its publisher or (all but CIFAR-10) its widely used
 # loaders state.
 DOWNLOADS = {
@@ -60,7 +71,7 @@ class Source:
     validation_from: str = "train"  # the pool out of which validation is taken
     aspect: str = "stretch"
     sparse: bool = False  # classes may be absent (fewer photos than classes)
-    ignored: dict[str, int] = field(default_factory=dict)  # files that are no images, by suffix
+    ignored: dict[str, list[str]] = field(default_factory=dict)  # names of files, by kind (IGNORED)
 
 
 def increment(counts: dict[str, int], what: str) -> None:
@@ -128,6 +139,17 @@ def split_roots(folder: Path, splits: dict[str, str] | None) -> dict[str, Path]:
     return roots
 
 
+def is_hidden(name: str, folder: bool) -> bool:
+    """Tell whether a file or folder is one of a system's or program's own, and no photo or class.
+
+    Args:
+        name: Its name. Hidden are `.name`, folders `@name` (previews of storage systems), and
+            `SYSTEM_NAMES`.
+        folder: Whether it is a folder.
+    """
+    return name.startswith((".", "@") if folder else ".") or name.lower() in SYSTEM_NAMES
+
+
 def subfolders(folder: Path) -> list[Path]:
     """List the visible sub-folders of a folder.
 
@@ -135,13 +157,14 @@ def subfolders(folder: Path) -> list[Path]:
         folder: The folder.
 
     Returns:
-        Their paths, sorted by name.
+        Their paths, sorted by name; as numbers (2 before 10) where all names are numbers.
     """
-    return sorted(
-        child
-        for child in folder.iterdir()
-        if child.is_dir() and not child.name.startswith((".", "__MACOSX"))
+    children = sorted(
+        child for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name, True)
     )
+    if all(child.name.isdecimal() for child in children):
+        children.sort(key=lambda child: int(child.name))
+    return children
 
 
 def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Source:
@@ -153,7 +176,7 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
         **facts: Further fields of `Source`.
 
     Returns:
-        The source; its classes stand in alphabetical order.
+        The source; its classes stand in alphabetical order, or in that of numbers (`subfolders`).
 
     Raises:
         EdgeqError: When there are fewer than two classes, when the splits differ in classes, and
@@ -167,7 +190,7 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
             "classes at least, into a folder of its own."
         )
     pools: dict[str, list[Item]] = {}
-    ignored: dict[str, int] = {}
+    ignored: dict[str, list[str]] = {}
     state: list = []
     for split, root in roots.items():
         own = {folder.name for folder in subfolders(root)}
@@ -182,13 +205,19 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
                 f"{', '.join(only)}; make them the same."
             )
         pools[split] = []
+        stray = sorted(
+            child.name for child in root.iterdir() if child.is_dir() and is_hidden(child.name, True)
+        )
+        if stray:
+            ignored.setdefault(HIDDEN, []).extend(f"{root.name}/{name}" for name in stray)
         for label, class_name in enumerate(classes):
             before = len(pools[split])
-            for path in image_files(root / class_name):
-                if path.suffix.lower() not in SUFFIXES:
-                    increment(ignored, path.suffix.lower() or "no suffix")
-                    continue
+            for path, hidden in files_below(root / class_name):
                 item = Item(f"{root.name}/{path.relative_to(root).as_posix()}", path, label)
+                why = HIDDEN if hidden else _why_no_photo(path)
+                if why:
+                    ignored.setdefault(why, []).append(item.name)
+                    continue
                 pools[split].append(item)
                 state.append([item.name, *file_state(path)])
             if len(pools[split]) == before:
@@ -200,18 +229,52 @@ def from_class_folders(roots: dict[str, Path], name: str, **facts: Any) -> Sourc
     return Source(name=name, classes=classes, pools=pools, state=state, ignored=ignored, **facts)
 
 
-def image_files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Walk through the files of a folder and all below it.
 
     Args:
         folder: The folder.
 
     Yields:
-        Paths of visible files, of any kind, in a fixed order.
+        Path of a file, of any kind, in a fixed order; and whether it is hidden itself or lies in a
+        hidden folder.
     """
     for path, folders, files in os.walk(folder):
         folders.sort()
-        yield from (Path(path) / file for file in sorted(files) if not file.startswith("."))
+        inside = Path(path).relative_to(folder).parts
+        below_hidden = any(is_hidden(part, True) for part in inside)
+        for file in sorted(files):
+            yield Path(path) / file, below_hidden or is_hidden(file, False)
+
+
+def image_files(folder: Path) -> Iterator[Path]:
+    """Walk through the files of a folder and all below it that are not hidden.
+
+    Args:
+        folder: The folder.
+
+    Yields:
+        Paths of files, of any kind, in a fixed order.
+    """
+    yield from (path for path, hidden in files_below(folder) if not hidden)
+
+
+def _why_no_photo(path: Path) -> str | None:
+    """None for a photo, or what the file is (of `IGNORED`); decided by content where unknown."""
+    if path.suffix.lower() in SUFFIXES or is_image(path):
+        return None
+    kind = (mimetypes.guess_type(path.name)[0] or "").split("/")[0]
+    if kind in ("text", "audio", "video"):
+        return COMPANION
+    if kind == "image":
+        return UNKNOWN
+    try:
+        with open(path, "rb") as file:
+            text = file.read(1024).decode("utf-8", errors="ignore")
+    except OSError:
+        return UNKNOWN
+    readable = text.isprintable() or all(sign.isprintable() or sign.isspace() for sign in text)
+    return COMPANION if text and readable and "<svg" not in text else UNKNOWN
 
 
 def file_state(path: Path) -> list:

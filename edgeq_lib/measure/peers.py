@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq_lib.files import EdgeqError, home, read_json
+from edgeq_lib.files import CannotTake, EdgeqError, home, read_json
 from edgeq_lib.measure import sandbox
 from edgeq_lib.study import Study, Variant
 from edgeq_lib.tflite.inspect import check_flatbuffer, inspect_file
@@ -119,7 +119,7 @@ def check_peer(declared: Mapping[str, Any], classes: int | None = None) -> dict[
             f"{' × '.join(map(str, peer['image_size']))}; correct image_size."
         )
     if classes is not None and scores[1] - peer["class_offset"] != classes:
-        raise EdgeqError(
+        raise CannotTake(
             f"The peer '{name}' has {scores[1]} outputs, {peer['class_offset']} of them no class, "
             f"and the data have {classes} classes; correct class_offset, or take a file for these "
             "classes."

@@ -34,6 +34,30 @@ def convert(model: Any, configure: Callable[[Any], None] = lambda converter: Non
             [call.get_concrete_function(image)], model
         )
         configure(converter)
+    return _converted(converter)
+
+
+def convert_saved_model(folder: str) -> bytes:
+    """Convert a SavedModel to a float flatbuffer, by its signature `serving_default`.
+
+    Args:
+        folder: The SavedModel.
+
+    Returns:
+        The flatbuffer.
+
+    Raises:
+        EdgeqError: When an op has no LiteRT counterpart.
+    """
+    from edgeq_lib.models.tf import tf
+
+    with quiet():
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    return _converted(converter)
+
+
+def _converted(converter: Any) -> bytes:
+    with quiet():
         try:
             return bytes(converter.convert())
         except Exception as error:  # the converter raises its own, undocumented classes

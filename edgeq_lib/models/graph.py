@@ -17,7 +17,54 @@ from edgeq_lib.files import EdgeqError
 from edgeq_lib.models.tf import keras, tf
 
 Replacement = Callable[..., Any] | None
-WITH_KERNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+WITH_KERNEL = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
+# Layers that give back what they get in inference. (RandomCrop is none of them: it cuts then too.)
+TRAINING_ONLY = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.ActivityRegularization,
+    keras.layers.RandomBrightness,
+    keras.layers.RandomContrast,
+    keras.layers.RandomFlip,
+    keras.layers.RandomHeight,
+    keras.layers.RandomRotation,
+    keras.layers.RandomTranslation,
+    keras.layers.RandomWidth,
+    keras.layers.RandomZoom,
+)
+
+
+def has_kernel(layer: keras.layers.Layer) -> bool:
+    """Tell whether a layer is one of `WITH_KERNEL`, and no subclass that computes something else.
+
+    Keras derives layers from each other that lay out their kernels in other ways: `Conv2DTranspose`
+    is a `Conv2D` whose kernel is (h, w, out, in).
+
+    Args:
+        layer: The layer.
+    """
+    return type(layer) in WITH_KERNEL
+
+
+def is_training_only(layer: keras.layers.Layer) -> bool:
+    """Tell whether a layer does nothing in inference: dropout, noise, augmentation.
+
+    Args:
+        layer: The layer; called with `training=True` it acts in inference too.
+    """
+    return type(layer) in TRAINING_ONLY and not any(
+        node.call_kwargs.get("training") for node in layer._inbound_nodes
+    )
 
 
 def check_flat(model: Any) -> None:
@@ -91,8 +138,17 @@ def clone(
     twin = type(layer).from_config(config)
     # What the `weights=` argument of a Keras layer sets; by attribute because not every from_config
     # passes it on.
-    twin._initial_weights = layer.get_weights() if weights is None else weights
+    if weights is not None or not _is_composite(layer):
+        twin._initial_weights = layer.get_weights() if weights is None else weights
     return twin
+
+
+def _is_composite(layer: keras.layers.Layer) -> bool:
+    """Whether a layer holds others, such as attention its projections.
+
+    These may be made when it is first called, so that it has no weights to set before.
+    """
+    return bool(layer.submodules)
 
 
 def rebuild(
@@ -105,7 +161,7 @@ def rebuild(
         replace: Called once per layer, also when the layer is shared. It returns None (copy the
             layer with its weights) or a callable on tensors: a new layer, a function that calls
             several (expansion), or `identity` (removal). For an input layer the callable is applied
-            to the new input.
+            to the new input. Functions do not get the arguments `training` and `mask` of the call.
 
     Returns:
         The copy; its batch size is open, and it is not compiled.
@@ -129,14 +185,19 @@ def rebuild(
         for node in model._nodes_by_depth[depth]:
             if node.is_input:
                 continue
-            if id(node.layer) not in chosen:
-                chosen[id(node.layer)] = replace(node.layer) or clone(node.layer)
+            new: Any = chosen.get(id(node.layer)) or replace(node.layer)
+            is_first_copy, new = new is None, new or clone(node.layer)
+            chosen[id(node.layer)] = new
             args, kwargs = tf.nest.map_structure(swap, (node.call_args, node.call_kwargs))
-            outputs = chosen[id(node.layer)](*args, **kwargs)
-            for old, new in zip(
+            if not isinstance(new, keras.layers.Layer):
+                kwargs = {key: kwargs[key] for key in kwargs.keys() - {"training", "mask"}}
+            outputs = new(*args, **kwargs)
+            if is_first_copy and _is_composite(node.layer):
+                new.set_weights(node.layer.get_weights())
+            for old, output in zip(
                 tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True
             ):
-                tensors[id(old)] = new
+                tensors[id(old)] = output
     outputs = [tensors[id(tensor)] for tensor in model.outputs]
     copy = keras.Model(
         inputs if len(inputs) > 1 else inputs[0],
@@ -213,8 +274,52 @@ def activation_name(layer: keras.layers.Layer) -> str:
     return {"silu": "swish", "<lambda>": "other"}.get(name, name)
 
 
+def plain_layers(model: keras.Model) -> keras.Model:
+    """Write a network with the layers that its flatbuffer has.
+
+    A SeparableConv2D becomes a DepthwiseConv2D, `NAME_depthwise`, and a 1 × 1 Conv2D of its own
+    name; layers that do nothing in inference go.
+
+    Args:
+        model: A flat model.
+
+    Returns:
+        A copy that computes the same function in inference.
+
+    Raises:
+        EdgeqError: See `check_flat`.
+    """
+
+    def replace(layer: keras.layers.Layer) -> Replacement:
+        if is_training_only(layer):
+            return identity
+        return _separated(layer) if type(layer) is keras.layers.SeparableConv2D else None
+
+    return rebuild(model, replace)
+
+
+def _separated(layer: keras.layers.SeparableConv2D) -> Callable[[Any], Any]:
+    depthwise, *pointwise = layer.get_weights()
+    geometry = ("kernel_size", "strides", "padding", "data_format", "depth_multiplier")
+    first = keras.layers.DepthwiseConv2D(
+        **{key: getattr(layer, key) for key in (*geometry, "dilation_rate")},
+        use_bias=False,
+        name=f"{layer.name}_depthwise",
+    )
+    second = keras.layers.Conv2D(
+        layer.filters,
+        1,
+        data_format=layer.data_format,
+        activation=layer.activation,
+        use_bias=layer.use_bias,
+        name=layer.name,
+    )
+    first._initial_weights, second._initial_weights = [depthwise], pointwise
+    return lambda tensor: second(first(tensor))
+
+
 def fold_batch_norms(model: keras.Model) -> keras.Model:
-    """Fold each BatchNormalization into the Conv2D, DepthwiseConv2D or Dense that it alone follows.
+    """Fold each BatchNormalization into the layer with a kernel that it alone follows.
 
     Exact in inference: w' = w * g, b' = (b - mean) * g + beta with g = gamma / sqrt(variance +
     epsilon) (Jacob et al., arXiv 1712.05877, section 3.2), computed in float64.
@@ -223,31 +328,44 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
         model: A flat model.
 
     Returns:
-        A copy. Norms that follow something else stay: `layer_census` shows them.
+        A copy, of `plain_layers`. Norms that follow something else stay: `layer_census` shows them.
 
     Raises:
         EdgeqError: See `check_flat`.
     """
-    check_flat(model)
-    folded = {}
+    plain = plain_layers(model)
+    followed = norms_to_fold(plain)
+    norms = {norm.name for norm in followed.values()}
+
+    def replace(layer: keras.layers.Layer) -> Replacement:
+        if layer.name in norms:
+            return identity
+        return _fold(layer, followed[layer.name]) if layer.name in followed else None
+
+    return rebuild(plain, replace)
+
+
+def norms_to_fold(model: keras.Model) -> dict[str, keras.layers.BatchNormalization]:
+    """Find the batch norms that `fold_batch_norms` folds.
+
+    Args:
+        model: What `plain_layers` returned.
+
+    Returns:
+        Layer with a kernel → the batch norm behind it, in the order of the graph.
+    """
+    followed = {}
     for layer in model.layers:
-        norm = only_consumer(model, layer)
+        norm: Any = only_consumer(model, layer)
         if (
-            isinstance(layer, WITH_KERNEL)
-            and isinstance(norm, keras.layers.BatchNormalization)
+            has_kernel(layer)
+            and type(norm) is keras.layers.BatchNormalization
             and activation_name(layer) == "linear"
             and getattr(layer, "data_format", None) != "channels_first"
             and [axis % len(norm.input_shape) for axis in norm.axis] == [len(norm.input_shape) - 1]
         ):
-            folded[layer.name], folded[norm.name] = norm, None
-
-    def replace(layer: keras.layers.Layer) -> Replacement:
-        if layer.name not in folded:
-            return None
-        norm = folded[layer.name]
-        return identity if norm is None else _fold(layer, norm)
-
-    return rebuild(model, replace)
+            followed[layer.name] = norm
+    return followed
 
 
 def _fold(layer: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> keras.layers.Layer:
@@ -257,9 +375,11 @@ def _fold(layer: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> k
     )
     gain = (norm.gamma.numpy() if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
     offset = norm.beta.numpy() if norm.center else 0.0
-    per_channel = (
-        gain.reshape(kernel.shape[2:]) if isinstance(layer, keras.layers.DepthwiseConv2D) else gain
-    )
+    per_channel = gain
+    if type(layer) is keras.layers.DepthwiseConv2D:
+        per_channel = gain.reshape(kernel.shape[2:])
+    elif type(layer) is keras.layers.Conv2DTranspose:
+        per_channel = gain[:, None]  # its kernel is (h, w, out, in)
     weights = [kernel * per_channel, ((bias[0] if bias else 0.0) - mean) * gain + offset]
     return clone(layer, [weight.astype(np.float32) for weight in weights], use_bias=True)
 
@@ -281,17 +401,25 @@ def expand_activations(model: keras.Model) -> keras.Model:
         name = activation_name(layer)
         if isinstance(layer, keras.layers.Activation):
             return {"linear": identity, "swish": _swish(layer.name)}.get(name)
-        if not isinstance(layer, WITH_KERNEL) or name in ("linear", "relu", "relu6"):
+        if not has_kernel(layer) or name in ("linear", "relu", "relu6"):
             return None
-        body = clone(layer, activation="linear")
+        own = 2 if layer.use_bias else 1  # of its weights; the rest are its activation's
+        body = clone(layer, layer.get_weights()[:own], activation="linear")
         tail = (
             _swish(f"{layer.name}_swish")
             if name == "swish"
-            else keras.layers.Activation(layer.activation, name=f"{layer.name}_{name}")
+            else _as_layer(layer.activation, f"{layer.name}_{name}")
         )
         return lambda tensor: tail(body(tensor))
 
     return rebuild(model, replace)
+
+
+def _as_layer(activation: Any, name: str) -> keras.layers.Layer:
+    """An activation, which may be a layer already, as a layer of its own."""
+    if isinstance(activation, keras.layers.Layer):
+        return clone(activation, activation.get_weights(), name=name)
+    return keras.layers.Activation(activation, name=name)
 
 
 def _swish(name: str) -> Callable[[Any], Any]:

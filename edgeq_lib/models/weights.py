@@ -239,7 +239,8 @@ def load_own_model(path: Path, trusted: bool = False) -> Any:
         The Keras model.
 
     Raises:
-        EdgeqError: For code that is not trusted, for files of Keras 3, and for what cannot be read.
+        EdgeqError: For code that is not trusted, for files of Keras 3 (see `models.network`), and
+            for what cannot be read.
     """
     if not path.exists():
         raise EdgeqError(
@@ -252,19 +253,14 @@ def load_own_model(path: Path, trusted: bool = False) -> Any:
                 "true` if you know where it comes from, or save the model as .keras."
             )
     else:
-        config, version = _configuration(path)
+        _, version = _configuration(path)
         if version.startswith("3"):
             raise EdgeqError(
                 f"{path.name} was saved by Keras {version}, and tensorflow-model-optimization "
-                "takes Keras 2 only; set TF_USE_LEGACY_KERAS=1, rebuild the model, load its "
-                "weights and save it again."
+                "takes Keras 2 only; name it as `model` in the section 'baseline', which builds it "
+                "anew in Keras 2."
             )
-        if '"Lambda"' in json.dumps(config) and not trusted:
-            raise EdgeqError(
-                f"{path.name} holds a Lambda layer, which is Python code that runs on loading; "
-                "replace it by a "
-                "built-in layer, or set `trusted: true` if you know where the file comes from."
-            )
+        check_code(path, trusted)
     from edgeq_lib.models.tf import keras
 
     try:
@@ -274,6 +270,36 @@ def load_own_model(path: Path, trusted: bool = False) -> Any:
             f"Keras cannot load {path.name} ({str(error).splitlines()[0][:120]}); save it again "
             "with tf_keras as .keras, custom layers replaced by built-in ones."
         ) from None
+
+
+def saved_by_keras3(path: Path) -> bool:
+    """Tell whether a file holds a model of Keras 3; nothing is executed.
+
+    Args:
+        path: A `.keras` or `.h5` file.
+
+    Raises:
+        EdgeqError: When it is no readable Keras file, or holds weights only.
+    """
+    return _configuration(path)[1].startswith("3")
+
+
+def check_code(path: Path, trusted: bool) -> None:
+    """Refuse a file whose model holds Python code, unless it is trusted.
+
+    Args:
+        path: A `.keras` or `.h5` file.
+        trusted: The user trusts the file's code.
+
+    Raises:
+        EdgeqError: For a Lambda layer that is not trusted.
+    """
+    if '"Lambda"' in json.dumps(_configuration(path)[0]) and not trusted:
+        raise EdgeqError(
+            f"{path.name} holds a Lambda layer, which is Python code that runs on loading; "
+            "replace it by a "
+            "built-in layer, or set `trusted: true` if you know where the file comes from."
+        )
 
 
 def _configuration(path: Path) -> tuple[Any, str]:
@@ -303,11 +329,14 @@ def save_float_model(study: Study, model: Any) -> None:
 
     Args:
         study: The study.
-        model: The model.
+        model: The model; None where there is only a flatbuffer.
     """
     path = study.folder / "model" / "float.keras"
     path.parent.mkdir(parents=True, exist_ok=True)
     study.note_write(path)
+    if model is None:
+        path.unlink(missing_ok=True)
+        return
     temporary = path.with_name(".float.keras")
     model.save(temporary)
     os.replace(temporary, path)

@@ -22,6 +22,9 @@ import yaml
 
 from edgeq_lib.files import EdgeqError, digest, home
 
+# A name that ends so is a file's, also without a folder.
+_FILES = (".h5", ".keras", ".tflite", ".pt2", ".pt", ".pth", ".onnx")
+
 
 def _existing(value: str, info: pydantic.ValidationInfo) -> str:
     """A bare name stays; a path must exist, relative to the study's file or to the checkout."""
@@ -30,7 +33,7 @@ def _existing(value: str, info: pydantic.ValidationInfo) -> str:
         raise ValueError(
             f"names {value}, but that environment variable is not set; set it or give a path"
         )
-    if "/" not in expanded and not expanded.endswith((".h5", ".keras", ".tflite")):
+    if "/" not in expanded and not expanded.endswith(_FILES):
         return value
     folders = [(info.context or {}).get("folder"), home()]
     for path in [Path(folder) / expanded for folder in folders if folder]:

@@ -190,6 +190,8 @@ def _setup(results: Results) -> list[str]:
         f"{data['n_train']:,} images train, {data['n_validation']:,} validate (every choice), "
         f"{data['n_test']:,} test (the figures below)."
     ]
+    if left_out_text(data):
+        texts.append(left_out_text(data))
     if setup:
         texts.append(f"**Network.** {_network(setup)} {_recipe(setup)}")
     if setup.get("n_calibration"):
@@ -213,6 +215,29 @@ def _setup(results: Results) -> list[str]:
         f"{situation(results['answers'])}.{wanted}"
     )
     return texts
+
+
+def left_out_text(data: Row) -> str:
+    """Say which files of the data set stand in no split, by reason, with up to five names each.
+
+    Args:
+        data: The part `data` of results.json.
+
+    Returns:
+        A paragraph; empty where nothing was left out, and for results older than the count.
+    """
+    reasons = [
+        f"{row['n']:,} × {row['why']} ({', '.join(row['names'])}"
+        f"{', …' if row['n'] > len(row['names']) else ''})"
+        for row in data.get("left_out", [])
+    ]
+    sentences = [f"**Left out.** {'; '.join(reasons)}."] if reasons else []
+    if data.get("near_crowd"):
+        sentences.append(
+            f"**Alike.** {data['near_crowd']:,} images look nearly the same as many of another "
+            "split, as frames of one scene do, and stay: the accuracy may be lower on other scenes."
+        )
+    return " ".join(sentences)
 
 
 def _network(setup: Row) -> str:
@@ -300,7 +325,10 @@ def _left_out(results: Results) -> list[Block]:
     lines = left_out_table(results)
     if not lines:
         return []
-    caption = "Techniques that have no file here, and why; the study went on without them."
+    caption = (
+        "Techniques that were not tried, or not in all their parts, and why; the study went on "
+        "without."
+    )
     head = ["Technique", "Notebook", "Reason"]
     return [("subheading", "Left out"), ("table", caption, head, lines, None)]
 

@@ -105,12 +105,11 @@ def collect(
         "objectives": alternatives.objectives(on_validation, criteria, answers, strict),
         "branches": alternatives.branches(on_validation, criteria, answers, strict),
         "what_if": alternatives.what_if(on_validation, *question_asked),
-        "left_out": {
-            stage: reason for stage, reason in study.left_out().items() if stage != study.stage
-        },
         "notes": list(notes),
         "seeds": _seeds(study),
         "boards": boards,
+        "not_tried": study.left_out()
+        | {part["stage"]: part["why"] for part in baseline.get("missing_parts") or []},
         "minutes": _minutes(study, [*variants, *study.repeats()]),
         "peers": [
             {"name": variant.name, **{field: variant.facts.get(field) for field in OF_PEER}}
@@ -220,6 +219,8 @@ def _data(data: Mapping[str, Any]) -> dict[str, Any]:
         **{field: data[field] for field in ("name", "form", "fingerprint", "image_size")},
         **{f"n_{split}": data["splits"][split]["n"] for split in ("train", "validation", "test")},
         "n_classes": len(data["classes"]),
+        "left_out": data.get("left_out", []),
+        "near_crowd": data.get("duplicates", {}).get("near_crowd", 0),
     }
 
 

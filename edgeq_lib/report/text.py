@@ -313,7 +313,7 @@ def left_out_table(results: Mapping[str, Any]) -> list[list[str]]:
     """Write the techniques without a result as rows: technique, notebook, reason."""
     return [
         [technique(stage.split("_", 1)[-1]), stage, reason]
-        for stage, reason in (results.get("left_out") or {}).items()
+        for stage, reason in (results.get("not_tried") or {}).items()
     ]
 
 

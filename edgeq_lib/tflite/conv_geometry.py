@@ -16,6 +16,8 @@ from typing import TypedDict
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgeq_lib.files import CannotTake
+
 
 class Geometry(TypedDict):
     """How a convolution's window moves; all pairs are (vertical, horizontal)."""
@@ -39,8 +41,20 @@ def window(model: bytes, number: int, kernel: tuple[int, ...]) -> Window:
 
     Returns:
         The window's geometry; None for a dense layer.
+
+    Raises:
+        CannotTake: For a grouped convolution, whose kernel holds the channels of one group only.
     """
-    op = schema.Model.GetRootAs(model).Subgraphs(0).Operators(number)
+    graph = schema.Model.GetRootAs(model).Subgraphs(0)
+    op = graph.Operators(number)
+    if op.BuiltinOptionsType() == schema.BuiltinOptions.Conv2DOptions:
+        channels = graph.Tensors(op.Inputs(0)).Shape(3)
+        if channels != kernel[3]:
+            name = graph.Tensors(op.Outputs(0)).Name().decode(errors="replace").split(";")[0]
+            raise CannotTake(
+                f"The convolution '{name}' is grouped ({channels} channels in groups of "
+                f"{kernel[3]}), and what rounds by a layer's output takes no groups yet."
+            )
     reader = {
         schema.BuiltinOptions.Conv2DOptions: schema.Conv2DOptions,
         schema.BuiltinOptions.DepthwiseConv2DOptions: schema.DepthwiseConv2DOptions,

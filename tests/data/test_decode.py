@@ -2,13 +2,21 @@
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgeq_lib.data.decode import FORMATS, SUFFIXES, Unreadable, decode_image
+from edgeq_lib.data.decode import (
+    FORMATS,
+    SUFFIXES,
+    Unreadable,
+    decode_image,
+    decode_with_thumbnail,
+    is_image,
+)
 
 RANDOM = np.random.default_rng(0)
 PHOTO = RANDOM.integers(0, 256, (20, 30, 3), np.uint8)
@@ -170,5 +178,79 @@ def test_stretch_takes_everything_and_crop_the_centre():
 
 
 def test_suffixes_and_formats_cover_each_other():
-    assert SUFFIXES <= set(Image.registered_extensions())
-    assert {Image.registered_extensions()[suffix] for suffix in SUFFIXES} == set(FORMATS)
+    known = SUFFIXES - {".heic", ".heif", ".hif"}
+    assert known <= set(Image.registered_extensions())
+    assert {Image.registered_extensions()[suffix] for suffix in known} == set(FORMATS)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation_is_turned_upright_in_every_format(orientation, form):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = np.zeros((40, 64, 3), np.uint8)
+    upright[:20, :32] = (250, 20, 20)  # a red corner, top left
+    sides = {1: "", 2: "h", 3: "r2", 4: "v", 5: "t", 6: "r1", 7: "a", 8: "r3"}[orientation]
+    stored = {
+        "": lambda a: a,
+        "h": np.fliplr,
+        "v": np.flipud,
+        "r1": lambda a: np.rot90(a, 1),
+        "r2": lambda a: np.rot90(a, 2),
+        "r3": lambda a: np.rot90(a, 3),
+        "t": lambda a: a.transpose(1, 0, 2),
+        "a": lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    }[sides](upright)
+    pixels, _ = decode_image(encoded(np.ascontiguousarray(stored), form, exif=exif), (40, 64), 3)
+    assert np.abs(pixels.astype(int) - upright).mean() < 6
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("seed", range(6))
+def test_transparent_parts_of_any_palette_are_white(channels, seed):
+    random = np.random.default_rng(seed)
+    colours, picture = int(random.integers(2, 200)), random.integers(0, 256, (24, 36, 3), np.uint8)
+    palette = Image.fromarray(picture).quantize(colours)
+    index = int(np.bincount(np.asarray(palette).ravel()).argmax())
+    hidden = np.asarray(palette) == index
+    for form in ("PNG", "GIF"):
+        pixels, notes = decode_image(encoded(palette, form, transparency=index), (24, 36), channels)
+        assert "alpha" in notes and (pixels[hidden] == 255).all()
+
+
+def test_content_says_what_an_image_is(tmp_path):
+    for number, (content, image) in enumerate(
+        [
+            (encoded(PHOTO, "JPEG"), True),
+            (encoded(PHOTO, "WEBP"), True),
+            (b"\0\0\0\x18ftypheic" + b"\0" * 40, True),
+            (b"\0\0\0\x18ftypisom" + b"\0" * 40, False),
+            (b"notes on the photos", False),
+            (b"", False),
+        ]
+    ):
+        (tmp_path / f"{number}.data").write_bytes(content)
+        assert is_image(tmp_path / f"{number}.data") == image
+    assert not is_image(tmp_path / "missing")
+
+
+def test_heic_is_read_or_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(Unreadable, match=r"HEIC, which needs .*edgeq\[heic\]"):
+        decode_image(b"\0\0\0\x18ftypheic" + b"\0" * 40, (8, 8), 3)
+    monkeypatch.undo()
+    heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    smooth = np.linspace(0, 255, 64 * 96 * 3).reshape(64, 96, 3).astype(np.uint8)
+    heif.from_pillow(Image.fromarray(smooth)).save(buffer, quality=90)
+    pixels, _ = decode_image(buffer.getvalue(), (64, 96), 3)
+    assert np.abs(pixels.astype(int) - smooth).mean() < 6
+
+
+def test_small_images_have_no_thumbnail_and_others_have_one_of_the_whole():
+    wide = RANDOM.integers(0, 256, (64, 200, 3), np.uint8)
+    stretched = decode_with_thumbnail(wide, (8, 8), 3)[2]
+    np.testing.assert_array_equal(decode_with_thumbnail(wide, (50, 70), 3, "crop")[2], stretched)
+    assert stretched.shape == (32, 32, 3) and stretched.dtype == np.uint8
+    assert decode_with_thumbnail(wide[:63], (8, 8), 3)[2] is None
+    assert decode_with_thumbnail(wide, (8, 8), 1)[2].shape == (32, 32, 3)

@@ -15,7 +15,7 @@ from edgeq_lib.data import prepare as preparing
 from edgeq_lib.data.dataset import load, prove_disjoint
 from edgeq_lib.data.decode import decode_image
 from edgeq_lib.data.prepare import at_size, prepare, write_header
-from edgeq_lib.data.source import SPLITS
+from edgeq_lib.data.source import COMPANION, HIDDEN, SPLITS
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.study import Study
 
@@ -36,7 +36,7 @@ def test_bad_images_among_good_ones(tmp_path, study):
     (root / "emu" / "notes.txt").write_text("no image")
     (root / "emu" / ".hidden.png").write_bytes(b"")
     with pytest.raises(
-        EdgeqError, match=r"2 of 66 images of p cannot be read \(p/emu/.*max_skipped = 0.01"
+        EdgeqError, match=r"2 of 66 images of p cannot be read \(.*: 'p/emu/.*max_skipped = 0.01"
     ):
         prepare(study, str(root), 8, calibration=6)
     with pytest.raises(EdgeqError, match="no record 'data'"):
@@ -49,7 +49,11 @@ def test_bad_images_among_good_ones(tmp_path, study):
         "cmyk": 1,
         "animated": 1,
     }
-    assert manifest["ignored"] == {".txt": 1}
+    assert [(row["why"], row["n"]) for row in manifest["left_out"]] == [
+        *((f"unreadable: {entry['why']}", 1) for entry in manifest["skipped"]),
+        (HIDDEN, 1),
+        (COMPANION, 1),
+    ]
     data = load(study)
     for split in SPLITS:  # the arrays hold what the manifest says, without gaps
         part, facts = getattr(data, split), manifest["splits"][split]
@@ -76,6 +80,8 @@ def test_copies_leave_train_and_are_counted(tmp_path, study):
         "removed": {"train, being in test": 2, "validation, being in test": 1},
         "inside": {"train": 1},
         "other_class": 1,
+        **{"near": {}, "near_other_class": 0, "near_crowd": 0},
+        "names": {"removed": ["validation/emu/copy.png", "train/cat/004.png", "train/cat/003.png"]},
     }
     assert [manifest["splits"][split]["n"] for split in SPLITS] == [59, 15, 17]
     assert not any(prove_disjoint(load(study)).values())
@@ -85,7 +91,9 @@ def test_a_finished_preparation_is_not_repeated(tmp_path, study, monkeypatch):
     root = photos(tmp_path / "p")
     first = prepare(study, str(root), 8, calibration=6)
     before = (study.folder / "data" / "train_images.npy").stat().st_mtime_ns
-    monkeypatch.setattr(preparing, "decode_image", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(
+        preparing, "decode_with_thumbnail", lambda *args: pytest.fail("decoded again")
+    )
     assert prepare(study, str(root), 8, calibration=6) == first
     assert prepare(study, str(root), 8, calibration=9)["calibration"]["n"] == 9
     assert (study.folder / "data" / "train_images.npy").stat().st_mtime_ns == before

@@ -2,12 +2,16 @@
 
 import os
 
+import numpy as np
 import pytest
-from image_files import photos
+from image_files import photos, png
 
 from edgeq_lib.data.prepare import prepare
 from edgeq_lib.data.source import (
+    COMPANION,
+    HIDDEN,
     SPLITS,
+    UNKNOWN,
     first_names,
     from_class_folders,
     image_files,
@@ -120,3 +124,66 @@ def test_words_name_classes_and_equal_words_keep_their_id():
         "sea lion",
         "n4",
     ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_folders_named_by_numbers_stand_in_the_order_of_the_numbers(tmp_path, seed):
+    random = np.random.default_rng(seed)
+    numbers = random.choice(2000, int(random.integers(2, 30)), replace=False)
+    for number in numbers:
+        (tmp_path / "n" / str(number)).mkdir(parents=True)
+        (tmp_path / "m" / f"img{number}").mkdir(parents=True)
+    assert [int(folder.name) for folder in subfolders(tmp_path / "n")] == sorted(numbers)
+    names = [folder.name for folder in subfolders(tmp_path / "m")]
+    assert names == sorted(names)
+    (tmp_path / "n" / "other").mkdir()
+    names = [folder.name for folder in subfolders(tmp_path / "n")]
+    assert names == sorted(names)
+
+
+HIDDEN_NAMES = (
+    *(".ipynb_checkpoints/a.png", "deep/@eaDir/b.png/SYNOPHOTO_THUMB_M.jpg", "._c.png"),
+    *(".DS_Store", "deep/Thumbs.db", "@tmp/x/y/d.png", "__MACOSX/e.png", "deep/desktop.ini"),
+)
+OTHER_NAMES = ("notes.txt", "boxes.xml", "deep/labels.json", "clip.mp4")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_untidy_folders_keep_their_photos_and_count_the_rest(tmp_path, study, seed):
+    """Any mixture of suffixes, depths, hidden and foreign files."""
+    random, expected = np.random.default_rng(seed), {}
+    suffixes = (".png", ".JPG", ".jfif", ".bin", "", ".photo", ".webp")
+    n_photos = 0
+    for label, name in enumerate(("2", "10", "1")):
+        folder = tmp_path / "p" / name
+        for number in range(int(random.integers(20, 30))):
+            path = folder / random.choice(["", "deep", "deep/er"]) / f"{number}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path = path.with_suffix(random.choice(suffixes))
+            path.write_bytes(png(1000 * label + number))
+            n_photos += 1
+        for names, why in ((HIDDEN_NAMES, HIDDEN), (OTHER_NAMES, COMPANION)):
+            for other in random.permutation(names)[: random.integers(0, len(names) + 1)]:
+                path = folder / str(other)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(png(7) if why == HIDDEN else b"text")
+                expected[why] = expected.get(why, 0) + 1
+    (tmp_path / "p" / "@eaDir").mkdir()
+    (tmp_path / "p" / ".ipynb_checkpoints").mkdir()
+    expected[HIDDEN] = expected.get(HIDDEN, 0) + 2
+    manifest = prepare(study, str(tmp_path / "p"), [6, 9], 1, calibration=6)
+    assert manifest["classes"] == ["1", "2", "10"] and manifest["image_size"] == [6, 9]
+    assert sum(part["n"] for part in manifest["splits"].values()) == n_photos
+    assert {row["why"]: row["n"] for row in manifest["left_out"]} == expected
+    assert all(len(row["names"]) == min(5, row["n"]) for row in manifest["left_out"])
+
+
+def test_files_of_unknown_kind_count_as_photos_that_cannot_be_read(tmp_path, study):
+    root = photos(tmp_path / "p", n=20)
+    for number in range(7):
+        (root / "cat" / f"{number}.raw").write_bytes(bytes(range(256)) * 4)
+    told = r"7 of 67 images of p .*unknown suffix.*: 'p/cat/0.raw'.*and 2 more.*max_skipped = 0.05"
+    with pytest.raises(EdgeqError, match=told):
+        prepare(study, str(root), 8, calibration=6, max_skipped=0.05)
+    manifest = prepare(study, str(root), 8, calibration=6, max_skipped=0.2)
+    assert [(row["why"], row["n"]) for row in manifest["left_out"]] == [(UNKNOWN, 7)]

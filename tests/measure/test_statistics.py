@@ -243,7 +243,10 @@ def test_quality_is_the_record():
     assert record["top1"] == 97 and record["drop"] == pytest.approx(3) and record["agreement"] == 97
     assert record["n"] == 100 and record["ties"] == 0 and record["low"] < 97 < record["high"]
     assert record["worst_class"] == {"name": "0", "top1": 90.0, "n": 10} and record["top5"] < 100
-    assert record["p_value"] == pytest.approx(mid_p(3, 0)) and record["detectable_drop"] > 3
+    assert record["p_value"] == pytest.approx(mid_p(3, 0))
+    assert record["discordance"] == pytest.approx(0.03)
+    low, high = record["agreement_low"], record["agreement_high"]
+    assert (low, high) == pytest.approx((record["low"], record["high"])), "Wilson's, both 97 of 100"
 
 
 def test_quality_of_the_baseline_and_of_few_classes():

@@ -183,3 +183,28 @@ def test_models_without_a_graph_are_refused():
         check_flat(keras.Sequential([layers.Dense(2)]))
     with pytest.raises(EdgeqError, match="not a Keras model"):
         check_flat({"a": 1})
+
+
+def test_a_norm_behind_a_transposed_convolution_is_folded_exactly():
+    """Its kernel is (h, w, out, in); with as many channels in as out, a wrong axis goes unseen."""
+    keras.utils.set_random_seed(3)
+    image = keras.Input((6, 6, 5))
+    tensor = keras.layers.Conv2DTranspose(5, 3, 2, "same", use_bias=False)(image)
+    norm = keras.layers.BatchNormalization()
+    model = keras.Model(image, keras.layers.ReLU()(norm(tensor)))
+    random = np.random.default_rng(0)
+    norm.set_weights([random.uniform(0.5, 2.0, 5) for _ in range(4)])
+    folded, pictures = fold_batch_norms(model), random.normal(size=(4, 6, 6, 5))
+    assert "BatchNormalization" not in layer_census(folded)
+    wanted, found = (each.predict(pictures, verbose=0) for each in (model, folded))
+    assert np.abs(wanted - found).max() < 1e-5
+
+
+def test_attention_is_copied_with_its_weights():
+    keras.utils.set_random_seed(4)
+    image = keras.Input((5, 8))
+    tensor = keras.layers.MultiHeadAttention(2, 4)(image, image)
+    model = keras.Model(image, keras.layers.Dense(3)(tensor))
+    sequence = np.random.default_rng(1).normal(size=(4, 5, 8))
+    copy = fold_batch_norms(model)
+    assert np.allclose(model.predict(sequence, verbose=0), copy.predict(sequence, verbose=0))

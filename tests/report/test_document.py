@@ -1,7 +1,7 @@
 """The blocks of a report: its sections, tables and setup."""
 
 from edgeq_lib.report import render
-from edgeq_lib.report.document import blocks
+from edgeq_lib.report.document import blocks, left_out_text
 from edgeq_lib.report.text import claims, limits
 
 
@@ -66,3 +66,14 @@ def test_results_of_before_the_list_of_machines_are_still_shown(results):
     old = {**results, "machine": results["machines"][0]}
     del old["machines"], old["code"]
     assert "a <fast> one (avx2)" in render.markdown(blocks(old, []))
+
+
+def test_what_was_left_out_is_said_by_reason_with_names():
+    assert left_out_text({}) == left_out_text({"left_out": [], "near_crowd": 0}) == ""
+    rows = [
+        {"why": "hidden", "n": 7, "names": ["a", "b", "c", "d", "e"]},
+        {"why": "unreadable: empty file", "n": 1, "names": ["x.png"]},
+    ]
+    told = left_out_text({"left_out": rows, "near_crowd": 1200})
+    assert "7 × hidden (a, b, c, d, e, …); 1 × unreadable: empty file (x.png)." in told
+    assert "1,200 images look nearly the same" in told

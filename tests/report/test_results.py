@@ -35,6 +35,8 @@ def test_results_hold_the_schema(results):
         "n_validation": N,
         "n_classes": 6,
         "image_size": [8, 8],
+        "left_out": [],
+        "near_crowd": 0,
     }
     assert (
         results["versions"] == {"ai-edge-litert": "2.3.0"} and results["machines"][0]["cores"] == 2
@@ -190,3 +192,20 @@ def test_question_and_reference_are_the_studys_own(study):
     assert "77.20" not in json.dumps(found["variants"])
     with pytest.raises(EdgeqError, match="what, value and source"):
         collect(study, "x", CRITERIA, reference=[{"what": "int8"}], labels=LABELS)
+
+
+def test_what_was_not_tried_is_said_with_its_reason(study):
+    """Whole stages that were left out, and parts that the baseline knows the network lacks."""
+    parts = [{"stage": "30_low_bit", "without": "training", "why": "It has no Keras network."}]
+    study.write("baseline", study.read("baseline") | {"missing_parts": parts})
+    Study(study.name, "04_qat").leave_out("The network holds PReLU.")
+    found = collect(study, "x", CRITERIA, labels=LABELS)
+    assert found["not_tried"] == {
+        "04_qat": "The network holds PReLU.",
+        "30_low_bit": "It has no Keras network.",
+    }
+    text = render.markdown(blocks(found, []))
+    assert "| quantization-aware training | 04_qat | The network holds PReLU. |" in text
+    assert "| low-bit quantization | 30_low_bit | It has no Keras network. |" in text
+    assert "### Left out" in text
+    assert "### Left out" not in render.markdown(blocks({**found, "not_tried": {}}, []))

@@ -20,7 +20,7 @@ def test_sentences_are_computed(results):
     effect = f"{results['variants'][1]['detectable_drop']:.2f}"
     assert "(drop 0.50 [" in sentences[0]
     assert "not distinguishable from float32 on 200 test images" in sentences[0]
-    assert f"a drop above {effect} points (minimum detectable effect)" in sentences[0]
+    assert f"a drop above {effect} points (minimum detectable effect, all comp" in sentences[0]
     assert sentences[1].startswith(
         "`qat|1` is likewise not distinguishable from float32 on 200 images (drop 0.00"
     )
@@ -46,7 +46,10 @@ def test_a_difference_that_only_the_adjustment_takes_away_is_called_that(results
 
 def test_a_missed_criterion_is_said_plainly(study):
     found = collect(
-        study, "x", [{"name": "min_ratio", "bound": 4.4}, {"name": "max_drop", "bound": 1}]
+        study,
+        "x",
+        [{"name": "min_ratio", "bound": 4.4}, {"name": "max_drop", "bound": 1}],
+        labels=LABELS,
     )
     assert found["recommendation"]["variant"] == "int8" and not found["recommendation"]["met"]
     assert "misses min_ratio (4, bound 4.4)" in recommendation_text(found)

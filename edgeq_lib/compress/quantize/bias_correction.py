@@ -12,21 +12,22 @@ what costs accuracy in small depthwise networks (Nagel et al., arXiv 1906.04721,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
 
 from edgeq_lib.compress.quantize.kernels import KERNEL_OPS
 from edgeq_lib.compress.quantize.sensitivity import most_faithful
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.buffers import scales_of, writable_buffers
 from edgeq_lib.tflite.conv_geometry import Window, mean_patch, window
-from edgeq_lib.tflite.pool import open_executor, sum_over_images
+from edgeq_lib.tflite.pool import SUM_CHUNK, InterpreterPool, chunks, open_executor
 from edgeq_lib.tflite.reader import Op, read_graph
-from edgeq_lib.tflite.rewrite import first_ops
-from edgeq_lib.tflite.runtime import dequantize_array
+from edgeq_lib.tflite.segments import Frontier
 
 
 def correct_biases(
@@ -46,7 +47,8 @@ def correct_biases(
     corrected = bytearray(model)
     constants, scales = writable_buffers(corrected), scales_of(model)
     exact = writable_buffers(bytearray(float_model))
-    pairs = _paired_ops(float_model, model, constants)
+    pairs, graph = _paired_ops(float_model, model, constants), read_graph(model)
+    frontier = Frontier(model, images)
     with open_executor(executor) as pool:
         inputs = [reference.op.inputs[0] for reference, _ in pairs]
         means = _mean_tensors(float_model, inputs, images, pool)
@@ -57,7 +59,9 @@ def correct_biases(
                 mean_output(reference.op.name, exact[float_kernel], geometry, means[source])
                 + exact[float_bias]
             )
-            mean_input = _mean_output_of(first_ops(corrected, number, op.inputs[0]), images, pool)
+            mean_input = _mean_input(
+                frontier, corrected, number, op.inputs[0], scales[op.inputs[0]], pool
+            )
             kernel = _dequantized_kernel(op.name, constants[op.inputs[1]], scales[op.inputs[1]][0])
             bias, scale = constants[op.inputs[2]], scales[op.inputs[2]][0]
             shift = (
@@ -66,6 +70,13 @@ def correct_biases(
                 - bias * scale.astype(np.float64)
             )
             bias[:] = np.clip(np.rint(bias + shift / scale), -(2**31), 2**31 - 1)
+            if any(
+                np.shares_memory(constants[index], bias)
+                for earlier in graph.ops[:number]
+                for index in earlier.inputs
+                if index in constants
+            ):
+                frontier.restart()  # it changed what earlier ops compute, too
     return bytes(corrected)
 
 
@@ -95,30 +106,57 @@ def _paired_ops(
 
 
 def _mean_tensors(
-    float_model: bytes, indices: Sequence[int], images: np.ndarray, pool: Executor
+    float_model: bytes, indices: Sequence[int], images: np.ndarray, executor: Executor
 ) -> dict[int, np.ndarray]:
     """Tensor index → its mean over images, float64, batch axis dropped."""
     indices = list(dict.fromkeys(indices))
+    pool = InterpreterPool([float_model], keep_tensors=True)
+    shapes = [read_graph(float_model).tensors[index].shape[1:] for index in indices]
 
-    def measure(interpreter: Any) -> np.ndarray:
-        values = np.empty(len(indices), object)
-        values[:] = [interpreter.get_tensor(index)[0].astype(np.float64) for index in indices]
-        return values
+    def work(interpreters: list[Interpreter], part: slice) -> list[np.ndarray]:
+        (interpreter,) = interpreters
+        totals = [np.zeros(shape) for shape in shapes]
+        (detail,) = interpreter.get_input_details()
+        for image in images[part]:
+            interpreter.set_tensor(detail["index"], image[None])
+            interpreter.invoke()
+            for index, total in zip(indices, totals, strict=True):
+                total += interpreter.get_tensor(index)[
+                    0
+                ]  # in place: new arrays cost more than sums
+        return totals
 
-    total = sum_over_images([float_model], images, measure, pool, keep_tensors=True)
-    return dict(zip(indices, total / len(images), strict=True))
+    totals = [np.zeros(shape) for shape in shapes]
+    for parts in pool.map(work, chunks(len(images), SUM_CHUNK), executor):
+        for total, part in zip(totals, parts, strict=True):
+            total += part
+    return {index: total / len(images) for index, total in zip(indices, totals, strict=True)}
 
 
-def _mean_output_of(model: bytes, images: np.ndarray, pool: Executor) -> np.ndarray:
-    """The mean over images of a file's output, float64, batch axis dropped."""
+def _mean_input(
+    frontier: Frontier,
+    model: bytearray,
+    number: int,
+    tensor: int,
+    quantization: tuple[np.ndarray, np.ndarray],
+    executor: Executor,
+) -> np.ndarray:
+    """The mean over images of a tensor that an op reads, float64, batch axis dropped."""
+    scale, zero = (np.float32(values[0]) for values in quantization)
+    with frontier.segment(model, number, tensor) as read:
 
-    def measure(interpreter: Any) -> np.ndarray:
-        (detail,) = interpreter.get_output_details()
-        return dequantize_array(interpreter.get_tensor(detail["index"])[0], detail).astype(
-            np.float64
-        )
+        def work(part: slice) -> np.ndarray:
+            values = read(part)
+            total, dequantized = np.zeros(values.shape[1:]), np.empty(values.shape[1:], np.float32)
+            for image in values:  # as `runtime.dequantize_array`, without new arrays
+                np.copyto(dequantized, image)
+                dequantized -= zero
+                dequantized *= scale
+                total += dequantized
+            return total
 
-    return sum_over_images([model], images, measure, pool, keep_tensors=False) / len(images)
+        parts = executor.map(work, chunks(frontier.images, SUM_CHUNK))
+        return functools.reduce(np.add, parts) / frontier.images
 
 
 def _dequantized_kernel(op: str, kernel: np.ndarray, scales: np.ndarray) -> np.ndarray:

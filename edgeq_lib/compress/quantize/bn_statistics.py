@@ -142,6 +142,23 @@ def batch_norm_statistics(model: keras.Model, float_model: bytes) -> Norms:
     return norms
 
 
+def why_not(model: keras.Model, float_model: bytes) -> str | None:
+    """Say why data-free quantization cannot take a network.
+
+    Args:
+        model: The Keras model, batch norms in place.
+        float_model: The float flatbuffer made from it.
+
+    Returns:
+        The reason, one sentence; None when it can.
+    """
+    try:
+        tensor_moments(float_model, batch_norm_statistics(model, float_model), (0.0, 1.0))
+    except EdgeqError as reason:
+        return str(reason)
+    return None
+
+
 def tensor_moments(
     model: bytes, norms: Norms, input_range: tuple[float, float], reach: float = 6.0
 ) -> dict[int, Moments]:

@@ -15,9 +15,29 @@ import numpy as np
 from edgeq_lib.data.dataset import Data, Split
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.files import digest
+from edgeq_lib.tflite.rewrite import as_dense
 
 if TYPE_CHECKING:
+    from edgeq_lib.models.network import FloatNetwork
     from edgeq_lib.models.training import Preprocess, TrainingConfig
+
+
+def with_dense_layers(network: FloatNetwork, *, trainable: bool) -> tuple[Any | None, bytes]:
+    """Bring a network into the form whose weights are rounded: 1 × 1 convolutions as dense layers.
+
+    Args:
+        network: The float network.
+        trainable: It can be trained on the grid of its rounded weights.
+
+    Returns:
+        The Keras network with folded batch norms (None where it is not trainable), and the float
+        flatbuffer: of that network, else of `network` itself.
+    """
+    from edgeq_lib.models.convert import convert
+    from edgeq_lib.models.graph import fold_batch_norms
+
+    model = fold_batch_norms(network.keras) if trainable else None
+    return model, as_dense(network.to_file() if model is None else convert(model))
 
 
 def fine_tune(

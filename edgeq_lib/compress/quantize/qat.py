@@ -132,6 +132,22 @@ def quantize_aware(
     return trainable
 
 
+def why_not(model: keras.Model) -> str | None:
+    """Say why a network cannot be trained quantization-aware.
+
+    Args:
+        model: The Keras model.
+
+    Returns:
+        The reason, one sentence; None when it can.
+    """
+    try:
+        _check_layers(expand_activations(fold_batch_norms(model)))
+    except EdgeqError as reason:
+        return str(reason)
+    return None
+
+
 def _near(kernel: np.ndarray, rounded: QuantizedWeights) -> np.ndarray:
     """The float kernel, moved only as far as it takes to be rounded to these codes.
 
@@ -185,7 +201,7 @@ def _check_layers(model: keras.Model) -> None:
         name, kind = activation_name(layer), type(layer).__name__
         if isinstance(layer, layers.BatchNormalization):
             why = "a batch norm that follows no convolution cannot be folded"
-        elif type(layer) not in known:
+        elif type(layer) not in known or type(layer) is layers.Conv2DTranspose:
             why = f"a {kind} layer has no place to put a quantizer"
         elif name not in ("linear", "relu", "relu6", *FIXED_RANGES):
             why = f"the activation {name!r} of a {kind} layer has no known int8 form"

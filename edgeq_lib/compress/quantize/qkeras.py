@@ -136,6 +136,30 @@ def reason_missing() -> str:
     return ""
 
 
+def why_not(model: keras.Model) -> str | None:
+    """Say why QKeras has no layers for a network.
+
+    Args:
+        model: The Keras model.
+
+    Returns:
+        The reason, one sentence; None when it has.
+    """
+    unknown = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, WITH_KERNEL) and type(layer) not in _SETTINGS
+    ]
+    return _unknown(unknown[0]) if unknown else None
+
+
+def _unknown(layer: Any) -> str:
+    return (
+        f"Layer {layer.name!r} is a {type(layer).__name__}, for which there is no QKeras layer "
+        "here; set `qkeras: false` in the study."
+    )
+
+
 def quantize_network(model: keras.Model, bits: int, way: Recipe, images: np.ndarray) -> keras.Model:
     """Build a QKeras model with the weights of a float network.
 
@@ -233,10 +257,7 @@ def _integer(largest: float) -> int:
 
 def _quantized_layer(qkeras: Any, layer: Any, bits: int, way: Recipe) -> Any:
     if type(layer) not in _SETTINGS:
-        raise EdgeqError(
-            f"Layer {layer.name!r} is a {type(layer).__name__}, for which there is no QKeras "
-            "layer here; set `qkeras: false` in the study."
-        )
+        raise EdgeqError(_unknown(layer))
     depthwise = _is_depthwise(layer)
     largest = float(np.abs(layer.get_weights()[0]).max())
     if way.kernels == "po2":

@@ -37,7 +37,7 @@ def test_each_channel_of_a_depthwise_kernel_has_its_own_scale_and_gradients_pass
     rounding, variable = fake_quant.ChannelWeights(8), tf.Variable(kernel)
     with tf.GradientTape() as tape:
         rounded = rounding(variable, True, {})
-    scales = rounding.step(variable).numpy()
+    scales = rounding.scales(variable).numpy()
     codes = rounded.numpy().reshape(9, 8) / scales
     assert np.allclose(scales, np.abs(kernel.reshape(9, 8)).max(axis=0) / 127)
     assert np.allclose(codes, np.rint(codes), atol=1e-3)
@@ -68,9 +68,9 @@ def test_learned_scales_move_and_clipped_weights_get_no_gradient():
 @pytest.mark.parametrize(("start", "shifts"), [([0.25, 2.0], True), ([0.25, 0.3], False)])
 def test_powers_of_two_stay_powers_of_two_while_they_learn(start, shifts):
     rounding = learned(start)
-    assert np.allclose(rounding.step(None), start)
+    assert np.allclose(rounding.scales(None), start)
     rounding.variable.assign([0.33, 1.7])
-    assert np.allclose(rounding.step(None), [0.25, 2.0] if shifts else [0.33, 1.7])
+    assert np.allclose(rounding.scales(None), [0.25, 2.0] if shifts else [0.33, 1.7])
 
 
 def test_a_bias_is_rounded_to_input_scale_times_weight_scale():
@@ -78,7 +78,7 @@ def test_a_bias_is_rounded_to_input_scale_times_weight_scale():
     weights, source = fake_quant.ChannelWeights(3), fake_quant.FixedRange(-1.0, 1.0)
     bias = tf.constant([0.123456, -3.21, 1e-5])
     rounded = fake_quant.BiasScales(kernel, weights, source)(bias, True, {}).numpy()
-    codes = rounded / (weights.step(kernel).numpy() * 2 / 255)
+    codes = rounded / (weights.scales(kernel).numpy() * 2 / 255)
     assert np.allclose(codes, np.rint(codes), atol=1e-3) and (np.abs(codes[:2]) > 100).all()
 
 
@@ -97,7 +97,7 @@ def test_a_calibrated_range_holds_zero_and_is_never_empty():
     ]
     empty = fake_quant.CalibratedRange(0.0, 0.0)
     variables = empty.build(None, "output", layers.Layer())
-    assert [float(end) for end in empty.bounds()] == [0.0, 1.0]
+    assert [float(bound) for bound in empty.bounds()] == [0.0, 1.0]
     half = empty(tf.constant([-1.0, 0.4999, 7.0]), False, variables).numpy()
     assert np.allclose(half, [0, 127 / 255, 1], atol=1e-6)
 

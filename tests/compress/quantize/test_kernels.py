@@ -52,13 +52,14 @@ def test_a_kernel_says_where_it_stands_in_the_graph(network):
         assert graph.tensors[op.outputs[0]].name == kernel.name
 
 
-def test_weights_that_two_ops_read_are_one_kernel_with_the_larger_bias():
+@pytest.mark.parametrize("first_has_it", [True, False])
+def test_weights_that_two_ops_read_are_one_kernel_with_the_larger_bias(first_has_it):
     image = keras.Input((6,))
     shared = layers.Dense(6, use_bias=False)
     first = shared(image)
     added = layers.Lambda(lambda x: x + np.float32([0, 1, -2, 3, 0, 0]))
-    model = keras.Model(image, added(shared(layers.ReLU()(first))))
-    float32 = convert(model)
+    last = shared(layers.ReLU()(added(first) if first_has_it else first))
+    float32 = convert(keras.Model(image, last if first_has_it else added(last)))
     graph = read_graph(float32)
     assert [op.name for op in graph.ops].count("FULLY_CONNECTED") == 2
     (kernel,) = float_kernels(float32)

@@ -15,7 +15,9 @@ def test_official_cats_vs_dogs(tmp_path, study, monkeypatch):
     files["PetImages/Cat/Thumbs.db"] = files["readme[1].txt"] = b"x"
     official(monkeypatch, tmp_path, "cats_vs_dogs", zip_of(files))
     manifest = prepare(study, "cats_vs_dogs", 16, calibration=8)
-    assert manifest["classes"] == ["cat", "dog"] and manifest["ignored"] == {".db": 1}
+    assert manifest["classes"] == ["cat", "dog"] and [row["n"] for row in manifest["left_out"]] == [
+        1
+    ]
     assert [manifest["splits"][split]["n"] for split in SPLITS] == [28, 4, 8]
 
 
