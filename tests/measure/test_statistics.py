@@ -11,6 +11,7 @@ from edgeq_lib.measure.statistics import (
     correctness,
     holm,
     mid_p,
+    only_one_right,
     paired,
     quality_record,
     smallest_detectable_drop,
@@ -205,6 +206,25 @@ def test_the_detectable_drop_without_discordance():
     assert np.mean([mid_p(count, 0) < 0.05 for count in lost]) > 0.75
     assert smallest_detectable_drop(10_000, 0.0) < smallest_detectable_drop(1000, 0.0)
     assert smallest_detectable_drop(3, 0.0) == 100
+
+
+def test_the_detectable_drop_shares_its_error_as_holm_does():
+    """What is detected at the shared level four times in five is significant after Holm."""
+    n, discordance, comparisons = 1000, 0.05, 20
+    drop = smallest_detectable_drop(n, discordance, comparisons=comparisons) / 100
+    assert drop > smallest_detectable_drop(n, discordance) / 100
+    lose, win = (discordance + drop) / 2, (discordance - drop) / 2
+    rng = np.random.default_rng(5)
+    detected = [
+        holm([mid_p(lost, won), *[1.0] * (comparisons - 1)])[0] < 0.05
+        for lost, won, _ in rng.multinomial(n, [lose, win, 1 - discordance], 500)
+    ]
+    assert 0.75 < np.mean(detected) < 0.9
+
+
+def test_only_one_right_by_hand():
+    table = only_one_right([np.array([1, 1, 0, 0.5]), np.array([1, 0, 1, 0.25])])
+    assert table.tolist() == [[0, 1.25], [1, 0]]
 
 
 def test_holm_by_hand_with_gaps():

@@ -8,7 +8,7 @@ from report_shelf import CRITERIA, LABELS, N
 
 from edgeq_lib.analysis import decision
 from edgeq_lib.files import EdgeqError
-from edgeq_lib.measure.statistics import holm
+from edgeq_lib.measure.statistics import holm, smallest_detectable_drop
 from edgeq_lib.report import render
 from edgeq_lib.report.document import blocks
 from edgeq_lib.report.results import collect, decision_rows
@@ -97,10 +97,43 @@ def test_a_shelf_without_a_baseline_is_an_error(study):
         collect(results_of, "x", CRITERIA, labels=LABELS)
 
 
-def test_the_recommendation_can_be_computed_again_from_the_file(results):
-    read = json.loads(json.dumps(results))
-    again = decision.recommend(decision_rows(read), read["criteria"], read["answers"])
-    assert again == read["recommendation"]
+QUESTIONS = [
+    (CRITERIA, "simplest", False),
+    (CRITERIA, "smallest", True),
+    ([*CRITERIA, {"name": "min_agreement", "bound": 90.0}], "accurate", False),
+    ([{"name": "max_drop", "bound": 30.0}], "simplest", False),
+]
+
+
+@pytest.mark.parametrize("criteria, objective, strict", QUESTIONS)
+def test_the_recommendation_can_be_computed_again_from_the_file(study, criteria, objective, strict):
+    asked = {"labels": LABELS, "objective": objective, "strict": strict}
+    found = collect(study, "x", criteria, {"kernels": "integer"}, **asked)
+    read = json.loads(json.dumps(found))
+    question = (read["criteria"], read["answers"], read["objective"], read["strict"])
+    assert decision.recommend(decision_rows(read), *question) == read["recommendation"]
+    entry = next(entry for entry in read["objectives"] if entry["objective"] == objective)
+    assert entry["variant"] == read["recommendation"]["variant"]
+
+
+def test_pairs_count_images_on_which_one_file_is_right_alone(study):
+    loose = [{"name": "max_drop", "bound": 30.0}]
+    found = collect(study, "x", loose, labels=LABELS)
+    assert found["pairs"]["measure"] == "top1" and found["pairs"]["n"] == N
+    assert found["pairs"]["names"] == ["int8", "w4", "qat|1"]
+    assert found["pairs"]["only_one_right"] == ["0 36 0", "0 0 0", "0 36 0"]
+    choice = found["recommendation"]
+    assert choice["variant"] == "int8", "w4 is smaller, and proven less accurate"
+    assert "paired test" in choice["rejected"]["w4"]
+    agreement = collect(study, "x", [{"name": "min_agreement", "bound": 1.0}], labels=LABELS)
+    assert agreement["pairs"]["measure"] == "agreement"
+
+
+def test_the_minimum_detectable_effect_counts_every_comparison(study, results):
+    quality = study.variant("int8").read("quality")["test"]
+    expected = smallest_detectable_drop(N, quality["discordance"], comparisons=3)
+    assert results["variants"][1]["detectable_drop"] == pytest.approx(expected)
+    assert results["variants"][0]["detectable_drop"] is None
 
 
 def test_code_and_machines_are_named(results):

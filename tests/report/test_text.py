@@ -7,7 +7,7 @@ from report_shelf import CRITERIA, LABELS
 from edgeq_lib.report.document import blocks
 from edgeq_lib.report.pdf import pdf
 from edgeq_lib.report.results import collect
-from edgeq_lib.report.text import claims, limits, recommendation_text, terminal_table
+from edgeq_lib.report.text import claims, limits, on_test, recommendation_text, terminal_table
 
 
 def test_sentences_are_computed(results):
@@ -72,3 +72,12 @@ def test_the_terminal_table_is_narrow(results):
         lines = terminal_table(each).splitlines()
         assert len(lines) == 2 + len(each["variants"]) and max(map(len, lines)) <= 120
     assert [line for line in terminal_table(results).splitlines() if line.startswith("→ int8 ")]
+
+
+def test_what_test_misses_is_said_beside_what_validation_meets(results):
+    assert "but on the test images" not in recommendation_text(results)
+    results["variants"][1] |= {"drop": 2.5, "drop_low": 1.0, "drop_high": 4.0}
+    said = recommendation_text(results)
+    assert "on validation it meets every criterion" in said
+    assert "but on the test images it misses max_drop (2.5, bound 2)" in said
+    assert on_test(results, "int8") == "missed: drop"
