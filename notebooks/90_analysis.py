@@ -30,12 +30,9 @@ from edgeq_lib.analysis.criteria import status
 from edgeq_lib.plots.decision import plot_decision_flow
 from edgeq_lib.plots.pareto import plot_pareto
 from edgeq_lib.plots.variants import plot_drops
-from edgeq_lib.report import deploy
+from edgeq_lib.report import deploy, text
 from edgeq_lib.report.export import extra_figures, write_report
 from edgeq_lib.report.results import collect
-from edgeq_lib.report.text import (
-    ALTERNATIVES_HEAD, OBJECTIVES_HEAD, alternatives_table, branch_notes, claims, left_out_table,
-    limits, objectives_table, recommendation_text)
 from edgeq_lib.stage import open_study
 
 # %% [markdown]
@@ -92,7 +89,7 @@ table.set_index("variant").round(3)
 # What that means:
 
 # %%
-Markdown("\n".join(f"- {sentence}" for sentence in claims(results)))
+Markdown("\n".join(f"- {sentence}" for sentence in text.claims(results)))
 
 # %% [markdown]
 # Differences between variants should exceed the spread between seeds, where any technique was repeated with others:
@@ -106,13 +103,13 @@ pd.DataFrame([{"variant": entry["name"], "seed": run["seed"], "drop": run["drop"
 # And what we do not know:
 
 # %%
-Markdown("\n".join(f"- {sentence}" for sentence in limits(results)))
+Markdown("\n".join(f"- {sentence}" for sentence in text.limits(results)))
 
 # %% [markdown]
 # Techniques that were not tried, or not in all their parts, and why; the study went on without:
 
 # %%
-pd.DataFrame(left_out_table(results), columns=["technique", "notebook", "reason"])
+pd.DataFrame(text.left_out_table(results), columns=["technique", "notebook", "reason"])
 
 # %% [markdown]
 # ## 3 · Accuracy
@@ -150,24 +147,25 @@ pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
 # The flow asks four things of you: what the target runs, which images there are, whether the network can be trained again, and what is wanted: the smallest, the fastest or the most accurate of the files that meet every criterion, or the simplest technique that has one. The files answer the rest, **on validation**. A simpler technique suffices unless the paired test proves a file of a costlier one to be more accurate; of its files that no other is proven to beat, the smallest is taken. Where agreement is a criterion, "more accurate" is agreeing with float32 on more images. The path taken is highlighted; beside each end stand the best files that this study has for it.
 
 # %%
-figures["decision"] = plot_decision_flow(flow.FLOW, choice["path"], branch_notes(results))
+figures["decision"] = plot_decision_flow(flow.FLOW, choice["path"], text.branch_notes(results))
 figures["decision"]
 
 # %%
 reasons = "\n".join(f"- {reason}" for reason in choice["reasons"])
-Markdown(f"**{recommendation_text(results)}**\n\n{reasons}")
+Markdown(f"**{text.recommendation_text(results)}**\n\n{reasons}")
 
 # %% [markdown]
 # What the other objectives ship, with their figures on test:
 
 # %%
-pd.DataFrame(objectives_table(results), columns=OBJECTIVES_HEAD).set_index("Objective")
+pd.DataFrame(text.objectives_table(results), columns=text.OBJECTIVES_HEAD).set_index("Objective")
 
 # %% [markdown]
 # And if you had no images, could not train, or had another target? The same rule on the same files; the first row is the recommendation, `Notebook` says where a file is made and its tables stand.
 
 # %%
-pd.DataFrame(alternatives_table(results), columns=ALTERNATIVES_HEAD).set_index("Situation")
+situations = pd.DataFrame(text.alternatives_table(results), columns=text.ALTERNATIVES_HEAD)
+situations.set_index("Situation")
 
 # %% [markdown]
 # ## 7 · Publish
@@ -188,8 +186,8 @@ print(", ".join(deploy.write(stage, results)) or "nothing to ship yet")
 # ## What we know now
 
 # %%
-Markdown(f"""{recommendation_text(results)} Chosen on {results['data']['n_validation']:,} validation
-images, reported on {results['data']['n_test']:,} test images. Made by `{results['command']}`.""")
+Markdown(f"""{text.recommendation_text(results)} Chosen on
+{results['data']['n_validation']:,} validation images, reported on {results['data']['n_test']:,} test images. Made by `{results['command']}`.""")
 
 # %% [markdown]
 # **Papers:** McNemar, [doi 10.1007/BF02295996](https://doi.org/10.1007/BF02295996). Fagerland, Lydersen and Laake, *The McNemar test for binary matched-pairs data: mid-p and asymptotic are better than exact conditional*, [doi 10.1186/1471-2288-13-91](https://doi.org/10.1186/1471-2288-13-91). Holm, *A simple sequentially rejective multiple test procedure* (1979).
