@@ -187,7 +187,8 @@ print(", ".join(deploy.write(stage, results)) or "nothing to ship yet")
 
 # %%
 Markdown(f"""{text.recommendation_text(results)} Chosen on
-{results['data']['n_validation']:,} validation images, reported on {results['data']['n_test']:,} test images. Made by `{results['command']}`.""")
+{results['data']['n_validation']:,} validation images, reported on
+{results['data']['n_test']:,} test images. Made by `{results['command']}`.""")
 
 # %% [markdown]
 # **Papers:** McNemar, [doi 10.1007/BF02295996](https://doi.org/10.1007/BF02295996). Fagerland, Lydersen and Laake, *The McNemar test for binary matched-pairs data: mid-p and asymptotic are better than exact conditional*, [doi 10.1186/1471-2288-13-91](https://doi.org/10.1186/1471-2288-13-91). Holm, *A simple sequentially rejective multiple test procedure* (1979).
