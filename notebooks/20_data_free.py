@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 20 · How far does quantization come without any data?
+# # 20 · How far does quantization come when no image shapes the file?
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/edgeq/edgeq/blob/main/notebooks/20_data_free.ipynb)
 #
@@ -194,7 +194,7 @@ for (width, way), group in made.items():
 # %%
 stage.figure("data_free_bits", plot_accuracy_by_bits(low, top1),
              f"Top-1 on {len(labels):,} validation images by bits of the weights, for three ways "
-             "of rounding, without any image; dashed: float32.")
+             "of rounding, none of which sees an image; dashed: float32.")
 
 # %%
 table = pd.DataFrame(low).pivot(index=["file", "rounding"], columns="bits", values="top1")
@@ -249,7 +249,7 @@ shown = "; ".join(f"`{name}` ({chosen[name.removeprefix('data_free_')]}) loses "
 Markdown(f"""{len(pairs)} pairs among {len(kernels)} kernels could be equalized. {ceiling} With one
 scale per tensor, int8 loses {naive['drop']:+.2f} points as it stands and {best['drop']:+.2f}
 ({best['drop_low']:+.2f} … {best['drop_high']:+.2f}) as **{best['step']}**, on {len(labels):,}
-validation images and made without one. {shown}.""")
+validation images, which neither picked the recipe nor shaped the file. {shown}.""")
 
 # %% [markdown]
 # **Papers:** Nagel et al., *Data-free quantization through weight equalization and bias correction*, [arXiv 1906.04721](https://arxiv.org/abs/1906.04721). Guo et al., *SQuant*, [arXiv 2202.07471](https://arxiv.org/abs/2202.07471).

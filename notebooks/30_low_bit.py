@@ -7,7 +7,7 @@
 #
 # $$\min_{Q, s} \; \lVert W X - (s \odot Q)\, \hat X \rVert^2 .$$
 #
-# What comes out is a file with 4-bit weights and 8-bit activations that computes in integers only, on LiteRT's fast kernels.
+# What comes out is a file with 4-bit weights and 8-bit activations that computes in integers only: on LiteRT's fast kernels where its 4-bit layers are dense or 1 × 1 convolutions, on slower ones where wider convolutions hold most of the weights and get 4 bits too.
 #
 # **Overall flow:** 1 × 1 convolutions become dense layers → methods of rounding compared → fewer bits, and the classifier → the file against its simulation → blocks that share the work → fine-tuning without labels → the ablation → the shelf.
 #

@@ -7,7 +7,7 @@
 #
 # $$p = 2\,\Pr[X < \min(b, c)] + \Pr[X = \min(b, c)], \qquad X \sim \mathrm{Bin}(b + c, \tfrac12),$$
 #
-# adjusted over the table (Holm), with intervals beside each figure and a plain word on what these test images could not have seen.
+# adjusted over the table (Holm), with intervals beside each figure and a plain word on what these test images could not have seen. The same test, on validation, says whether one file is more accurate than another.
 #
 # **Overall flow:** collect the records → the table → drops and Pareto plots → criteria and decision flow → publish.
 
@@ -30,11 +30,9 @@ from edgeq_lib.analysis.criteria import status
 from edgeq_lib.plots.decision import plot_decision_flow
 from edgeq_lib.plots.pareto import plot_pareto
 from edgeq_lib.plots.variants import plot_drops
-from edgeq_lib.report import deploy
+from edgeq_lib.report import deploy, text
 from edgeq_lib.report.export import extra_figures, write_report
 from edgeq_lib.report.results import collect
-from edgeq_lib.report.text import (
-    ALTERNATIVES_HEAD, alternatives_table, branch_notes, claims, limits, recommendation_text)
 from edgeq_lib.stage import open_study
 
 # %% [markdown]
@@ -52,8 +50,11 @@ device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "mi
 images: Literal["labelled", "unlabelled", "none"] = "labelled"  # images of the task at hand
 retraining: bool = True  # the network can be trained again
 kernels: Literal["any", "integer", "int4", "int8"] = "int4"  # what the target runs
+objective: Literal["simplest", "smallest", "fastest", "accurate"] = "simplest"  # technique, or file
+strict: bool = False  # a criterion is met by its whole interval, not by the point estimate
 question: str = ""  # what this study asks beyond which file to ship; opens the report
 reference: list[dict[str, Any]] = []  # what others published: {what, value, source}
+notes: list[str] = []  # what else the study does not know, or was informed by: sentences
 
 # %% [markdown]
 # ## 1 · Collect the records
@@ -67,7 +68,8 @@ answers = {"images": images, "retraining": retraining, "kernels": kernels}
 
 # %%
 command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
-results = collect(stage, command, criteria, answers, question, reference)
+results = collect(stage, command, criteria, answers, question, reference, notes=notes,
+                  labels=stage.data.validation.labels, objective=objective, strict=strict)
 rows, choice = results["variants"], results["recommendation"]
 
 # %% [markdown]
@@ -87,7 +89,7 @@ table.set_index("variant").round(3)
 # What that means:
 
 # %%
-Markdown("\n".join(f"- {sentence}" for sentence in claims(results)))
+Markdown("\n".join(f"- {sentence}" for sentence in text.claims(results)))
 
 # %% [markdown]
 # Differences between variants should exceed the spread between seeds, where any technique was repeated with others:
@@ -101,7 +103,13 @@ pd.DataFrame([{"variant": entry["name"], "seed": run["seed"], "drop": run["drop"
 # And what we do not know:
 
 # %%
-Markdown("\n".join(f"- {sentence}" for sentence in limits(results)))
+Markdown("\n".join(f"- {sentence}" for sentence in text.limits(results)))
+
+# %% [markdown]
+# Techniques that were not tried, or not in all their parts, and why; the study went on without:
+
+# %%
+pd.DataFrame(text.left_out_table(results), columns=["technique", "notebook", "reason"])
 
 # %% [markdown]
 # ## 3 · Accuracy
@@ -136,21 +144,28 @@ pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
 # %% [markdown]
 # ## 6 · The decision
 #
-# The flow asks three things of you: what the target runs, which images there are, whether the network can be trained again. The files left answer the rest, **on validation**. Bits first: fewer than 8 only where no file with 8 or more meets every criterion. Then the simplest technique that meets them, unless validation can tell that a costlier one is more accurate. The path taken is highlighted; beside each end stand the best files that this study has for it.
+# The flow asks four things of you: what the target runs, which images there are, whether the network can be trained again, and what is wanted: the smallest, the fastest or the most accurate of the files that meet every criterion, or the simplest technique that has one. The files answer the rest, **on validation**. A simpler technique suffices unless the paired test proves a file of a costlier one to be more accurate; of its files that no other is proven to beat, the smallest is taken. Where agreement is a criterion, "more accurate" is agreeing with float32 on more images. The path taken is highlighted; beside each end stand the best files that this study has for it.
 
 # %%
-figures["decision"] = plot_decision_flow(flow.FLOW, choice["path"], branch_notes(results))
+figures["decision"] = plot_decision_flow(flow.FLOW, choice["path"], text.branch_notes(results))
 figures["decision"]
 
 # %%
 reasons = "\n".join(f"- {reason}" for reason in choice["reasons"])
-Markdown(f"**{recommendation_text(results)}**\n\n{reasons}")
+Markdown(f"**{text.recommendation_text(results)}**\n\n{reasons}")
+
+# %% [markdown]
+# What the other objectives ship, with their figures on test:
+
+# %%
+pd.DataFrame(text.objectives_table(results), columns=text.OBJECTIVES_HEAD).set_index("Objective")
 
 # %% [markdown]
 # And if you had no images, could not train, or had another target? The same rule on the same files; the first row is the recommendation, `Notebook` says where a file is made and its tables stand.
 
 # %%
-pd.DataFrame(alternatives_table(results), columns=ALTERNATIVES_HEAD).set_index("Situation")
+situations = pd.DataFrame(text.alternatives_table(results), columns=text.ALTERNATIVES_HEAD)
+situations.set_index("Situation")
 
 # %% [markdown]
 # ## 7 · Publish
@@ -171,11 +186,12 @@ print(", ".join(deploy.write(stage, results)) or "nothing to ship yet")
 # ## What we know now
 
 # %%
-Markdown(f"""{recommendation_text(results)} Chosen on {results['data']['n_validation']:,} validation
-images, reported on {results['data']['n_test']:,} test images. Made by `{results['command']}`.""")
+Markdown(f"""{text.recommendation_text(results)} Chosen on
+{results['data']['n_validation']:,} validation images, reported on
+{results['data']['n_test']:,} test images. Made by `{results['command']}`.""")
 
 # %% [markdown]
-# **Papers:** McNemar, [doi 10.1007/BF02295996](https://doi.org/10.1007/BF02295996). Fagerland, Lydersen and Laake, *The McNemar test for binary matched-pairs data: mid-p and asymptotic are better than exact conditional*, [doi 10.1186/1471-2288-13-91](https://doi.org/10.1186/1471-2288-13-91). Holm, *A simple sequentially rejective multiple test procedure* (1979). Breiman et al., *Classification and Regression Trees* (1984), for the one-standard-error rule.
+# **Papers:** McNemar, [doi 10.1007/BF02295996](https://doi.org/10.1007/BF02295996). Fagerland, Lydersen and Laake, *The McNemar test for binary matched-pairs data: mid-p and asymptotic are better than exact conditional*, [doi 10.1186/1471-2288-13-91](https://doi.org/10.1186/1471-2288-13-91). Holm, *A simple sequentially rejective multiple test procedure* (1979).
 
 # %%
 stage.note_write(stage.folder / "report" / "results.json")

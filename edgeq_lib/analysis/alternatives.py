@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq_lib.analysis import decision, flow
-from edgeq_lib.analysis.criteria import Criteria, status
+from edgeq_lib.analysis.criteria import Criteria, passed, status
 from edgeq_lib.analysis.rows import Row
 
 CITED = (
@@ -23,24 +23,17 @@ CITED = (
     "drop_high",
     "n",
     "agreement",
+    "agreement_low",
+    "agreement_high",
     "ratio",
     "latency_ratio",
 )
-# What belongs to a leaf of the flow, and what it asks for.
-LEAVES: dict[str, tuple[Callable[[Row], bool], str]] = {
-    "data_free": (lambda row: not flow.needs_images(row), "asks for nothing but the network"),
-    "ptq": (
-        lambda row: flow.effort(row) == "ptq",
-        "asks for images without labels, or for none where only weights are rounded",
-    ),
-    "recovery": (
-        lambda row: flow.effort(row) == "recovery",
-        "asks for some minutes, and mostly for images without labels",
-    ),
-    "training": (
-        lambda row: flow.effort(row) == "training",
-        "asks for training images and a network that can be trained again",
-    ),
+# What belongs to a leaf of the flow that a technique leads to.
+LEAVES: dict[str, Callable[[Row], bool]] = {
+    "data_free": lambda row: not flow.needs_images(row),
+    "ptq": lambda row: flow.effort(row) == "ptq",
+    "recovery": lambda row: flow.effort(row) == "recovery",
+    "training": lambda row: flow.effort(row) == "training",
 }
 
 
@@ -50,7 +43,7 @@ def _cited(row: Row | None, criteria: Criteria) -> dict[str, Any]:
         return {"variant": None, **dict.fromkeys(CITED), "status": {}}
     return {
         "variant": row["name"],
-        **{field: row[field] for field in CITED},
+        **{field: row.get(field) for field in CITED},
         "status": status(row, criteria),
     }
 
@@ -61,7 +54,10 @@ def _fewer(kernels: str) -> str:
 
 
 def branches(
-    rows: Sequence[Row], criteria: Criteria, answers: Mapping[str, Any] | None = None
+    rows: Sequence[Row],
+    criteria: Criteria,
+    answers: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> list[dict[str, Any]]:
     """Name the best file at each leaf of the flow, with 8 bits per weight or more and with fewer.
 
@@ -70,6 +66,7 @@ def branches(
         criteria: As in `decision.recommend`.
         answers: As in `decision.recommend`. Where its target runs no weight below 8 bits, such
             files are looked for on one that runs 4 bits too.
+        strict: As in `decision.recommend`.
 
     Returns:
         For each leaf and width: leaf, bits, kernels (the target), and what is cited of the file.
@@ -81,19 +78,72 @@ def branches(
         if row["technique"] not in ("baseline", "peer") and row["kind"] != "peer"
     ]
     entries = []
-    for leaf, (belongs, _) in LEAVES.items():
+    for leaf, belongs in LEAVES.items():
         for eight, target in ((True, kernels), (False, _fewer(kernels))):
             pool = [
                 row
                 for row in ours
                 if belongs(row) and flow.eight_bits(row) == eight and flow.runs(row, target)
             ]
-            best = decision.best_row(pool, criteria) if pool else None
+            best = decision.best_row(pool, criteria, strict) if pool else None
             bits = "8 or more" if eight else "fewer"
             entries.append(
                 {"leaf": leaf, "bits": bits, "kernels": target, **_cited(best, criteria)}
             )
     return entries
+
+
+def objectives(
+    rows: Sequence[Row],
+    criteria: Criteria,
+    answers: Mapping[str, Any] | None = None,
+    strict: bool = False,
+) -> list[dict[str, Any]]:
+    """Say what each objective would ship, in the study's own situation.
+
+    Args:
+        rows: Those of `decision.recommend`.
+        criteria: As in `decision.recommend`.
+        answers: As in `decision.recommend`.
+        strict: As in `decision.recommend`.
+
+    Returns:
+        One entry per objective of `flow.OBJECTIVES`: objective, met (whether the file meets every
+        criterion) and what is cited of the file.
+    """
+    by_name = {row["name"]: row for row in rows}
+    entries = []
+    for objective in flow.OBJECTIVES:
+        choice = decision.recommend(rows, criteria, answers, objective, strict)
+        cited = _cited(by_name.get(choice["variant"]), criteria)
+        entries.append({"objective": objective, "met": choice["met"], **cited})
+    return entries
+
+
+def smallest_allowed(rows: Sequence[Row], criteria: Criteria, strict: bool = False) -> Row | None:
+    """Find the smallest of our files that loses no more than allowed, on whatever target it runs.
+
+    Only the criteria on accuracy count (max_drop, min_agreement).
+
+    Args:
+        rows: Those of `decision.recommend`.
+        criteria: As in `decision.recommend`.
+        strict: As in `decision.recommend`.
+
+    Returns:
+        Its row; None where nothing compressed does, or no criterion bounds the loss.
+    """
+    bounds = [entry for entry in criteria if entry["name"] in ("max_drop", "min_agreement")]
+    pool = [
+        row
+        for row in rows
+        if bounds
+        and row["bytes"]
+        and row["kind"] != "peer"
+        and row["technique"] not in ("baseline", "peer")
+        and all(passed(row, bounds, strict).values())
+    ]
+    return min(pool, key=lambda row: (row["bytes"], row["name"]), default=None)
 
 
 def _situations(answers: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
@@ -119,7 +169,11 @@ def _situations(answers: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
 
 
 def what_if(
-    rows: Sequence[Row], criteria: Criteria, answers: Mapping[str, Any] | None = None
+    rows: Sequence[Row],
+    criteria: Criteria,
+    answers: Mapping[str, Any] | None = None,
+    objective: str = "simplest",
+    strict: bool = False,
 ) -> list[dict[str, Any]]:
     """Say what the flow would ship under other answers than the study's.
 
@@ -127,6 +181,8 @@ def what_if(
         rows: Those of `decision.recommend`.
         criteria: As in `decision.recommend`.
         answers: The study's own, as in `decision.recommend`.
+        objective: As in `decision.recommend`.
+        strict: As in `decision.recommend`.
 
     Returns:
         One entry per file, the recommendation first: `if` (the situations that lead to it) and
@@ -137,7 +193,8 @@ def what_if(
     entries: dict[str | None, dict[str, Any]] = {}
     for text, other, fewer in _situations(answers):
         pool = [row for row in rows if not flow.eight_bits(row)] if fewer else rows
-        name = decision.recommend(pool, criteria, {**answers, **other})["variant"]
+        choice = decision.recommend(pool, criteria, {**answers, **other}, objective, strict)
+        name = choice["variant"]
         entry = entries.setdefault(name, {"if": [], **_cited(by_name.get(name), criteria)})
         entry["if"].append(text)
     return list(entries.values())

@@ -19,7 +19,12 @@ FIELDS = {
     "max_latency_ratio": "latency_ratio",
     "device": "fits",
 }
-HIGH = {"max_drop": "drop_high", "max_latency_ratio": "latency_ratio_high"}
+# The end of the interval that is nearer to the bound, of the criteria that have an interval.
+FAR_END = {
+    "max_drop": "drop_high",
+    "min_agreement": "agreement_low",
+    "max_latency_ratio": "latency_ratio_high",
+}
 
 
 def value_of(row: Row, name: str) -> Any:
@@ -29,32 +34,47 @@ def value_of(row: Row, name: str) -> Any:
     return row.get(FIELDS[name])
 
 
-def meets(row: Row, criterion: Mapping[str, Any]) -> bool | None:
-    """Tell whether a row meets a criterion by the point estimate; None where not measured."""
+def far_end(row: Row, name: str) -> float | None:
+    """Return the end of the interval that criterion `name` is hardest on; None without one."""
+    return row.get(FAR_END.get(name, ""))
+
+
+def meets(row: Row, criterion: Mapping[str, Any], strict: bool = False) -> bool | None:
+    """Tell whether a row meets a criterion; None where it was not measured.
+
+    Args:
+        row: A row of the results table.
+        criterion: Its name and bound.
+        strict: Whether the whole interval must lie within the bound, where there is an interval;
+            else the point estimate decides.
+    """
     name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
     if name == "device":
         return (value or {}).get(bound)
     if value is None:
         return None
-    return bool(value >= bound if name.startswith("min_") else value <= bound)
+    far, sign = far_end(row, name), -1 if name.startswith("min_") else 1
+    return bool(
+        sign * value <= sign * bound
+        and not (strict and far is not None and sign * far >= sign * bound)
+    )
 
 
-def passed(row: Row, criteria: Criteria) -> dict[str, bool | None]:
-    """Tell which criteria a row meets by the point estimate; None where not measured."""
-    return {criterion["name"]: meets(row, criterion) for criterion in criteria}
+def passed(row: Row, criteria: Criteria, strict: bool = False) -> dict[str, bool | None]:
+    """Tell which criteria a row meets, as `meets` does; None where not measured."""
+    return {criterion["name"]: meets(row, criterion, strict) for criterion in criteria}
 
 
 def status(row: Row, criteria: Criteria) -> dict[str, str]:
     """Say `met`, `met within noise`, `missed` or `not measured` of each criterion.
 
-    "met" without reserve is said only when the upper end of the interval is below the bound too.
+    "met" without reserve is said only when the whole interval lies within the bound.
     """
     words = {None: "not measured", False: "missed", True: "met"}
     standing = {name: words[met] for name, met in passed(row, criteria).items()}
-    for criterion in criteria:
-        high = row.get(HIGH.get(criterion["name"], ""))
-        if standing[criterion["name"]] == "met" and high is not None and high >= criterion["bound"]:
-            standing[criterion["name"]] = "met within noise"
+    for name, surely in passed(row, criteria, strict=True).items():
+        if standing[name] == "met" and not surely:
+            standing[name] = "met within noise"
     return standing
 
 
@@ -96,13 +116,15 @@ def dominated(rows: Sequence[Row], fields: Sequence[int] = (0, 1, 2)) -> dict[st
     )
 
 
-def excess(row: Row, criteria: Criteria) -> float:
+def excess(row: Row, criteria: Criteria, strict: bool = False) -> float:
     """Return how far a row is from its criteria: a sum of relative distances, 0 if it meets all."""
     total = 0.0
     for criterion in criteria:
         name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
-        if meets(row, criterion):
+        if meets(row, criterion, strict):
             continue
+        far = far_end(row, name) if strict else None
+        value = value if far is None else far
         if name == "device" or value is None:
             total += 1.0
         elif name == "min_ratio":
@@ -114,18 +136,21 @@ def excess(row: Row, criteria: Criteria) -> float:
     return total
 
 
-def misses(row: Row, criteria: Criteria) -> list[str]:
+def misses(row: Row, criteria: Criteria, strict: bool = False) -> list[str]:
     """Name each criterion that a row misses, as a phrase with its figure and bound."""
     phrases = []
     for criterion in criteria:
         name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
-        if meets(row, criterion):
+        if meets(row, criterion, strict):
             continue
         if name == "device":
             reason = "it does not fit" if value else "not measured whether it fits"
             phrases.append(f"device ({reason} a {bound})")
         elif value is None:
             phrases.append(f"{name} (not measured)")
+        elif meets(row, criterion):
+            far = far_end(row, name)
+            phrases.append(f"{name} ({value:.3g}, interval to {far:.3g}, bound {bound:g})")
         else:
             phrases.append(f"{name} ({value:.3g}, bound {bound:g})")
     return phrases

@@ -1,13 +1,14 @@
-"""Which variant to ship: the recommendation that follows from criteria and decision flow.
+"""Which variant to ship: the recommendation that follows from criteria, situation and objective.
 
 1. The answers leave some variants (`flow.runs`, `flow.needs_images`, `flow.needs_labels`).
-2. Of these the ones that meet every criterion by the point estimate go on; fewer than 8 bits only
-   where no file of 8 or more does.
-3. The simplest technique is taken that has one of them, unless validation can tell, at 95 %, that a
-   costlier one is more accurate.
-4. Within it the one-standard-error rule chooses (Breiman et al., Classification and Regression
-   Trees, 1984): the smallest of those that come within one standard error of the most accurate.
-   Latency counts only where it is a criterion: it depends on the machine, the choice must not.
+2. Of these the ones that meet every criterion go on: by the point estimate or, in a strict study,
+   by the whole interval.
+3. The objective chooses among them: the smallest, the fastest, the most accurate, or the simplest:
+   the simplest technique that has one of them, unless a costlier one has a file that is proven more
+   accurate; of its files that no other is proven to beat, the smallest.
+4. One file is more accurate than another where a paired test on validation says so (`pairs.beats`).
+   Latency counts where it is a criterion or the objective: it depends on the machine, and the
+   choice should not.
 5. Where nothing compressed meets all criteria: float32 if it does, else what comes nearest.
 
 Everything is decided on rows whose accuracies come from the validation split; the caller sees to
@@ -16,7 +17,7 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeq_lib.analysis import flow
@@ -25,31 +26,41 @@ from edgeq_lib.analysis.criteria import (
     Criteria,
     compared,
     costs,
-    dominated,
     excess,
     misses,
     passed,
     status,
 )
+from edgeq_lib.analysis.pairs import MEASURES, Measure, beats, loss, measure_of, unbeaten
 from edgeq_lib.analysis.rows import Row
 from edgeq_lib.files import EdgeqError
 
-TELL = 1.96  # standard errors that validation needs to tell two files apart, at 95 %
-EFFORT_WORDS = {"ptq": "Post-training quantization", "recovery": "Recovery without training"}
+LEVELS = {
+    "ptq": "Post-training quantization",
+    "recovery": "Recovery without training",
+    "training": "Training",
+}
 
 
 def check_question(
-    criteria: Iterable[Mapping[str, Any]], answers: Mapping[str, Any] | None = None
+    criteria: Iterable[Mapping[str, Any]],
+    answers: Mapping[str, Any] | None = None,
+    objective: str = "simplest",
 ) -> None:
     """Check what a study asks for.
 
     Args:
         criteria: Of {"name", "bound"}.
         answers: What the decision flow is told; keys and values are those of `flow.ANSWERS`.
+        objective: What is wanted of the files, one of `flow.OBJECTIVES`.
 
     Raises:
-        EdgeqError: For a criterion or an answer that the flow does not know.
+        EdgeqError: For a criterion, an answer or an objective that the flow does not know.
     """
+    if objective not in flow.OBJECTIVES:
+        raise EdgeqError(
+            f"The objective '{objective}' is unknown; there are {', '.join(flow.OBJECTIVES)}."
+        )
     names = [criterion["name"] for criterion in criteria]
     for name in names:
         if name not in FIELDS or names.count(name) > 1:
@@ -78,64 +89,85 @@ def _names(rows: Iterable[Row], limit: int = 4) -> str:
     )
 
 
-def _alike(pool: Sequence[Row], errors: float) -> list[Row]:
-    """The most accurate of a pool, and those that come within `errors` standard errors of it.
+def _order(objective: str, measure: Measure) -> Callable[[Row], tuple[Any, ...]]:
+    """The key that sorts rows for an objective, the best first."""
 
-    The standard error is the other's own.
+    def key(row: Row) -> tuple[Any, ...]:
+        _, size, latency = costs(row)
+        off = loss(row, measure)
+        if objective == "accurate":
+            return off, size, row["name"]
+        return *((latency,) if objective == "fastest" else ()), size, off, row["name"]
+
+    return key
+
+
+def _choose(
+    pool: Sequence[Row], objective: str, measure: Measure, rivals: Sequence[Row] = ()
+) -> Row:
+    """What an objective takes of a pool in which everything meets every criterion.
+
+    Accuracy matters to two of them: they take what none of the pool, nor of the rivals, beats.
     """
-    best = min(pool, key=_accurate)
-    return [
-        row for row in pool if row is best or costs(row)[0] - errors * _error(row) <= costs(best)[0]
-    ]
+    if objective in ("simplest", "accurate"):
+        pool = unbeaten(pool, [*pool, *rivals])
+    return min(pool, key=_order(objective, measure))
 
 
-def _accurate(row: Row) -> tuple[Any, ...]:
-    return *costs(row)[:2], row["name"]
-
-
-def _error(row: Row) -> float:
-    """The standard error of a drop, in percent points, from its 95 % interval."""
-    return 0.0 if row["drop_low"] is None else (row["drop_high"] - row["drop_low"]) / (2 * TELL)
-
-
-def _choose(pool: list[Row], criteria: Criteria, reasons: list[str]) -> tuple[Row, dict[str, str]]:
-    """The smallest of those within one standard error of the most accurate, see the module.
-
-    Of equally small ones the fastest if latency is a criterion, else the most accurate.
-    """
-    fields = compared(criteria)
-    dominators = dominated(pool, fields)
-    qualities = "as accurate, as small and as fast" if 2 in fields else "as accurate and as small"
-    rejected = {
-        name: f"{other} is {qualities}, and better in one of these"
-        for name, other in dominators.items()
+def _explain(
+    chosen: Row,
+    pool: Sequence[Row],
+    objective: str,
+    measure: Measure,
+    rivals: Sequence[Row],
+    reasons: list[str],
+) -> dict[str, str]:
+    """Say why the objective took this row of a pool, and return why not each other."""
+    name, what, others = (
+        chosen["name"],
+        MEASURES[measure],
+        [row for row in pool if row is not chosen],
+    )
+    if objective in ("smallest", "fastest"):
+        timed = objective == "smallest" or chosen["latency_ratio"] is not None
+        reasons.append(
+            f"Of the files that meet every criterion ({len(pool)}) {name} is the {objective}."
+            if timed
+            else f"No latency was measured, so of the files that meet every criterion {name}, the "
+            "smallest, stands in for the fastest."
+        )
+        word = "smaller" if objective == "smallest" or not timed else "faster"
+        same = f"meets the criteria, but {name} is {word}"
+        return {row["name"]: same for row in others}
+    winners = {row["name"]: _winner(row, [*pool, *rivals], measure) for row in others}
+    level = [row for row in others if winners[row["name"]] is None]
+    if level:
+        merit = "is the smallest" if objective == "simplest" else f"has the highest {what}"
+        reasons.append(
+            f"A paired test on {chosen['n']} validation images cannot tell the {what} of {name} "
+            f"from that of {_names(level)}; {name} {merit}."
+        )
+    merit = "is smaller" if objective == "simplest" else f"has the higher {what} on validation"
+    return {
+        other: _beaten(winner, measure)
+        if winner
+        else f"meets the criteria, and a paired test on validation does not tell its {what} from "
+        f"that of {name}, which {merit}"
+        for other, winner in winners.items()
     }
-    front = [row for row in pool if row["name"] not in dominators]
-    best, alike = min(front, key=_accurate), _alike(front, 1)
-    order = [*(field for field in fields if field), 0]
-    chosen = min(alike, key=lambda row: (*(costs(row)[field] for field in order), row["name"]))
-    others = [row for row in alike if row is not chosen]
-    if others and best is not chosen:
-        reasons.append(
-            f"On {chosen['n']} validation images {chosen['name']} lies within one standard error "
-            f"of the most accurate ({best['name']}), as {'does' if len(others) < 2 else 'do'} "
-            f"{_names(others)}; the fewest bytes decide."
-        )
-    elif others:
-        reasons.append(
-            f"{chosen['name']} is the most accurate on validation, and the smallest of those that "
-            f"come within one standard error of it ({_names(others)})."
-        )
-    for row in front:
-        if row is not chosen:
-            rejected[row["name"]] = (
-                f"meets the criteria, but {chosen['name']} is smaller"
-                + (", or as small and faster" if 2 in fields else "")
-                if row in alike
-                else "meets the criteria, but is more than one standard error "
-                f"less accurate on validation than {best['name']}"
-            )
-    return chosen, rejected
+
+
+def _winner(row: Row, rivals: Iterable[Row], measure: Measure) -> str | None:
+    """Name the most accurate of the rivals that beat a row."""
+    ordered = sorted(rivals, key=_order("accurate", measure))
+    return next((rival["name"] for rival in ordered if beats(rival, row)), None)
+
+
+def _beaten(winner: str | None, measure: Measure) -> str:
+    return (
+        f"meets the criteria, but {winner} has a higher {MEASURES[measure]} on validation (paired "
+        "test, 95 %)"
+    )
 
 
 def _judge(row: Row, criteria: Criteria) -> list[str]:
@@ -158,7 +190,7 @@ def _judge(row: Row, criteria: Criteria) -> list[str]:
     if row["agreement"] is not None:
         sentences.append(
             f"It names the class that float32 names on {row['agreement']:.1f} % of them"
-            f"{marks.get('min_agreement', '')}."
+            f"{_agreement_interval(row)}{marks.get('min_agreement', '')}."
         )
     if row["ratio"] is not None:
         sentences.append(
@@ -176,6 +208,12 @@ def _judge(row: Row, criteria: Criteria) -> list[str]:
         )
         sentences.append(f"It {fit} the device class {bounds['device']}.")
     return sentences
+
+
+def _agreement_interval(row: Row) -> str:
+    if row.get("agreement_low") is None:
+        return ""
+    return f", 95 % interval {row['agreement_low']:.1f} to {row['agreement_high']:.1f}"
 
 
 def _sort_out(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[list[Row], dict[str, str]]:
@@ -200,82 +238,75 @@ def _sort_out(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[list[Row
     return usable, rejected
 
 
-def _bits(
-    meeting: list[Row], usable: list[Row], criteria: Criteria, reasons: list[str]
-) -> tuple[str, list[Row]]:
-    """How many bits per weight the flow allows, as FLOW answers it, and the variants with them.
-
-    Fewer than 8 only where no file of 8 or more meets every criterion.
-    """
-    eight = [row for row in meeting if flow.eight_bits(row)]
-    fewer = [row for row in meeting if row not in eight]
-    if eight:
-        reason = "A file with 8 bits per weight or more meets every criterion, so fewer are not "
-        reason += "called for."
-        small = min(fewer, key=lambda row: (costs(row)[1], *_accurate(row)), default=None)
-        if small and small["ratio"] and costs(small)[1] < min(costs(row)[1] for row in eight):
-            reason += (
-                f" {small['name']}, with fewer, meets them too and is {small['ratio']:.2f} times "
-                "smaller than float32: a larger min_ratio would ask for it."
-            )
-        reasons.append(reason)
-        return "8 or more", eight
-    if not fewer:
-        return "none", []
-    reason = "No file with 8 bits per weight or more meets every criterion"
-    larger = [row for row in usable if flow.eight_bits(row) and row["technique"] != "baseline"]
-    if larger:
-        near = nearest(larger, criteria)
-        missed = " and ".join(misses(near, criteria))
-        reason += f" ({near['name']} comes nearest and misses {missed})"
-    verb = "does" if len(fewer) == 1 else "do"
-    reasons.append(f"{reason}; with fewer, {_names(fewer)} {verb}.")
-    return "fewer", fewer
-
-
 def _walk(
-    pool: list[Row], bits: str, answers: Mapping[str, Any], reasons: list[str]
-) -> tuple[list[Row], list[list[Any]]]:
-    """The variants at the leaf where the flow arrives, and the pairs of node and answer up to it.
+    pool: list[Row],
+    answers: Mapping[str, Any],
+    objective: str,
+    measure: Measure,
+    reasons: list[str],
+) -> tuple[Row | None, list[list[Any]], dict[str, str]]:
+    """Walk the flow with the compressed files that meet every criterion.
 
-    A technique is enough when one of its variants meets every criterion and validation cannot tell,
-    at 95 %, that a costlier one is more accurate.
+    A technique is enough when it has a file that meets every criterion and that no other of its
+    files, nor one of a costlier technique, beats.
+
+    Returns:
+        The file at the leaf where the flow arrives, the pairs of node and answer up to it, and why
+        not each other file of the pool.
     """
     path: list[list[Any]] = [["kernels", answers["kernels"]], ["images", answers["images"]]]
-    free = answers["images"] == "none"
+    free, met = answers["images"] == "none", "yes" if pool else "no"
     if free:
-        path.append(["free_bits", bits])
+        path.append(["free_meets", met])
     else:
-        path += [["retraining", "yes" if answers["retraining"] else "no"], ["bits", bits]]
-    if bits == "none":
-        return [], [*path, ["nearest", None]]
-    if free:
-        return pool, [*path, ["data_free", None]]
-    alike = _alike(pool, TELL)
-    for level, words in EFFORT_WORDS.items():
-        own = [row for row in pool if flow.effort(row) == level]
-        enough = any(flow.effort(row) == level for row in alike)
-        path.append([f"{level}_enough", "yes" if enough else "no"])
+        path += [["retraining", "yes" if answers["retraining"] else "no"], ["meets", met]]
+    if not pool:
+        return None, [*path, ["nearest", None]], {}
+    if not free:
+        path.append(["objective", objective])
+    if free or objective != "simplest":
+        chosen = _choose(pool, objective, measure)
+        why = _explain(chosen, pool, objective, measure, (), reasons)
+        return chosen, [*path, ["data_free" if free else "by_objective", None]], why
+    rejected: dict[str, str] = {}
+    levels = [[row for row in pool if flow.effort(row) == level] for level in LEVELS]
+    for number, (level, own) in enumerate(zip(LEVELS, levels, strict=True)):
+        costlier = [row for later in levels[number + 1 :] for row in later]
+        enough = bool(unbeaten(own, [*own, *costlier]))
+        if level != "training":
+            path.append([f"{level}_enough", "yes" if enough else "no"])
+        reasons.append(_say_level(level, own, costlier, enough, measure))
         if enough:
-            reasons.append(
-                f"{words} meets every criterion on validation ({_names(own)}), and validation "
-                "cannot tell that anything costlier is more accurate."
-            )
-            return own, [*path, [level, None]]
-        if own:
-            reasons.append(
-                f"{words} meets every criterion ({_names(own)}), but validation can tell that a "
-                "costlier technique is more accurate."
-            )
-        else:
-            verb = "does not meet" if level == "ptq" else "has no variant that meets"
-            reasons.append(f"{words} {verb} every criterion on validation.")
-    own = [row for row in pool if flow.effort(row) == "training"]
-    reasons.append(f"Training meets every criterion on validation ({_names(own)}).")
-    return own, [*path, ["training", None]]
+            simpler = "meets the criteria, but so does a simpler technique"
+            rejected |= {row["name"]: simpler for row in costlier}
+            chosen = _choose(own, objective, measure, costlier)
+            rejected |= _explain(chosen, own, objective, measure, costlier, reasons)
+            return chosen, [*path, [level, None]], rejected
+        for row in own:
+            rejected[row["name"]] = _beaten(_winner(row, [*own, *costlier], measure), measure)
+    raise AssertionError("nothing beats the last of the levels")
 
 
-def nearest(rows: Sequence[Row], criteria: Criteria) -> Row:
+def _say_level(
+    level: str, own: list[Row], costlier: list[Row], enough: bool, measure: Measure
+) -> str:
+    """Say why the files of one level of effort are enough, or are not."""
+    words, what = LEVELS[level], MEASURES[measure]
+    if not own:
+        verb = "does not meet" if level == "ptq" else "has no variant that meets"
+        return f"{words} {verb} every criterion on validation."
+    if not enough:
+        best = min(own, key=_order("accurate", measure))
+        return (
+            f"{words} meets every criterion ({_names(own)}), but a costlier technique has a higher "
+            f"{what}: a paired test on {best['n']} validation images tells "
+            f"{_winner(best, costlier, measure)} from {best['name']}, at 95 %."
+        )
+    more = f", and no file of a costlier technique is proven to have a higher {what}"
+    return f"{words} meets every criterion on validation ({_names(own)}){more if costlier else ''}."
+
+
+def nearest(rows: Sequence[Row], criteria: Criteria, strict: bool = False) -> Row:
     """Return the variant that is nearest to its criteria.
 
     Of those equally near, to a hundredth of a bound, the least costly.
@@ -284,20 +315,23 @@ def nearest(rows: Sequence[Row], criteria: Criteria) -> Row:
     return min(
         rows,
         key=lambda row: (
-            round(excess(row, criteria), 2),
+            round(excess(row, criteria, strict), 2),
             *(costs(row)[field] for field in fields),
             row["name"],
         ),
     )
 
 
-def best_row(rows: Sequence[Row], criteria: Criteria) -> Row:
+def best_row(rows: Sequence[Row], criteria: Criteria, strict: bool = False) -> Row:
     """Return the variant that the flow would take of those at one leaf.
 
-    It is chosen among those that meet every criterion; if there is none, it is the nearest.
+    It is chosen among those that meet every criterion, as within the simplest technique; if there
+    is none, it is the nearest.
     """
-    meeting = [row for row in rows if all(passed(row, criteria).values())]
-    return _choose(meeting, criteria, [])[0] if meeting else nearest(rows, criteria)
+    meeting = [row for row in rows if all(passed(row, criteria, strict).values())]
+    if not meeting:
+        return nearest(rows, criteria, strict)
+    return _choose(meeting, "simplest", measure_of(criteria))
 
 
 def _check_device(rows: Sequence[Row], criteria: Criteria) -> None:
@@ -323,26 +357,24 @@ def _restrictions(answers: Mapping[str, Any], left: int, total: int) -> list[str
 
 
 def _reject(
-    usable: Sequence[Row], meeting: Sequence[Row], criteria: Criteria
-) -> tuple[list[Row], dict[str, str]]:
-    """The compressed variants among those that meet all, and why each variant is not shipped.
-
-    The reasons hold unless the variant goes farther; later steps overwrite them.
-    """
+    usable: Sequence[Row], meeting: Sequence[Row], criteria: Criteria, strict: bool
+) -> dict[str, str]:
+    """Why each variant is not shipped that does not go on to the choice by objective."""
     rejected = {}
     for row in usable:
         if row not in meeting:
-            reason = "misses " + " and ".join(misses(row, criteria))
+            rejected[row["name"]] = "misses " + " and ".join(misses(row, criteria, strict))
         elif row["technique"] == "baseline":
-            reason = "the uncompressed network, what the others are compared with"
-        else:
-            reason = "meets the criteria, but so does a file with more bits"
-        rejected[row["name"]] = reason
-    return [row for row in meeting if row["technique"] != "baseline"], rejected
+            rejected[row["name"]] = "the uncompressed network, what the others are compared with"
+    return rejected
 
 
 def _fall_back(
-    meeting: Sequence[Row], usable: Sequence[Row], criteria: Criteria, reasons: list[str]
+    meeting: Sequence[Row],
+    usable: Sequence[Row],
+    criteria: Criteria,
+    strict: bool,
+    reasons: list[str],
 ) -> Row | None:
     """What is left to ship where no compressed variant meets every criterion."""
     if meeting:
@@ -352,16 +384,20 @@ def _fall_back(
     if not usable:
         reasons.append("No variant on the shelf is left to ship.")
         return None
-    chosen = nearest(usable, criteria)
+    chosen = nearest(usable, criteria, strict)
     reasons.append(
         f"No variant meets every criterion on validation; {chosen['name']} comes nearest and "
-        f"misses {' and '.join(misses(chosen, criteria))}."
+        f"misses {' and '.join(misses(chosen, criteria, strict))}."
     )
     return chosen
 
 
 def recommend(
-    rows: Sequence[Row], criteria: Criteria, answers: Mapping[str, Any] | None = None
+    rows: Sequence[Row],
+    criteria: Criteria,
+    answers: Mapping[str, Any] | None = None,
+    objective: str = "simplest",
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Walk the decision flow and say which variant to ship, why, and why not the others.
 
@@ -369,10 +405,14 @@ def recommend(
 
     Args:
         rows: Rows of the results table whose accuracies (value, drop, drop_low, drop_high, n) are
-            those of the validation split.
+            those of the validation split, and whose `paired` counts (see `pairs.attach`) are of
+            what the criteria ask for (`pairs.measure_of`). Without these counts no file is proven
+            more accurate than another.
         criteria: Of {"name", "bound"}; names are those of `criteria.FIELDS`.
         answers: What `flow.ANSWERS` knows: kernels, images and retraining; the first of each where
             it is not given.
+        objective: What is wanted of the files that meet every criterion, one of `flow.OBJECTIVES`.
+        strict: Whether a criterion is met by its whole interval only.
 
     Returns:
         A dictionary of variant (None when nothing runs on the target), its weight_bits and
@@ -380,26 +420,22 @@ def recommend(
         (sentences), path (pairs of node and answer in FLOW) and rejected (name to reason).
 
     Raises:
-        EdgeqError: For an unknown criterion, answer or device class.
+        EdgeqError: For an unknown criterion, answer, objective or device class.
     """
-    check_question(criteria, answers)
+    check_question(criteria, answers, objective)
     _check_device(rows, criteria)
-    answers = complete_answers(answers)
+    answers, measure = complete_answers(answers), measure_of(criteria)
     usable, rejected = _sort_out(rows, answers)
     reasons = _restrictions(answers, len(usable), len(rows))
-    meeting = [row for row in usable if all(passed(row, criteria).values())]
-    compressed, why = _reject(usable, meeting, criteria)
+    if strict:
+        reasons.append("A criterion counts as met only where its whole interval meets it.")
+    meeting = [row for row in usable if all(passed(row, criteria, strict).values())]
+    rejected |= _reject(usable, meeting, criteria, strict)
+    compressed = [row for row in meeting if row["technique"] != "baseline"]
+    chosen, path, why = _walk(compressed, answers, objective, measure, reasons)
     rejected |= why
-    bits, pool = _bits(compressed, usable, criteria, reasons)
-    simpler = "meets the criteria, but so does a simpler technique, or a more accurate one"
-    rejected |= {row["name"]: simpler for row in pool}
-    pool, path = _walk(pool, bits, answers, reasons)
-    chosen: Row | None = None
-    if pool:
-        chosen, why = _choose(pool, criteria, reasons)
-        rejected |= why
-    else:
-        chosen = _fall_back(meeting, usable, criteria, reasons)
+    if chosen is None:
+        chosen = _fall_back(meeting, usable, criteria, strict, reasons)
     if chosen is not None:
         rejected.pop(chosen["name"], None)
         reasons += _judge(chosen, criteria)
@@ -408,7 +444,7 @@ def recommend(
         "weight_bits": chosen["weight_bits"] if chosen else None,
         "activation_bits": chosen["activation_bits"] if chosen else None,
         "met": chosen in meeting,
-        "misses": misses(chosen, criteria) if chosen else [],
+        "misses": misses(chosen, criteria, strict) if chosen else [],
         "status": status(chosen, criteria) if chosen else {},
         "reasons": reasons,
         "path": path,

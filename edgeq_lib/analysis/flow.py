@@ -1,4 +1,8 @@
-"""The decision flow as data: what is asked, in which order, and which files each answer leaves."""
+"""The decision flow as data: what is asked, in which order, and which files each answer leaves.
+
+Ends of the flow are leaves; `by_objective` is where the smallest, the fastest or the most accurate
+file is asked for instead of the simplest technique.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +35,17 @@ ANSWERS: dict[str, dict[Any, str]] = {
     },
     "retraining": {True: "training possible", False: "training not possible"},
 }
-BITS = {"8 or more": "≥ 8 bits", "fewer": "< 8 bits"}  # answers on bits, where room is scarce
+# What may be wanted of the files that meet every criterion; the first holds where nothing is said.
+OBJECTIVES = {
+    "simplest": "the simplest technique",
+    "smallest": "the smallest file",
+    "fastest": "the fastest file",
+    "accurate": "the most accurate file",
+}
+BITS = {"8 or more": "≥ 8 bits", "fewer": "< 8 bits"}  # of the weights, where room is scarce
 FEWEST = {"int4": 4, "int8": 8}  # bits per weight that such kernels take, activations of 8 at most
-# `at` is where a node is drawn (column, row), `next` what follows which answer. The first three are
-# asked of the user, the others of the files.
+# `at` is where a node is drawn (column, row), `next` what follows which answer. The first three and
+# `objective` are asked of the user, the others of the files.
 FLOW: dict[str, dict[str, Any]] = {
     "kernels": {
         "at": (0, 0),
@@ -44,38 +55,47 @@ FLOW: dict[str, dict[str, Any]] = {
     "images": {
         "at": (0, 1),
         "text": "Which images of\nthe task are there?",
-        "next": {"labelled": "retraining", "unlabelled": "retraining", "none": "free_bits"},
+        "next": {"labelled": "retraining", "unlabelled": "retraining", "none": "free_meets"},
+    },
+    "free_meets": {
+        "at": (1, 1),
+        "text": "Does a file meet\nevery criterion?",
+        "next": {"yes": "data_free", "no": "nearest"},
     },
     "retraining": {
         "at": (0, 2),
         "text": "Can the network\nbe trained again?",
-        "next": {"yes": "bits", "no": "bits"},
+        "next": {"yes": "meets", "no": "meets"},
     },
-    "bits": {
+    "meets": {
         "at": (0, 3),
-        "text": "How many bits meet\nevery criterion?",
-        "next": {"8 or more": "ptq_enough", "fewer": "ptq_enough", "none": "nearest"},
+        "text": "Does a file meet\nevery criterion?",
+        "next": {"yes": "objective", "no": "nearest"},
     },
-    "free_bits": {
-        "at": (1, 1),
-        "text": "How many bits meet\nevery criterion?",
-        "next": {"8 or more": "data_free", "fewer": "data_free", "none": "nearest"},
+    "objective": {
+        "at": (0, 4),
+        "text": "What is\nwanted of it?",
+        "next": {
+            "simplest": "ptq_enough",
+            **dict.fromkeys(list(OBJECTIVES)[1:], "by_objective"),
+        },
     },
     "ptq_enough": {
-        "at": (0, 4),
+        "at": (0, 5),
         "text": "Is PTQ\nenough?",
         "next": {"yes": "ptq", "no": "recovery_enough"},
     },
     "recovery_enough": {
-        "at": (0, 5),
+        "at": (0, 6),
         "text": "Does recovery without\ntraining suffice?",
         "next": {"yes": "recovery", "no": "training"},
     },
     "data_free": {"at": (2, 1), "text": "Data-free\nquantization"},
-    "ptq": {"at": (1, 4), "text": "Post-training\nquantization (PTQ)"},
-    "recovery": {"at": (1, 5), "text": "Recovered, mixed,\nlow-bit, data-free"},
-    "training": {"at": (0, 6), "text": "Training with\nquantization (QAT)"},
     "nearest": {"at": (1, 3), "text": "Nothing meets all:\ntake the nearest"},
+    "by_objective": {"at": (1, 4), "text": "The best of\nany technique"},
+    "ptq": {"at": (1, 5), "text": "Post-training\nquantization (PTQ)"},
+    "recovery": {"at": (1, 6), "text": "Recovered, mixed,\nlow-bit, data-free"},
+    "training": {"at": (0, 7), "text": "Training with\nquantization (QAT)"},
 }
 
 

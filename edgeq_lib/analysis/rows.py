@@ -87,8 +87,10 @@ class ResultRow(TypedDict):
     drop_low: float | None
     drop_high: float | None
     p_value: float | None
-    detectable_drop: float | None
+    detectable_drop: float | None  # at 5 % shared by all comparisons of the table
     agreement: float | None
+    agreement_low: NotRequired[float | None]  # results of version 0.2.0 and before lack it
+    agreement_high: NotRequired[float | None]  # the same
     bytes: int | None
     gzip_bytes: int | None
     ratio: float | None  # float32 bytes over bytes
@@ -121,7 +123,16 @@ FROM_REPORT = (
     "output_dtype",
 )
 SCORED = ("low", "high", "n", "ties")  # beside the value itself
-COMPARED = ("drop", "drop_low", "drop_high", "p_value", "detectable_drop", "agreement")
+COMPARED = (
+    "drop",
+    "drop_low",
+    "drop_high",
+    "p_value",
+    "detectable_drop",
+    "agreement",
+    "agreement_low",
+    "agreement_high",
+)
 FROM_QUALITY = (*SCORED, "top5", "worst_class", *COMPARED)
 FROM_COST = (
     "bytes",
@@ -145,6 +156,7 @@ def as_row(
     cost: dict | None,
     base_bytes: int | None,
     checkpoint_bytes: int | None = None,
+    comparisons: int = 1,
 ) -> dict[str, Any]:
     """Put a variant's row of the results table together from its records; what is null says why.
 
@@ -155,6 +167,8 @@ def as_row(
         base_bytes: Bytes of the float32 file, which `ratio` compares with.
         checkpoint_bytes: Bytes of a training checkpoint with optimizer state, which
             `checkpoint_ratio` compares with.
+        comparisons: How many rows of the table are compared with float32; they share the error of
+            5 % that `detectable_drop` is computed for, as their p-values do.
 
     Returns:
         A dictionary with the fields of `ResultRow`.
@@ -168,6 +182,7 @@ def as_row(
     row |= {"metric": "top1", "value": quality.get("top1")} | {
         field: quality.get(field) for field in FROM_QUALITY
     }
+    row["detectable_drop"] = _detectable_drop(quality, comparisons)
     row |= {field: cost.get(field) for field in FROM_COST} | {
         "seconds_to_make": facts.get("seconds")
     }
@@ -183,6 +198,17 @@ def as_row(
         "passed": {},
         "why": {field: reasons.get(field, "not recorded") for field in missing},
     }
+
+
+def _detectable_drop(quality: Mapping[str, Any], comparisons: int) -> float | None:
+    if quality.get("discordance") is None:
+        return None
+    # SciPy takes a second to import, and the command line only shows what was computed.
+    from edgeq_lib.measure.statistics import smallest_detectable_drop
+
+    return smallest_detectable_drop(
+        quality["n"], quality["discordance"], comparisons=max(comparisons, 1)
+    )
 
 
 def _reasons(peer: bool, baseline: bool, evaluated: bool, measured: bool) -> dict[str, str]:

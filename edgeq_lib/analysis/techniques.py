@@ -27,6 +27,7 @@ class Technique(NamedTuple):
 RECOVERED = "post-training quantization, recovered"
 # What techniques ask of the user.
 NET = "nothing but the network"
+PICKED = "the network, and validation images with labels to pick the rounding by"
 IMAGES = "images without labels and some minutes"
 TRAIN = "training images and a network that can be trained again"
 PAIR = "training images and a teacher network"
@@ -37,7 +38,9 @@ TABLE = (
     Technique("ptq", "PTQ", "post-training quantization", "#0072B2", "o", "ptq", IMAGES),
     Technique("ptq_recovery", "PTQ recovery", RECOVERED, "#56B4E9", "p", "recovery", IMAGES),
     Technique("qat", "QAT", "quantization-aware training", "#D55E00", "D", "training", TRAIN),
-    Technique("data_free", "data-free", "data-free quantization", "#009E73", "^", "recovery", NET),
+    Technique(
+        "data_free", "data-free", "data-free quantization", "#009E73", "^", "recovery", PICKED
+    ),
     Technique("low_bit", "low-bit", "low-bit quantization", "#CC79A7", "v", "recovery", IMAGES),
     Technique("mixed_precision", "mixed", "mixed precision", "#E69F00", "P", "recovery", IMAGES),
     Technique("peer", "published peer", "published peer", "#888888", "*", None, "nothing"),

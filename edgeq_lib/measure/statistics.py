@@ -9,6 +9,7 @@
    doi:10.1186/1471-2288-13-91.
 4. The minimum detectable effect (`smallest_detectable_drop`): Connor 1987, doi:10.2307/2531961.
 5. Adjustment for many variants (`holm`): Holm 1979.
+6. Any two files on the same images (`only_one_right`), for the same test.
 
 Rates are in percent, differences in percent points, intervals of 95 %.
 """
@@ -199,8 +200,10 @@ def discordance(correct_base: np.ndarray, correct_variant: np.ndarray) -> float:
     return sum(_discordant(correct_base, correct_variant)) / len(correct_base)
 
 
-def smallest_detectable_drop(n: int, discordance: float, power: float = 0.8) -> float:
-    """Compute the minimum detectable effect of a paired test at 5 %.
+def smallest_detectable_drop(
+    n: int, discordance: float, power: float = 0.8, comparisons: int = 1
+) -> float:
+    """Compute the minimum detectable effect of a paired test at 5 %, shared by all comparisons.
 
     Connor's (1987, doi:10.2307/2531961) sample size for McNemar's test, solved for the difference,
     at the discordance observed. A drop d needs a discordance of d at least: with little or none
@@ -211,11 +214,13 @@ def smallest_detectable_drop(n: int, discordance: float, power: float = 0.8) -> 
         n: Number of images.
         discordance: Share of images, 0 to 1, on which exactly one of the two files is right.
         power: Probability with which the drop would have been seen.
+        comparisons: How many comparisons the test is one of. The test is then at 5 % over their
+            number, the first and strictest step of `holm`: what passes it passes Holm.
 
     Returns:
         The drop in percent points; 100 when no drop would have been seen.
     """
-    alpha, beta = norm.ppf((1 + CONFIDENCE) / 2), norm.ppf(power)
+    alpha, beta = norm.isf((1 - CONFIDENCE) / 2 / comparisons), norm.ppf(power)
 
     def excess(drop: float) -> float:
         differing = max(discordance, drop)
@@ -238,15 +243,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
-def agreement(outputs_a: np.ndarray, outputs_b: np.ndarray) -> float:
-    """Compute the percentage of images on which two files name the same class.
+def same_class(outputs_a: np.ndarray, outputs_b: np.ndarray) -> np.ndarray:
+    """Tell on which images two files name the same class.
 
     Args:
         outputs_a: Scores (n, classes) of one file; of tied classes it names the first.
         outputs_b: Those of the other.
 
     Returns:
-        The agreement in percent.
+        bool (n,).
 
     Raises:
         EdgeqError: The shapes differ.
@@ -256,7 +261,37 @@ def agreement(outputs_a: np.ndarray, outputs_b: np.ndarray) -> float:
             f"Outputs of shape {np.shape(outputs_a)} and {np.shape(outputs_b)} cannot be compared: "
             "make the predictions of both variants again."
         )
-    return 100 * float(np.mean(np.argmax(outputs_a, axis=1) == np.argmax(outputs_b, axis=1)))
+    return np.argmax(outputs_a, axis=1) == np.argmax(outputs_b, axis=1)
+
+
+def agreement(outputs_a: np.ndarray, outputs_b: np.ndarray) -> float:
+    """Compute the percentage of images on which two files name the same class.
+
+    Args:
+        outputs_a: As in `same_class`.
+        outputs_b: As in `same_class`.
+
+    Returns:
+        The agreement in percent.
+
+    Raises:
+        EdgeqError: The shapes differ.
+    """
+    return 100 * float(np.mean(same_class(outputs_a, outputs_b)))
+
+
+def only_one_right(correct: Sequence[np.ndarray]) -> np.ndarray:
+    """Count for any two files the images that only one of them gets right.
+
+    Args:
+        correct: Correctness of each image with each file, (n,) from 0 to 1.
+
+    Returns:
+        float64 (files, files): row i, column j counts what i gets right and j does not, ties by
+        their fractions as in `paired`. `mid_p` of [i, j] and [j, i] tests the two files.
+    """
+    table = np.asarray(correct, float)
+    return np.array([np.clip(own - table, 0, None).sum(axis=1) for own in table])
 
 
 def worst_class(correct: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict:
@@ -294,8 +329,9 @@ def quality_record(
     Returns:
         n; top1, low and high (95 % interval) and top5 in percent, the latter None for five classes
         or fewer, where it would say nothing; ties; worst_class; and, None without `base_outputs`,
-        drop, drop_low, drop_high, detectable_drop (percent points), p_value (not yet adjusted for
-        many variants) and agreement (percent).
+        drop, drop_low and drop_high (percent points), p_value (not yet adjusted for many variants),
+        discordance (share of images, 0 to 1, for `smallest_detectable_drop`), and agreement with
+        its 95 % Wilson interval, agreement_low to agreement_high (percent).
 
     Raises:
         EdgeqError: Shapes or labels do not fit, or an output is NaN.
@@ -314,12 +350,15 @@ def quality_record(
         "drop_low": None,
         "drop_high": None,
         "p_value": None,
-        "detectable_drop": None,
+        "discordance": None,
         "agreement": None,
+        "agreement_low": None,
+        "agreement_high": None,
     }
     if base_outputs is not None:
         base = correctness(base_outputs, labels)[0]
         record |= paired(base, top1)
-        record["detectable_drop"] = smallest_detectable_drop(len(top1), discordance(base, top1))
-        record["agreement"] = agreement(base_outputs, outputs)
+        record["discordance"] = discordance(base, top1)
+        share = accuracy(same_class(base_outputs, outputs))
+        record |= dict(zip(("agreement", "agreement_low", "agreement_high"), share, strict=True))
     return record

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from edgeq_lib.analysis import flow
 from edgeq_lib.report.numbers import (
     SHORT,
     Row,
+    agreement,
     bits,
     data_form,
     drop,
@@ -32,10 +34,15 @@ from edgeq_lib.report.render import Block
 from edgeq_lib.report.text import (
     ALTERNATIVES_HEAD,
     NAMED,
+    OBJECTIVES_HEAD,
     alternatives_caption,
     alternatives_table,
     claims,
+    float_parts,
+    left_out_table,
     limits,
+    objectives_caption,
+    objectives_table,
     recommendation_text,
     situation,
 )
@@ -47,11 +54,10 @@ FRONT = (
     "ring is around the recommended file; peers have no part in the front."
 )
 CAPTIONS = {
-    "decision": "The decision flow; the path that this study took is filled in. It takes fewer "
-    "than "
-    "8 bits only where no file with 8 or more meets every criterion. A step suffices when one of "
-    "its variants meets them and validation cannot tell that a costlier one is more accurate. "
-    "Beside each end stand the study's best files for it.",
+    "decision": "The decision flow; the path that this study took is filled in. A step suffices "
+    "when one of its files meets every criterion and no paired test on validation proves a file of "
+    "it, or of a costlier step, to be more accurate than that. Beside each end stand the study's "
+    "best files for it.",
     "drop": "What each variant loses against float32 on the same test images, with 95 % intervals.",
     "pareto_bytes": f"Accuracy against file size: {FRONT}",
     "pareto_latency": f"Accuracy against latency: {FRONT}",
@@ -63,12 +69,19 @@ METHODS = (
     "The drop is float32 minus the variant on the same images, with Bonett and Price's 95 % "
     "interval for paired proportions; p is the two-sided mid-p McNemar test, adjusted by Holm over "
     "the table, peers included.",
-    "The minimum detectable effect is the smallest drop that a paired test at 5 % finds four times "
-    "in five (80 % power), given how many images the two files disagreed on.",
+    "The minimum detectable effect is the smallest drop that a paired test finds four times in "
+    "five (80 % power), given how many images only one of the two files gets right. The test's 5 % "
+    "are divided by the number of comparisons in the table, Holm's first step: what such a test "
+    "finds, the adjusted p finds too.",
+    "Agreement is the share of images on which a file names the class that float32 names, with a "
+    "95 % Wilson interval.",
     "Every choice, the recommendation included, was made on the validation images; test images "
     "only "
-    "serve to report. A criterion is decided by the point estimate; it is met without reserve only "
-    "when the whole interval lies within the bound.",
+    "serve to report. A criterion is decided by the point estimate, in a strict study by the whole "
+    "interval; it is met without reserve only when the whole interval lies within the bound. One "
+    "file is preferred to another for its accuracy only where a paired test (mid-p McNemar) on the "
+    "same validation images says so at 95 %; where agreement is a criterion, the test is on "
+    "agreement with float32.",
     "Latency is a ratio to float32, interleaved with it on the machine named above; brackets are "
     "the "
     "10th and the 90th percentile over rounds. A ratio travels to machines of the same instruction "
@@ -104,6 +117,8 @@ def blocks(
         *(("text", text) for text in _setup(results)),
         ("heading", "Results"),
         _main_table(results),
+        *_objectives(results),
+        *_left_out(results),
         *_seeds(results),
         *_machines_side_by_side(results),
         *_reference(results),
@@ -137,6 +152,7 @@ def _appendix(results: Results, figures: Sequence[str], extra: Mapping[str, str]
         *_shown(name for name in figures if name != "decision"),
         ("subheading", "Size, speed and fit in full"),
         _cost_table(results),
+        *_float_parts(results),
         *_peers(results),
         *([("subheading", "Figures of the techniques")] if extra else []),
         *(("figure", name, caption) for name, caption in extra.items()),
@@ -193,9 +209,12 @@ def _setup(results: Results) -> list[str]:
         "Latency at one thread."
     )
     bounds = ", ".join(f"{entry['name']} {entry['bound']}" for entry in results["criteria"])
+    strictly = ", each by the whole interval" if results.get("strict") and bounds else ""
+    objective = results.get("objective")
+    wanted = f" **Objective.** {flow.OBJECTIVES[objective].capitalize()}." if objective else ""
     texts.append(
-        f"**Criteria.** {bounds or 'None'}. **Situation.** There are "
-        f"{situation(results['answers'])}."
+        f"**Criteria.** {bounds or 'None'}{strictly}. **Situation.** There are "
+        f"{situation(results['answers'])}.{wanted}"
     )
     return texts
 
@@ -317,6 +336,32 @@ def _main_table(results: Results) -> Block:
     return _table_of_variants(results, caption, columns)
 
 
+def _objectives(results: Results) -> list[Block]:
+    if not results.get("objectives"):
+        return []
+    mark = [entry["objective"] for entry in results["objectives"]].index(results["objective"])
+    head, lines = list(OBJECTIVES_HEAD), objectives_table(results)
+    return [("table", objectives_caption(results), head, lines, mark)]
+
+
+def _left_out(results: Results) -> list[Block]:
+    lines = left_out_table(results)
+    if not lines:
+        return []
+    caption = (
+        "Techniques that were not tried, or not in all their parts, and why; the study went on "
+        "without."
+    )
+    head = ["Technique", "Notebook", "Reason"]
+    return [("subheading", "Left out"), ("table", caption, head, lines, None)]
+
+
+def _float_parts(results: Results) -> list[Block]:
+    sentences = float_parts(results)
+    heading = ("subheading", "Float operations inside integer files")
+    return [heading, ("list", sentences)] if sentences else []
+
+
 def _seeds(results: Results) -> list[Block]:
     if not results.get("seeds"):
         return []
@@ -376,20 +421,29 @@ def _reference(results: Results) -> list[Block]:
 
 def _accuracy_table(results: Results) -> Block:
     caption = (
-        "On the test images. MDE: minimum detectable effect, in points (5 %, 80 % power). Worst "
-        "class: left out where it has fewer than ten images."
+        "On the test images. MDE: minimum detectable effect, in points (80 % power at 5 % "
+        f"{_shared(results)}). Agrees: with float32, 95 % interval. Worst class: left out where it "
+        "has fewer than ten images."
     )
     columns = {
         "Technique": lambda row: technique(row["technique"]),
         "Engine": lambda row: str(row["engine"] or "–"),
         "p (Holm)": lambda row: p_value(row["p_value"]),
         "MDE": lambda row: number(row["detectable_drop"]),
-        "Agrees, %": lambda row: number(row["agreement"], 1),
+        "Agrees, %": agreement,
         "Worst class": _worst_class,
         "Top-5, %": lambda row: number(row["top5"]),
         "Ties": lambda row: "–" if row["ties"] is None else str(row["ties"]),
     }
     return _table_of_variants(results, caption, columns)
+
+
+def _shared(results: Results) -> str:
+    """How the error of 5 % is spent, in results that say so; older ones spent it per comparison."""
+    count = sum(row["p_value"] is not None for row in results["variants"])
+    if "pairs" not in results:
+        return "per comparison"
+    return f"divided by the {count} comparisons of the table, as Holm's first step does"
 
 
 def _worst_class(row: Row) -> str:

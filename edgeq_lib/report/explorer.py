@@ -44,7 +44,13 @@ COLUMNS = (
     Column("Bits w\u00a0/\u00a0a", "weight_bits", bits),
     Column("Top\u20111,\u00a0%", "value", lambda row: number(row["value"]), ("low", "high"), True),
     Column("Drop, points", "drop", lambda row: number(row["drop"]), ("drop_low", "drop_high")),
-    Column("Agrees,\u00a0%", "agreement", lambda row: number(row["agreement"], 1), None, True),
+    Column(
+        "Agrees,\u00a0%",
+        "agreement",
+        lambda row: number(row["agreement"], 1),
+        ("agreement_low", "agreement_high"),
+        True,
+    ),
     Column("KB", "bytes", lambda row: kilobytes(row["bytes"])),
     Column("Smaller\u00a0×", "ratio", lambda row: number(row["ratio"]), None, True),
     Column(
@@ -166,7 +172,7 @@ def _sortable(value: float | bool | None) -> float | None:
 def _cell(row: Row, column: Column) -> dict[str, Any]:
     note = ""
     if column.interval and row[column.field] is not None:
-        low, high = (row[field] for field in column.interval)
+        low, high = (row.get(field) for field in column.interval)
         note = "" if low is None else f"[{number(low)}, {number(high)}]"
     why = row.get("why", {}).get(column.field)
     return {"text": column.text(row), "note": note, "why": why, "key": column.field}

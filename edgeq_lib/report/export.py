@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeq_lib.analysis.alternatives import smallest_allowed
 from edgeq_lib.files import read_json, write_bytes, write_json
 from edgeq_lib.report import render
 from edgeq_lib.report.document import blocks
 from edgeq_lib.report.numbers import data_form, drop, latency, number, with_interval
+from edgeq_lib.report.results import decision_rows
+from edgeq_lib.report.text import on_test
 from edgeq_lib.study import Study
 
 if TYPE_CHECKING:
@@ -119,26 +122,39 @@ def rendered(
 
 
 def results_table(folder: Path) -> str:
-    """Write the published studies as a Markdown table, one line each."""
+    """Write the published studies as a Markdown table, one line each.
+
+    "On test" is how the shipped file stands to the criteria on the test images. "Smallest" is the
+    smallest file that validation allows to lose what it loses, on whatever target it runs.
+    """
     head = (
         "study",
         "data, test images",
-        "float32 top-1, %",
-        "shipped",
+        "float32, %",
+        "ships",
         "drop, points",
         "× smaller",
         "× latency",
+        "on test",
+        "smallest",
+        "drop, points",
+        "× smaller",
     )
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for path in sorted(folder.glob("*/results.json")):
         results = read_json(path)
         rows = {row["name"]: row for row in results["variants"]}
         data, shipped = results["data"], rows.get(results["recommendation"]["variant"])
+        small = smallest_allowed(
+            decision_rows(results), results["criteria"], results.get("strict", False)
+        )
         cells = [
             f"[{results['study']}](figures/{path.parent.name}/report.md)",
             f"{data_form(data)}, {data['n_test']:,}",
             with_interval(rows[results["baseline"]], "value", "low", "high"),
             *(_shipped(shipped) if shipped else ("nothing yet", "–", "–", "–")),
+            on_test(results, shipped["name"]) if shipped else "–",
+            *(_shipped(rows[small["name"]])[:3] if small else ("none", "–", "–")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ def with_interval(row: Row, value: str, low: str, high: str, digits: int = 2) ->
     """Write `value [low, high]` of three fields of a row."""
     if row[value] is None:
         return "–"
-    if row[low] is None:
+    if row.get(low) is None:
         return number(row[value], digits)
     return f"{number(row[value], digits)} [{number(row[low], digits)}, {number(row[high], digits)}]"
 
@@ -40,6 +40,11 @@ def drop(row: Row) -> str:
 def latency(row: Row) -> str:
     """Write the latency ratio of a row with its spread over rounds (10th to 90th percentile)."""
     return with_interval(row, "latency_ratio", "latency_ratio_low", "latency_ratio_high")
+
+
+def agreement(row: Row) -> str:
+    """Write the share of images on which a row agrees with float32, with its 95 % interval."""
+    return with_interval(row, "agreement", "agreement_low", "agreement_high", 1)
 
 
 def p_value(value: float | None) -> str:

@@ -10,14 +10,17 @@ import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgeq_lib.analysis import alternatives, decision, flow
+from edgeq_lib.analysis import alternatives, decision, flow, pairs
 from edgeq_lib.analysis.criteria import passed
 from edgeq_lib.analysis.rows import COMPARED, SCORED, as_row
 from edgeq_lib.files import EdgeqError, home, read_json
 from edgeq_lib.records import best_epoch
 from edgeq_lib.study import Study, Variant
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OF_BASELINE = (
     "model",
@@ -46,6 +49,11 @@ def collect(
     answers: Mapping[str, Any] | None = None,
     question: str = "",
     reference: Sequence[Mapping[str, Any]] = (),
+    *,
+    labels: np.ndarray,
+    objective: str = "simplest",
+    strict: bool = False,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Collect the content of results.json.
 
@@ -56,10 +64,15 @@ def collect(
         answers: What the decision flow is told of the user's situation.
         question: The study's own question; opens the report.
         reference: Figures that others published, each {"what", "value", "source"}.
+        labels: The true classes of the validation images, integers (n,): files are compared with
+            each other on them.
+        objective: What is wanted of the files that meet every criterion (`flow.OBJECTIVES`).
+        strict: Whether a criterion is met by its whole interval only.
+        notes: Sentences on what else the study does not know, or was informed by.
 
     Returns:
         The schema of docs/architecture.md. `variants` hold the figures on test, peers last;
-        `validation` the figures that the recommendation was made on (see `decision_rows`).
+        `validation` and `pairs` what the recommendation was made on (see `decision_rows`).
 
     Raises:
         EdgeqError: Without a baseline on the shelf, or for a reference that lacks a field.
@@ -68,6 +81,9 @@ def collect(
     data, baseline, variants = study.read("data"), study.read("baseline"), study.variants()
     variants.sort(key=lambda variant: variant.facts.get("kind") == "peer")
     on_test, on_validation = _rows(study, variants, baseline, criteria)
+    compared = _pairs(variants, labels, pairs.measure_of(criteria))
+    on_validation = pairs.attach(on_validation, compared)
+    question_asked = (criteria, answers, objective, strict)
     costs = [cost for variant in variants if (cost := variant.read("cost"))]
     boards = study.boards()
     return {
@@ -82,13 +98,18 @@ def collect(
         "baseline": on_test[0]["name"],
         "criteria": [dict(criterion) for criterion in criteria],
         "answers": dict(answers or {}),
+        "objective": objective,
+        "strict": strict,
         "variants": on_test,
         "validation": {
             row["name"]: {field: row[field] for field in PER_SPLIT} for row in on_validation
         },
-        "recommendation": decision.recommend(on_validation, criteria, answers),
-        "branches": alternatives.branches(on_validation, criteria, answers),
-        "what_if": alternatives.what_if(on_validation, criteria, answers),
+        "pairs": compared,
+        "recommendation": decision.recommend(on_validation, *question_asked),
+        "objectives": alternatives.objectives(on_validation, criteria, answers, strict),
+        "branches": alternatives.branches(on_validation, criteria, answers, strict),
+        "what_if": alternatives.what_if(on_validation, *question_asked),
+        "notes": list(notes),
         "seeds": _seeds(study),
         "boards": boards,
         "not_tried": study.left_out()
@@ -110,10 +131,11 @@ def decision_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         results: The content of results.json.
 
     Returns:
-        The variants with their figures on validation: `decision.recommend` gives the published
-        recommendation for them again.
+        The variants with their figures on validation and what each pair of them differs by:
+        `decision.recommend` gives the published recommendation for them again.
     """
-    return [{**row, **results["validation"][row["name"]]} for row in results["variants"]]
+    rows = [{**row, **results["validation"][row["name"]]} for row in results["variants"]]
+    return pairs.attach(rows, results.get("pairs") or {})
 
 
 def code_version() -> dict[str, str | None]:
@@ -158,15 +180,42 @@ def _rows(
         )
     base_bytes = (base.read("cost") or {}).get("bytes")
     rows: dict[str, list[dict[str, Any]]] = {"test": [], "validation": []}
+    comparisons = sum(_has_p_value(variant) for variant in variants)
     for variant in variants:
         quality, cost = variant.read("quality") or {}, variant.read("cost") or {}
         for split, table in rows.items():
             checkpoint = baseline.get("checkpoint_bytes")
-            table.append(as_row(variant, quality.get(split), cost, base_bytes, checkpoint))
+            facts = (quality.get(split), cost, base_bytes, checkpoint, comparisons)
+            table.append(as_row(variant, *facts))
     adjusted = holm([row["p_value"] for row in rows["test"]])
     for row, p_value in zip(rows["test"], adjusted, strict=True):
         row |= {"p_value": p_value, "passed": passed(row, criteria)}
     return rows["test"], rows["validation"]
+
+
+def _has_p_value(variant: Variant) -> bool:
+    return ((variant.read("quality") or {}).get("test") or {}).get("p_value") is not None
+
+
+def _pairs(
+    variants: Sequence[Variant], labels: np.ndarray, measure: pairs.Measure
+) -> dict[str, Any]:
+    """What our files differ by on the validation images, one pair after the other."""
+    from edgeq_lib.measure.statistics import correctness, only_one_right, same_class
+
+    right, base = {}, None
+    for variant in variants:  # the baseline comes first
+        outputs = variant.arrays().get("validation")
+        if outputs is None or variant.facts.get("kind") == "peer":
+            continue
+        if variant.facts["technique"] == "baseline":
+            base = outputs
+        elif measure == "top1":
+            right[variant.name] = correctness(outputs, labels)[0]
+        elif base is not None:
+            right[variant.name] = same_class(outputs, base)
+    encoded = pairs.encode(list(right), only_one_right(list(right.values())) if right else ())
+    return {"measure": measure, "n": len(labels), **encoded}
 
 
 def _data(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeq_lib.analysis import decision, flow
+from edgeq_lib.analysis.criteria import misses, status
 from edgeq_lib.report.numbers import (
     SHORT,
     Row,
@@ -54,7 +55,8 @@ def recommendation_text(results: Mapping[str, Any]) -> str:
         )
     facts = [*_gains(row), _loss(row)]
     if choice["met"]:
-        return f"Ship {row['name']} ({_kind(row)}): {', '.join(facts)}{_on_validation(choice)}."
+        met = _on_validation(choice) + _on_test(results)
+        return f"Ship {row['name']} ({_kind(row)}): {', '.join(facts)}{met}."
     return (
         f"No variant meets every criterion; {row['name']} ({_kind(row)}) comes nearest and misses "
         f"{' and '.join(choice['misses'])} on validation: {', '.join(facts)}."
@@ -93,6 +95,19 @@ def _on_validation(choice: Mapping[str, Any]) -> str:
     noisy = [name for name, mark in choice["status"].items() if mark == "met within noise"]
     reserve = f" ({' and '.join(noisy)} within noise)" if noisy else " without reserve"
     return f"; on validation it meets every criterion{reserve}"
+
+
+def _on_test(results: Mapping[str, Any]) -> str:
+    """What must stand beside "meets every criterion": what the file misses on test."""
+    row = find_row(results, results["recommendation"]["variant"])
+    missed = misses(row, results["criteria"])
+    return f", but on the test images it misses {' and '.join(missed)}" if missed else ""
+
+
+def on_test(results: Mapping[str, Any], name: str) -> str:
+    """Say in a few words how a file stands to the criteria on the test images."""
+    marks = status(find_row(results, name), results["criteria"])
+    return status_text(marks, SHORT).replace("met within noise", "within noise")
 
 
 # --- claims ---
@@ -143,7 +158,8 @@ def _chosen_claim(row: Row) -> str:
         "alone": "different from float32 when looked at alone, but not beyond chance once all "
         "variants are counted",
         "alike": f"not distinguishable from float32 on {row['n']:,} test images; they would have "
-        f"shown a drop above {number(row['detectable_drop'])} points (minimum detectable effect)",
+        f"shown a drop above {number(row['detectable_drop'])} points (minimum detectable effect, "
+        "all comparisons of the table counted)",
     }[group]
     return f"The recommended `{row['name']}` is {standing} (drop {drop(row)} points)."
 
@@ -238,7 +254,8 @@ def _machine_claims(results: Mapping[str, Any], name: str | None) -> list[str]:
 # --- limits ---
 def limits(results: Mapping[str, Any]) -> list[str]:
     """Say what the study does not know: orders that are no evidence, ties, single measurements."""
-    rows, sentences, n = results["variants"], [], results["data"]["n_test"]
+    rows, n = results["variants"], results["data"]["n_test"]
+    sentences = list(results.get("notes") or [])
     alike = [row for row in rows if row["drop"] is not None and _group(row) == "alike"]
     if alike:
         files = "one file" if len(alike) == 1 else f"{len(alike)} files"
@@ -252,10 +269,6 @@ def limits(results: Mapping[str, Any]) -> list[str]:
             f"On every test image {listed([*same, 'float32'], NAMED)} name the same class."
         )
     sentences.append(_ties(rows, n))
-    sentences += [
-        f"`{stage}` was not tried, or not all of it: {reason}"
-        for stage, reason in results.get("not_tried", {}).items()
-    ]
     choice = results["recommendation"]["variant"]
     if choice and results["criteria"]:
         sentences.append(
@@ -295,7 +308,102 @@ def _ties(rows: Sequence[Row], n: int) -> str:
     )
 
 
+# --- what the study could not make, and what its files still hold ---
+def left_out_table(results: Mapping[str, Any]) -> list[list[str]]:
+    """Write the techniques without a result as rows: technique, notebook, reason."""
+    return [
+        [technique(stage.split("_", 1)[-1]), stage, reason]
+        for stage, reason in (results.get("not_tried") or {}).items()
+    ]
+
+
+# What takes the place of an operation that has no int8 kernel in LiteRT.
+INTEGER_FORMS = {
+    "PRELU": "ReLU or ReLU6",
+    "LEAKY_RELU": "ReLU or ReLU6",
+    "ELU": "ReLU or ReLU6",
+    "GELU": "ReLU or ReLU6",
+    "HARD_SWISH": "ReLU6",
+    "REDUCE_MAX": "global average pooling",
+}
+BOUNDARY = {"QUANTIZE", "DEQUANTIZE"}  # what stands around any float part
+
+
+def float_parts(results: Mapping[str, Any]) -> list[str]:
+    """Name the operations that files of integers still compute in float, and say what to do.
+
+    Files whose scheme leaves activations in float (float16, dynamic range) are not meant.
+    """
+    own = [row for row in results["variants"] if row["kind"] != "peer"]
+    whole = {op for row in own if row["integer_only"] for op in row.get("ops") or {}}
+    files: dict[str, list[str]] = {}
+    for row in own:
+        if row.get("compute") == "integer" and not row["integer_only"]:
+            ops = set(row.get("float_ops") or ()) - BOUNDARY
+            for op in sorted(ops) or [""]:
+                files.setdefault(op, []).append(row["name"])
+    by_files: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for op, names in files.items():
+        remedy = _remedy(op, op in whole)
+        by_files.setdefault((tuple(names), remedy), []).append(op)
+    return [
+        f"{listed(names, NAMED)} {'compute' if len(names) > 1 else 'computes'} "
+        f"{listed(ops)} in float: {remedy}."
+        if any(ops)
+        else f"{listed(names, NAMED)}: {remedy}."
+        for (names, remedy), ops in by_files.items()
+    ]
+
+
+def _remedy(op: str, elsewhere: bool) -> str:
+    if not op:
+        return (
+            "float numbers go in or come out, the rest is integers; a target that runs integers "
+            "only takes the file with integer input and output (`io: int8`)"
+        )
+    if elsewhere:
+        return (
+            "kept so to lose less, for other files here compute the same in integers; those are "
+            "for a target that runs nothing else"
+        )
+    form = INTEGER_FORMS.get(op, "an operation with an int8 kernel")
+    return (
+        "a target that runs integers only cannot take it. Put "
+        f"{form} in its place in the network and train it again, or choose a target that runs "
+        "float too"
+    )
+
+
 # --- other situations ---
+OBJECTIVES_HEAD = ("Objective", "File", "Technique", "Drop, points", "Smaller ×", "Latency ×")
+
+
+def objectives_table(results: Mapping[str, Any]) -> list[list[str]]:
+    """Write what each objective would ship as rows, under OBJECTIVES_HEAD."""
+    rows = {row["name"]: row for row in results["variants"]}
+    lines = []
+    for entry in results.get("objectives") or []:
+        words = flow.OBJECTIVES[entry["objective"]]
+        if entry["variant"] is None:
+            lines.append([words, "nothing yet", *["–"] * 4])
+            continue
+        row = rows[entry["variant"]]
+        figures = [technique(row["technique"]), drop(row), number(row["ratio"]), latency(row)]
+        name = f"`{row['name']}`"
+        lines.append([words, name if entry["met"] else f"nothing; nearest {name}", *figures])
+    return lines
+
+
+def objectives_caption(results: Mapping[str, Any]) -> str:
+    """Say what that table shows."""
+    how = "their whole intervals" if results.get("strict") else "the point estimates"
+    return (
+        "What each objective ships of the files that the situation allows and that meet every "
+        f"criterion on validation by {how}; the study's own is marked. The choice looked at "
+        "validation images, the figures are those of the test images."
+    )
+
+
 def situation(answers: Mapping[str, Any]) -> str:
     """Say the answers of a study as a phrase."""
     complete = decision.complete_answers(answers)
@@ -342,6 +450,15 @@ def alternatives_caption(results: Mapping[str, Any]) -> str:
     )
 
 
+def objective_notes(results: Mapping[str, Any]) -> str:
+    """Write a line per objective but the simplest, for the flow's figure."""
+    return "\n".join(
+        f"{entry['objective']}: {entry['variant']}, {number(entry['ratio'])} ×"
+        for entry in results.get("objectives") or []
+        if entry["objective"] != "simplest" and entry["variant"] and entry["met"]
+    )
+
+
 def branch_notes(results: Mapping[str, Any]) -> dict[str, str]:
     """Write, per leaf of the flow, a few short lines on its best files, for the flow's figure."""
     notes: dict[str, list[str]] = {}
@@ -354,7 +471,9 @@ def branch_notes(results: Mapping[str, Any]) -> dict[str, str]:
                     f"{status_text(entry['status'], SHORT)}",
                 )
             )
-    return {leaf: "\n".join(lines) for leaf, lines in notes.items()}
+    texts = {leaf: "\n".join(lines) for leaf, lines in notes.items()}
+    best = objective_notes(results)
+    return texts | ({"by_objective": best} if best else {})
 
 
 # --- the terminal ---

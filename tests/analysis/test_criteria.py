@@ -3,7 +3,7 @@
 import pytest
 from decision_rows import CRITERIA, FLOAT, row
 
-from edgeq_lib.analysis.criteria import dominated, passed, status
+from edgeq_lib.analysis.criteria import dominated, excess, passed, status
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,17 @@ def test_dominated():
     rows = [FLOAT, row("a", 0.0), row("b", 0.1, 110), row("c", 1.0, 50, 0.5), row("twin", 0.0)]
     assert dominated(rows) == {"float32": "a", "b": "a"}
     assert dominated(rows, (2,)) == {"float32": "a", "c": "a"}
+
+
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [(96.5, 99, "met"), (96.0, 99, "met within noise"), (94, 99, "met within noise")],
+)
+def test_agreement_has_an_interval_like_every_other_criterion(low, high, expected):
+    asked = [{"name": "min_agreement", "bound": 96.0}]
+    agreeing = row("x", agreement=97.0, agreement_low=low, agreement_high=high)
+    assert status(agreeing, asked) == {"min_agreement": expected}
+    assert passed(agreeing, asked, strict=True) == {"min_agreement": expected == "met"}
+    assert status(FLOAT, asked) == {"min_agreement": "met"}
+    assert excess(agreeing, asked) == 0
+    assert (excess(agreeing, asked, strict=True) > 0) == (low < 96)

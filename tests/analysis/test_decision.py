@@ -3,16 +3,18 @@
 import copy
 import itertools
 
+import numpy as np
 import pytest
-from decision_rows import CRITERIA, FLOAT, row
+from decision_rows import CRITERIA, FLOAT, proven, row
 
-from edgeq_lib.analysis import decision
+from edgeq_lib.analysis import decision, flow, pairs
 from edgeq_lib.analysis.criteria import status
 from edgeq_lib.files import EdgeqError
+from edgeq_lib.measure.statistics import only_one_right
 
 
-def recommend(*rows, criteria=CRITERIA, **answers):
-    return decision.recommend([FLOAT, *rows], criteria, answers)
+def recommend(*rows, criteria=CRITERIA, objective="simplest", strict=False, **answers):
+    return decision.recommend([FLOAT, *rows], criteria, answers, objective, strict)
 
 
 def test_the_simplest_technique_that_meets_all_wins():
@@ -26,7 +28,8 @@ def test_the_simplest_technique_that_meets_all_wins():
         ["kernels", "any"],
         ["images", "labelled"],
         ["retraining", "yes"],
-        ["bits", "8 or more"],
+        ["meets", "yes"],
+        ["objective", "simplest"],
         ["ptq_enough", "yes"],
         ["ptq", None],
     ]
@@ -60,7 +63,7 @@ def test_without_retraining_the_nearest_is_named_with_what_it_misses():
     assert (
         found["variant"] == "int8"
         and not found["met"]
-        and found["path"][-2:] == [["bits", "none"], ["nearest", None]]
+        and found["path"][-2:] == [["meets", "no"], ["nearest", None]]
     )
     assert found["misses"] == ["max_drop (2, bound 1)"]
     assert any("max_drop" in reason and "nearest" in reason for reason in found["reasons"])
@@ -75,13 +78,13 @@ def test_without_images_only_what_needs_none_is_left():
     )
     found = recommend(*rows, images="none")
     assert found["variant"] == "squant" and found["path"][-2:] == [
-        ["free_bits", "8 or more"],
+        ["free_meets", "yes"],
         ["data_free", None],
     ]
     assert "images" in found["rejected"]["int8"]
     found = recommend(row("int8"), row("squant", 2.0, technique="data_free"), images="none")
     assert found["variant"] == "squant" and found["path"][-2:] == [
-        ["free_bits", "none"],
+        ["free_meets", "no"],
         ["nearest", None],
     ]
 
@@ -112,42 +115,107 @@ def test_what_was_trained_asks_for_training_whatever_its_technique():
     assert recommend(*rows, retraining=False)["variant"] == "low"
 
 
-def test_fewer_than_8_bits_only_where_8_do_not_meet_the_criteria():
-    rows = row("int8", 0.3), row("w4a8", 0.0, 60, bits=4), row("qat", 0.0, technique="qat")
-    found = recommend(*rows, kernels="int4")
-    assert (
-        found["variant"] == "int8"
-        and found["weight_bits"] == 8
-        and ["bits", "8 or more"] in found["path"]
-    )
-    assert any(
-        "w4a8, with fewer, meets them too and is 6.67 times smaller" in reason
-        for reason in found["reasons"]
-    )
-    assert found["rejected"]["w4a8"] == "meets the criteria, but so does a file with more bits"
-    asked = [CRITERIA[0], {"name": "min_ratio", "bound": 5.0}]
-    found = recommend(*rows, criteria=asked, kernels="int4")
-    assert (
-        found["variant"] == "w4a8"
-        and found["weight_bits"] == 4
-        and found["met"]
-        and ["bits", "fewer"] in found["path"]
-    )
-    assert any(
-        "qat comes nearest and misses min_ratio (4, bound 5)" in reason
-        for reason in found["reasons"]
-    )
-    assert recommend(*rows, criteria=asked, kernels="int8")["met"] is False
+OBJECTIVE_SHELF = proven(
+    row("int8", 0.3, 100, 0.5),
+    row("int8_fast", 0.4, 110, 0.3),
+    row("w4a8", 0.9, 60, 0.9, bits=4),
+    row("mixed", 0.5, 50, 0.8, technique="mixed_precision", bits=4),
+    row("float16", 0.0, 130, 1.0, integer=False),
+    row("tiny", 3.0, 20, 0.1, bits=2),
+    int8__w4a8=(9, 1),
+    int8_fast__w4a8=(8, 1),
+    float16__w4a8=(12, 1),
+    mixed__w4a8=(7, 4),
+    float16__mixed=(6, 3),
+)
 
 
-def test_training_at_8_bits_comes_before_fewer_bits_without():
+@pytest.mark.parametrize(
+    "objective, file",
+    [
+        ("simplest", "int8"),
+        ("smallest", "mixed"),
+        ("fastest", "int8_fast"),
+        ("accurate", "float16"),
+    ],
+)
+def test_each_objective_ships_its_file(objective, file):
+    found = recommend(*OBJECTIVE_SHELF, objective=objective)
+    assert found["variant"] == file and found["met"]
+    leaf = "ptq" if objective == "simplest" else "by_objective"
+    assert ["objective", objective] in found["path"] and found["path"][-1] == [leaf, None]
+    assert set(found["rejected"]) == {each["name"] for each in [FLOAT, *OBJECTIVE_SHELF]} - {file}
+
+
+def test_an_objective_keeps_to_what_the_answers_allow():
+    allowed = {"kernels": "int8"}
+    found = [recommend(*OBJECTIVE_SHELF, objective=name, **allowed) for name in flow.OBJECTIVES]
+    assert [each["variant"] for each in found] == ["int8", "int8", "int8_fast", "int8"]
+    with pytest.raises(EdgeqError, match="cheapest.*simplest, smallest"):
+        recommend(objective="cheapest")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_objectives_are_what_they_say_on_random_shelves(seed):
+    """Random images right or wrong per file; the counts follow from them, as in a study."""
+    rng, n = np.random.default_rng(seed), 200
+    levels = ["ptq", "ptq_recovery", "qat"]
+    right = rng.random((9, n)) < rng.uniform(0.8, 0.99, 9)[:, None]
+    names = [f"v{index}" for index in range(len(right))]
+    rows = [
+        row(name, 100 - 100 * own.mean(), int(rng.integers(20, 130)), rng.uniform(0.1, 2),
+            technique=levels[rng.integers(3)])
+        for name, own in zip(names, right, strict=True)
+    ]  # fmt: skip
+    rows = pairs.attach(rows, pairs.encode(names, only_one_right(right)))
+    asked = [{"name": "max_drop", "bound": 12.0}]
+    meeting = [each for each in rows if each["drop"] <= 12]
+    if not meeting:
+        return
+    chosen = {
+        objective: next(
+            each
+            for each in rows
+            if each["name"] == recommend(*rows, criteria=asked, objective=objective)["variant"]
+        )
+        for objective in flow.OBJECTIVES
+    }
+    assert chosen["smallest"]["bytes"] == min(each["bytes"] for each in meeting)
+    assert chosen["fastest"]["latency_ratio"] == min(each["latency_ratio"] for each in meeting)
+    assert chosen["accurate"]["drop"] == min(each["drop"] for each in meeting)
+    simplest = chosen["simplest"]
+    level = levels.index(simplest["technique"])
+    rivals = [each for each in meeting if levels.index(each["technique"]) >= level]
+    assert not any(pairs.beats(rival, simplest) for rival in rivals)
+    same = [each for each in rivals if each["technique"] == simplest["technique"]]
+    for other in same:
+        beaten = any(pairs.beats(rival, other) for rival in rivals)
+        assert beaten or other["bytes"] >= simplest["bytes"]
+    for other in meeting:  # every simpler technique has nothing that stands
+        if levels.index(other["technique"]) < level:
+            assert any(pairs.beats(rival, other) for rival in meeting)
+
+
+def test_strictly_the_whole_interval_must_meet_a_criterion():
     rows = (
-        row("int8", 3.0),
-        row("mixed", 0.5, 60, technique="mixed_precision", bits=4),
-        row("qat", 0.0, technique="qat"),
+        row("int8", 0.7, 100, half=0.4),
+        row("int8_recovered", 0.4, half=0.4, technique="ptq_recovery"),
     )
-    assert recommend(*rows)["variant"] == "qat"
-    assert recommend(*rows, retraining=False)["variant"] == "mixed"
+    assert recommend(*rows)["variant"] == "int8"
+    found = recommend(*rows, strict=True)
+    assert found["variant"] == "int8_recovered" and found["met"]
+    assert set(found["status"].values()) == {"met"}
+    assert found["rejected"]["int8"] == "misses max_drop (0.7, interval to 1.1, bound 1)"
+    found = recommend(rows[0], strict=True)
+    assert found["variant"] == "int8" and not found["met"]
+    assert found["misses"] == ["max_drop (0.7, interval to 1.1, bound 1)"]
+    asked = [{"name": "min_agreement", "bound": 96.0}]
+    sure, unsure = (
+        {"agreement": 97.0, "agreement_low": low, "agreement_high": 99.0} for low in (96.5, 95)
+    )
+    agreeing = row("a", 0.0, 90, **unsure), row("b", 0.0, 100, **sure)
+    assert recommend(*agreeing, criteria=asked)["variant"] == "a"
+    assert recommend(*agreeing, criteria=asked, strict=True)["variant"] == "b"
 
 
 def test_a_hundredth_of_a_bound_is_no_reason_to_be_nearer():
@@ -156,16 +224,19 @@ def test_a_hundredth_of_a_bound_is_no_reason_to_be_nearer():
     assert decision.recommend(rows, asked)["variant"] == "better"
 
 
-def test_what_validation_cannot_tell_apart_goes_by_bytes_then_latency():
+def test_what_no_paired_test_tells_apart_goes_by_bytes_then_accuracy_then_name():
     timed = [*CRITERIA, {"name": "max_latency_ratio", "bound": 1.0}]
-    rows = row("a", 0.0, 100), row("b", 0.2, 90, 0.5), row("c", 0.2, 90, 0.45)
+    rows = (
+        row("a", 0.0, 100),
+        row("b", 0.2, 90, 0.5),
+        row("c", 0.1, 90, 0.6),
+        row("d", 0.1, 90, 0.1),
+    )
     found = recommend(*rows, criteria=timed)
     assert found["variant"] == "c"
     assert any(
-        "c lies within one standard error of the most accurate (a)" in reason
-        for reason in found["reasons"]
+        "cannot tell the accuracy of c from that of a, b, d" in text for text in found["reasons"]
     )
-    assert found["rejected"]["b"].startswith("c is as accurate")
 
 
 def test_latency_decides_nothing_unless_it_is_a_criterion():
@@ -178,32 +249,41 @@ def test_latency_decides_nothing_unless_it_is_a_criterion():
         assert decision.nearest(far, CRITERIA)["name"] == "x"
 
 
-def test_passing_max_drop_does_not_make_a_small_file_better_than_an_accurate_one():
-    assert recommend(row("best", 0.0), row("small", 0.4, 90, half=0.2))["variant"] == "best"
-    found = recommend(row("best", 0.0), row("small", 0.9, 50, half=0.9))
+def test_a_file_proven_less_accurate_is_not_taken_for_its_size():
+    rows = row("best", 0.0), row("small", 0.4, 90)
+    assert recommend(*rows)["variant"] == "small"
+    assert recommend(*proven(*rows, best__small=(6, 4)))["variant"] == "small"
+    found = recommend(*proven(*rows, best__small=(9, 1)))
+    assert found["variant"] == "best"
     assert (
-        found["variant"] == "best" and "more than one standard error" in found["rejected"]["small"]
+        "best has a higher accuracy on validation (paired test, 95 %)" in found["rejected"]["small"]
     )
-    assert recommend(row("best", 0.0), row("small", 0.4, 90, half=0.9))["variant"] == "small"
+    found = recommend(*proven(*rows, best__small=(9, 1)), objective="smallest")
+    assert found["variant"] == "small", "it was asked for"
 
 
-def test_a_costlier_technique_is_taken_only_when_validation_can_tell_that_it_is_better():
-    rows = (
-        row("int8", 0.9, half=0.4),
-        row("int8_recovered", 0.1, technique="ptq_recovery", half=0.3),
-    )
-    found = recommend(*rows, row("qat_int8", 0.0, technique="qat", half=0.3))
+def test_a_costlier_technique_is_taken_only_when_a_paired_test_proves_it_better():
+    rows = row("int8", 0.9), row("int8_recovered", 0.1, technique="ptq_recovery")
+    qat = row("qat_int8", 0.0, technique="qat")
+    found = recommend(*proven(*rows, qat, int8_recovered__int8=(10, 2), qat_int8__int8=(11, 2)))
     assert found["variant"] == "int8_recovered" and found["met"]
     assert found["path"][-3:] == [
         ["ptq_enough", "no"],
         ["recovery_enough", "yes"],
         ["recovery", None],
     ]
-    assert any(
-        "validation can tell that a costlier technique is more accurate" in reason
-        for reason in found["reasons"]
-    )
-    assert recommend(row("int8", 0.4, half=0.6), rows[1])["variant"] == "int8"
+    assert any("a costlier technique has a higher accuracy" in text for text in found["reasons"])
+    assert recommend(*proven(*rows, qat, int8_recovered__int8=(5, 4)))["variant"] == "int8"
+    wide = row("int8_tensor", 0.5, 90)
+    found = recommend(*proven(*rows, wide, int8_recovered__int8=(10, 2)))
+    assert found["variant"] == "int8_tensor", "one file that stands is enough for its technique"
+
+
+def test_where_agreement_is_a_criterion_the_point_estimate_of_ties_is_agreement():
+    asked = [{"name": "min_agreement", "bound": 90.0}]
+    rows = row("a", 0.0, agreement=94.0), row("b", 0.5, agreement=96.0)
+    assert recommend(*rows, criteria=asked)["variant"] == "b"
+    assert recommend(*rows)["variant"] == "a"
 
 
 def test_a_shelf_like_efficientnetv2b0():
@@ -232,7 +312,7 @@ def test_a_shelf_like_efficientnetv2b0():
 
 
 def test_without_a_bound_on_the_drop_accuracy_is_not_given_away():
-    rows = row("int8", 0.1, half=0.3), row("w2", 70.0, 30)
+    rows = proven(row("int8", 0.1, half=0.3), row("w2", 70.0, 30), int8__w2=(350, 2))
     assert recommend(*rows, criteria=[])["variant"] == "int8"
 
 

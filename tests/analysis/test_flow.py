@@ -7,8 +7,8 @@ from decision_rows import CRITERIA, FLOAT, row
 from edgeq_lib.analysis import alternatives, decision, flow
 
 
-def recommend(*rows, criteria=CRITERIA, **answers):
-    return decision.recommend([FLOAT, *rows], criteria, answers)
+def recommend(*rows, criteria=CRITERIA, objective="simplest", **answers):
+    return decision.recommend([FLOAT, *rows], criteria, answers, objective)
 
 
 def test_kernels_of_the_target_are_respected():
@@ -48,13 +48,14 @@ def test_the_flow_is_whole_and_every_path_is_in_it():
         [],
     ]
     ends = set()
-    for shelf, *given in itertools.product(shelves, *flow.ANSWERS.values()):
-        path = recommend(*shelf, **dict(zip(flow.ANSWERS, given, strict=True)))["path"]
+    asked = [*flow.ANSWERS, "objective"]
+    for shelf, *given in itertools.product(shelves, *flow.ANSWERS.values(), flow.OBJECTIVES):
+        path = recommend(*shelf, **dict(zip(asked, given, strict=True)))["path"]
         for (node, answer), (following, _) in itertools.pairwise(path):
             assert flow.FLOW[node]["next"][answer] == following
         ends.add(path[-1][0])
     assert (
         ends
         == {name for name, node in flow.FLOW.items() if "next" not in node}
-        == {*alternatives.LEAVES, "nearest"}
+        == {*alternatives.LEAVES, "by_objective", "nearest"}
     )

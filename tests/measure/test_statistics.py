@@ -11,6 +11,7 @@ from edgeq_lib.measure.statistics import (
     correctness,
     holm,
     mid_p,
+    only_one_right,
     paired,
     quality_record,
     smallest_detectable_drop,
@@ -207,6 +208,25 @@ def test_the_detectable_drop_without_discordance():
     assert smallest_detectable_drop(3, 0.0) == 100
 
 
+def test_the_detectable_drop_shares_its_error_as_holm_does():
+    """What is detected at the shared level four times in five is significant after Holm."""
+    n, discordance, comparisons = 1000, 0.05, 20
+    drop = smallest_detectable_drop(n, discordance, comparisons=comparisons) / 100
+    assert drop > smallest_detectable_drop(n, discordance) / 100
+    lose, win = (discordance + drop) / 2, (discordance - drop) / 2
+    rng = np.random.default_rng(5)
+    detected = [
+        holm([mid_p(lost, won), *[1.0] * (comparisons - 1)])[0] < 0.05
+        for lost, won, _ in rng.multinomial(n, [lose, win, 1 - discordance], 500)
+    ]
+    assert 0.75 < np.mean(detected) < 0.9
+
+
+def test_only_one_right_by_hand():
+    table = only_one_right([np.array([1, 1, 0, 0.5]), np.array([1, 0, 1, 0.25])])
+    assert table.tolist() == [[0, 1.25], [1, 0]]
+
+
 def test_holm_by_hand_with_gaps():
     assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
     assert holm([None, None]) == [None, None] and holm([]) == []
@@ -243,7 +263,10 @@ def test_quality_is_the_record():
     assert record["top1"] == 97 and record["drop"] == pytest.approx(3) and record["agreement"] == 97
     assert record["n"] == 100 and record["ties"] == 0 and record["low"] < 97 < record["high"]
     assert record["worst_class"] == {"name": "0", "top1": 90.0, "n": 10} and record["top5"] < 100
-    assert record["p_value"] == pytest.approx(mid_p(3, 0)) and record["detectable_drop"] > 3
+    assert record["p_value"] == pytest.approx(mid_p(3, 0))
+    assert record["discordance"] == pytest.approx(0.03)
+    low, high = record["agreement_low"], record["agreement_high"]
+    assert (low, high) == pytest.approx((record["low"], record["high"])), "Wilson's, both 97 of 100"
 
 
 def test_quality_of_the_baseline_and_of_few_classes():

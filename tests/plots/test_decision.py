@@ -15,11 +15,13 @@ PATH = [
     ["kernels", "integer"],
     ["images", "labelled"],
     ["retraining", "yes"],
-    ["bits", "8 or more"],
+    ["meets", "yes"],
+    ["objective", "simplest"],
     ["ptq_enough", "yes"],
     ["ptq", None],
 ]
-FREE = [["images", "none"], ["free_bits", "8 or more"], ["data_free", None]]
+FREE = [["images", "none"], ["free_meets", "yes"], ["data_free", None]]
+SMALLEST = [*PATH[:4], ["objective", "smallest"], ["by_objective", None]]
 NOTE = "≥ 8 bits: data_free_int8_per_tensor\n   drop 60.90, 5.42 ×, not measured: agreement, speed"
 
 
@@ -33,11 +35,11 @@ def test_the_flow_highlights_its_path():
     taken = matplotlib.colors.to_rgba(TAKEN)
     assert sum(box.get_edgecolor() == taken for box in boxes_of(figure)) == len(PATH)
     bold = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
-    assert bold.count("yes") == 2 and "integer" in bold and any("PTQ" in text for text in bold)
-    assert "≥ 8 bits" in bold
+    assert bold.count("yes") == 3 and "integer" in bold and any("PTQ" in text for text in bold)
+    assert "simplest" in bold
 
 
-@pytest.mark.parametrize("path", [PATH, PATH[:1], FREE])
+@pytest.mark.parametrize("path", [PATH, PATH[:1], FREE, SMALLEST])
 def test_no_text_of_the_flow_covers_another_or_leaves_the_figure(path):
     leaves = [name for name, node in flow.FLOW.items() if "next" not in node]
     figure = plot_decision_flow(flow.FLOW, path, dict.fromkeys(leaves, f"{NOTE}\n{NOTE}"))

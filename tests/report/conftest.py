@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from report_page import CRITERIA as PAGE_CRITERIA
 from report_page import ROWS, row_of
-from report_shelf import CLASSES, CRITERIA, N, cost, outputs
+from report_shelf import CLASSES, CRITERIA, LABELS, N, cost, outputs
 
 from edgeq_lib.measure.statistics import quality_record
 from edgeq_lib.plots.variants import plot_drops
@@ -21,7 +21,7 @@ from edgeq_lib.study import Study
 def study(tmp_path, monkeypatch):
     """A shelf with a float file and three others, of which w4 loses most."""
     monkeypatch.setenv("EDGEQ_RUNS", str(tmp_path))
-    study, labels = Study("tiny", "03_ptq"), np.arange(N) % len(CLASSES)
+    study, labels = Study("tiny", "03_ptq"), LABELS
     split = {"n": N, "fingerprint": "x", "per_class": np.bincount(labels).tolist()}
     study.write(
         "data",
@@ -68,13 +68,14 @@ def study(tmp_path, monkeypatch):
             },
         )
         variant.write("cost", cost(size, latency, name != "float32"))
+        variant.write_arrays(validation=outputs(labels, validation), test=outputs(labels, test))
     return study
 
 
 @pytest.fixture
 def results(study):
     """What is collected from that shelf, with two criteria."""
-    return collect(study, "make run STUDY=tiny", CRITERIA, {"kernels": "integer"})
+    return collect(study, "make run STUDY=tiny", CRITERIA, {"kernels": "integer"}, labels=LABELS)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def published(results, tmp_path):
 @pytest.fixture
 def rich(study):
     """The shelf with a peer, two repeats, a figure of a technique and finished stages."""
-    labels = np.arange(N) % len(CLASSES)
+    labels = LABELS
     base = outputs(labels, 4)
     for name, kind, facts in (
         (

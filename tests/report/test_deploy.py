@@ -71,6 +71,7 @@ def study_of(model, channels, aspect, preprocess):
         "variants": [row],
         "versions": {"ai-edge-litert": "2.3.0"},
         "command": "edgeq run handover",
+        "criteria": [],
         "recommendation": {"variant": "chosen", "met": True, "status": {}},
     }
 

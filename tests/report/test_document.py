@@ -1,7 +1,10 @@
 """The blocks of a report: its sections, tables and setup."""
 
+from report_shelf import CRITERIA, LABELS
+
 from edgeq_lib.report import render
 from edgeq_lib.report.document import blocks, left_out_text
+from edgeq_lib.report.results import collect
 from edgeq_lib.report.text import claims, limits
 
 
@@ -97,3 +100,42 @@ def test_of_a_users_file_only_what_is_known_is_said(results):
     assert "from random weights. It was not trained further." in render.markdown(
         blocks({**results, "setup": zoo}, [])
     )
+
+
+def test_the_page_shows_what_each_objective_ships(results):
+    text = render.markdown(blocks(results, []))
+    assert "| **the simplest technique** | **`int8`** | **post-training quantization** |" in text
+    assert "| the smallest file | `int8` | post-training quantization | 0.50 [" in text
+    assert "**Objective.** The simplest technique." in text
+    results["strict"] = True
+    assert "each by the whole interval" in render.markdown(blocks(results, []))
+
+
+def test_results_without_the_new_fields_are_still_shown(results):
+    new = ("objectives", "objective", "strict", "pairs", "notes", "not_tried")
+    old = {field: value for field, value in results.items() if field not in new}
+    ends = ("agreement_low", "agreement_high")
+    old["variants"] = [
+        {field: value for field, value in row.items() if field not in ends}
+        for row in results["variants"]
+    ]
+    assert "per comparison" in render.markdown(blocks(old, []))
+
+
+def test_notes_of_the_study_open_what_we_do_not_know(study):
+    found = collect(study, "x", CRITERIA, labels=LABELS, notes=["The criteria were set late."])
+    shown = blocks(found, [])
+    at = shown.index(("heading", "What we do not know"))
+    assert shown[at + 1][1][0] == "The criteria were set late."
+
+
+def test_float_operations_in_integer_files_are_named_with_what_to_do(results):
+    assert "Float operations" not in render.markdown(blocks(results, []))
+    half = {"compute": "integer", "integer_only": False}
+    results["variants"][2] |= half | {"float_ops": ["DEQUANTIZE", "PRELU", "QUANTIZE"]}
+    results["variants"][3] |= half | {"float_ops": ["CONV_2D", "PRELU"]}
+    text = render.markdown(blocks(results, []))
+    assert "### Float operations inside integer files" in text
+    assert "- `w4` and `qat|1` compute `PRELU` in float: a target that runs integers only" in text
+    assert "Put ReLU or ReLU6 in its place" in text
+    assert "- `qat|1` computes `CONV_2D` in float: kept so to lose less" in text

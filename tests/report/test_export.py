@@ -5,7 +5,7 @@ import csv
 import io
 import json
 
-from report_shelf import CRITERIA
+from report_shelf import CRITERIA, LABELS
 
 from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.report.export import extra_figures, results_table, write_report
@@ -50,7 +50,7 @@ def test_csv_reads_back(published, results):
 
 
 def test_figures_of_finished_stages_are_in_the_report(rich, tmp_path):
-    found = collect(rich, "x", CRITERIA)
+    found = collect(rich, "x", CRITERIA, labels=LABELS)
     extra = extra_figures(rich)
     assert [figure["name"] for figure in extra] == ["ablation"]
     write_report(found, {}, tmp_path / "out", extra)

@@ -11,6 +11,9 @@ from edgeq_lib.study import SYNTHETIC
 
 ROW = {
     "name": "float32",
+    "kind": "variant",
+    "technique": "baseline",
+    "bytes": 400,
     "value": 90.0,
     "low": 88.0,
     "high": 92.0,
@@ -25,6 +28,8 @@ ROW = {
 RESULTS = {
     "study": "demo",
     "command": "edgeq run demo",
+    "criteria": [{"name": "max_drop", "bound": 0.3}],
+    "validation": {"float32": {}, "int8": {}, "w4": {"drop": 0.2}},
     "baseline": "float32",
     "data": {"name": "Digits", "form": "grey", "n_test": 539},
     "variants": [
@@ -32,11 +37,23 @@ RESULTS = {
         {
             **ROW,
             "name": "int8",
+            "technique": "ptq",
+            "bytes": 100,
             "drop": 0.1,
             "drop_low": -0.2,
             "drop_high": 0.4,
             "ratio": 3.5,
             "latency_ratio": 0.3,
+        },
+        {
+            **ROW,
+            "name": "w4",
+            "technique": "low_bit",
+            "bytes": 50,
+            "drop": 0.5,
+            "drop_low": 0.2,
+            "drop_high": 0.8,
+            "ratio": 7.0,
         },
     ],
     "recommendation": {"variant": "int8"},
@@ -87,6 +104,7 @@ def test_the_readme_gets_one_line_per_study(place):
         "| [demo](figures/demo/report.md) | Digits (grey), 539 | 90.00 [88.00, 92.00] | `int8` |"
         in text
     )
+    assert "within noise: drop | `w4` | 0.50 [0.20, 0.80] | 7.00 |" in text, "allowed by validation"
     assert "old" not in text and text.startswith("# A\n") and text.endswith("after\n")
     assert publish.update_readme(place / "README.md", place / "figures") == []
     (place / "README.md").write_text("no markers")

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from report_shelf import CRITERIA, N
+from report_shelf import CRITERIA, LABELS, N
 
 from edgeq_lib.analysis import decision
 from edgeq_lib.files import EdgeqError
-from edgeq_lib.measure.statistics import holm
+from edgeq_lib.measure.statistics import holm, smallest_detectable_drop
 from edgeq_lib.report import render
 from edgeq_lib.report.document import blocks
 from edgeq_lib.report.results import collect, decision_rows
@@ -68,7 +68,7 @@ def test_the_recommendation_never_reads_test(study, results):
         variant.write(
             "quality", {**quality, "test": {**poison, "p_value": quality["test"]["p_value"]}}
         )
-    poisoned = collect(study, "x", CRITERIA, {"kernels": "integer"})
+    poisoned = collect(study, "x", CRITERIA, {"kernels": "integer"}, labels=LABELS)
     assert poisoned["recommendation"] == results["recommendation"]
     assert poisoned["validation"] == results["validation"]
     assert poisoned["variants"][1]["drop"] == -1e9
@@ -79,7 +79,7 @@ def test_variants_without_records_are_null_with_reasons(study):
     study.save_variant(
         "new", b"new", technique="ptq", scheme="w2", engine="litert-quantizer", seconds=1
     )
-    found = collect(study, "x", CRITERIA)
+    found = collect(study, "x", CRITERIA, labels=LABELS)
     row = next(row for row in found["variants"] if row["name"] == "new")
     assert row["value"] is None and row["why"]["value"] == "not evaluated"
     assert row["bytes"] is None and row["why"]["bytes"] == "not benchmarked"
@@ -94,13 +94,46 @@ def test_a_shelf_without_a_baseline_is_an_error(study):
     )
     results_of.finish({})
     with pytest.raises(EdgeqError, match="baseline"):
-        collect(results_of, "x", CRITERIA)
+        collect(results_of, "x", CRITERIA, labels=LABELS)
 
 
-def test_the_recommendation_can_be_computed_again_from_the_file(results):
-    read = json.loads(json.dumps(results))
-    again = decision.recommend(decision_rows(read), read["criteria"], read["answers"])
-    assert again == read["recommendation"]
+QUESTIONS = [
+    (CRITERIA, "simplest", False),
+    (CRITERIA, "smallest", True),
+    ([*CRITERIA, {"name": "min_agreement", "bound": 90.0}], "accurate", False),
+    ([{"name": "max_drop", "bound": 30.0}], "simplest", False),
+]
+
+
+@pytest.mark.parametrize("criteria, objective, strict", QUESTIONS)
+def test_the_recommendation_can_be_computed_again_from_the_file(study, criteria, objective, strict):
+    asked = {"labels": LABELS, "objective": objective, "strict": strict}
+    found = collect(study, "x", criteria, {"kernels": "integer"}, **asked)
+    read = json.loads(json.dumps(found))
+    question = (read["criteria"], read["answers"], read["objective"], read["strict"])
+    assert decision.recommend(decision_rows(read), *question) == read["recommendation"]
+    entry = next(entry for entry in read["objectives"] if entry["objective"] == objective)
+    assert entry["variant"] == read["recommendation"]["variant"]
+
+
+def test_pairs_count_images_on_which_one_file_is_right_alone(study):
+    loose = [{"name": "max_drop", "bound": 30.0}]
+    found = collect(study, "x", loose, labels=LABELS)
+    assert found["pairs"]["measure"] == "top1" and found["pairs"]["n"] == N
+    assert found["pairs"]["names"] == ["int8", "w4", "qat|1"]
+    assert found["pairs"]["only_one_right"] == ["0 36 0", "0 0 0", "0 36 0"]
+    choice = found["recommendation"]
+    assert choice["variant"] == "int8", "w4 is smaller, and proven less accurate"
+    assert "paired test" in choice["rejected"]["w4"]
+    agreement = collect(study, "x", [{"name": "min_agreement", "bound": 1.0}], labels=LABELS)
+    assert agreement["pairs"]["measure"] == "agreement"
+
+
+def test_the_minimum_detectable_effect_counts_every_comparison(study, results):
+    quality = study.variant("int8").read("quality")["test"]
+    expected = smallest_detectable_drop(N, quality["discordance"], comparisons=3)
+    assert results["variants"][1]["detectable_drop"] == pytest.approx(expected)
+    assert results["variants"][0]["detectable_drop"] is None
 
 
 def test_code_and_machines_are_named(results):
@@ -121,7 +154,7 @@ def test_what_training_learned_from_is_in_the_table(study):
         seconds=1,
         trained="outputs",
     )
-    rows = {row["name"]: row for row in collect(study, "x", CRITERIA)["variants"]}
+    rows = {row["name"]: row for row in collect(study, "x", CRITERIA, labels=LABELS)["variants"]}
     assert rows["taught"]["trained"] == "outputs" and "trained" not in rows["taught"]["why"]
     assert (
         rows["int8"]["trained"] is None
@@ -131,7 +164,7 @@ def test_what_training_learned_from_is_in_the_table(study):
 
 
 def test_seeds_stand_beside_the_differences(rich):
-    found = collect(rich, "x", CRITERIA)
+    found = collect(rich, "x", CRITERIA, labels=LABELS)
     assert [row["name"] for row in found["variants"]][-1] == "google" and len(
         found["variants"]
     ) == 5
@@ -151,7 +184,7 @@ def test_seeds_stand_beside_the_differences(rich):
 
 
 def test_peers_are_shown_last_and_never_recommended(rich):
-    found = collect(rich, "x", CRITERIA)
+    found = collect(rich, "x", CRITERIA, labels=LABELS)
     assert (
         found["recommendation"]["variant"] != "google"
         and "google" in found["recommendation"]["rejected"]
@@ -177,19 +210,21 @@ def test_peers_are_shown_last_and_never_recommended(rich):
 def test_minutes_add_up_and_count_what_an_earlier_run_trained(rich):
     path = rich.folder / "stages" / "03_ptq.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 30.0}))
-    found = collect(rich, "x", CRITERIA)
+    found = collect(rich, "x", CRITERIA, labels=LABELS)
     assert found["minutes"] == [{"stage": "03_ptq", "seconds": 30.0, "training_seconds": 2}]
     assert "Total, the larger of both: 0.5 minutes" in render.markdown(blocks(found, []))
 
 
 def test_question_and_reference_are_the_studys_own(study):
     reference = [{"what": "int8", "value": "77.20", "source": "a blog"}]
-    found = collect(study, "x", CRITERIA, question="Is QAT worth it?", reference=reference)
+    found = collect(
+        study, "x", CRITERIA, question="Is QAT worth it?", reference=reference, labels=LABELS
+    )
     text = render.markdown(blocks(found, []))
     assert "same machine. Is QAT worth it?" in text and "| int8 | 77.20 | a blog |" in text
     assert "77.20" not in json.dumps(found["variants"])
     with pytest.raises(EdgeqError, match="what, value and source"):
-        collect(study, "x", CRITERIA, reference=[{"what": "int8"}])
+        collect(study, "x", CRITERIA, reference=[{"what": "int8"}], labels=LABELS)
 
 
 def test_what_was_not_tried_is_said_with_its_reason(study):
@@ -197,10 +232,13 @@ def test_what_was_not_tried_is_said_with_its_reason(study):
     parts = [{"stage": "30_low_bit", "without": "training", "why": "It has no Keras network."}]
     study.write("baseline", study.read("baseline") | {"missing_parts": parts})
     Study(study.name, "04_qat").leave_out("The network holds PReLU.")
-    found = collect(study, "x", CRITERIA)
+    found = collect(study, "x", CRITERIA, labels=LABELS)
     assert found["not_tried"] == {
         "04_qat": "The network holds PReLU.",
         "30_low_bit": "It has no Keras network.",
     }
     text = render.markdown(blocks(found, []))
-    assert "`04_qat` was not tried, or not all of it: The network holds PReLU." in text
+    assert "| quantization-aware training | 04_qat | The network holds PReLU. |" in text
+    assert "| low-bit quantization | 30_low_bit | It has no Keras network. |" in text
+    assert "### Left out" in text
+    assert "### Left out" not in render.markdown(blocks({**found, "not_tried": {}}, []))

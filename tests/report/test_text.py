@@ -2,12 +2,12 @@
 
 import copy
 
-from report_shelf import CRITERIA
+from report_shelf import CRITERIA, LABELS
 
 from edgeq_lib.report.document import blocks
 from edgeq_lib.report.pdf import pdf
 from edgeq_lib.report.results import collect
-from edgeq_lib.report.text import claims, limits, recommendation_text, terminal_table
+from edgeq_lib.report.text import claims, limits, on_test, recommendation_text, terminal_table
 
 
 def test_sentences_are_computed(results):
@@ -20,7 +20,7 @@ def test_sentences_are_computed(results):
     effect = f"{results['variants'][1]['detectable_drop']:.2f}"
     assert "(drop 0.50 [" in sentences[0]
     assert "not distinguishable from float32 on 200 test images" in sentences[0]
-    assert f"a drop above {effect} points (minimum detectable effect)" in sentences[0]
+    assert f"a drop above {effect} points (minimum detectable effect, all comp" in sentences[0]
     assert sentences[1].startswith(
         "`qat|1` is likewise not distinguishable from float32 on 200 images (drop 0.00"
     )
@@ -46,7 +46,10 @@ def test_a_difference_that_only_the_adjustment_takes_away_is_called_that(results
 
 def test_a_missed_criterion_is_said_plainly(study):
     found = collect(
-        study, "x", [{"name": "min_ratio", "bound": 4.4}, {"name": "max_drop", "bound": 1}]
+        study,
+        "x",
+        [{"name": "min_ratio", "bound": 4.4}, {"name": "max_drop", "bound": 1}],
+        labels=LABELS,
     )
     assert found["recommendation"]["variant"] == "int8" and not found["recommendation"]["met"]
     assert "misses min_ratio (4, bound 4.4)" in recommendation_text(found)
@@ -57,7 +60,7 @@ def test_no_runnable_variant_has_a_sentence_too(study):
         record = variant.read("cost")
         record["report"]["integer_only"] = False
         variant.write("cost", record)
-    found = collect(study, "x", CRITERIA, {"kernels": "integer"})
+    found = collect(study, "x", CRITERIA, {"kernels": "integer"}, labels=LABELS)
     assert "no variant" in recommendation_text(found) and "→" not in terminal_table(found)
     assert pdf(blocks(found, []), {}).startswith(b"%PDF")
 
@@ -69,3 +72,12 @@ def test_the_terminal_table_is_narrow(results):
         lines = terminal_table(each).splitlines()
         assert len(lines) == 2 + len(each["variants"]) and max(map(len, lines)) <= 120
     assert [line for line in terminal_table(results).splitlines() if line.startswith("→ int8 ")]
+
+
+def test_what_test_misses_is_said_beside_what_validation_meets(results):
+    assert "but on the test images" not in recommendation_text(results)
+    results["variants"][1] |= {"drop": 2.5, "drop_low": 1.0, "drop_high": 4.0}
+    said = recommendation_text(results)
+    assert "on validation it meets every criterion" in said
+    assert "but on the test images it misses max_drop (2.5, bound 2)" in said
+    assert on_test(results, "int8") == "missed: drop"

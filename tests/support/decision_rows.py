@@ -43,6 +43,21 @@ def row(
     }
 
 
+def proven(*rows, **pairs):
+    """Rows with paired counts: `better__worse=(only the one is right, only the other is)`."""
+    counts = {tuple(pair.split("__")): count for pair, count in pairs.items()}
+    counts |= {(worse, better): count[::-1] for (better, worse), count in counts.items()}
+    return [
+        {
+            **each,
+            "paired": {
+                other: count for (own, other), count in counts.items() if own == each["name"]
+            },
+        }
+        for each in rows
+    ]
+
+
 FLOAT = row(
     "float32",
     kilobytes=400,
