@@ -114,6 +114,13 @@ def _new_study_commands(commands: Any) -> None:
             metavar="POINTS",
             help="points of top-1 accuracy that may be lost (1.0)",
         )
+        one.add_argument(
+            "--objective",
+            choices=("smallest", "fastest", "accurate", "simplest"),
+            default="smallest",
+            help="which of the files that lose no more is shipped: the smallest, the fastest, the "
+            "most accurate, or that of the simplest technique (smallest)",
+        )
         one.add_argument("--name", help="of the study; by default the model file's")
         one.add_argument(
             "-p",
@@ -192,6 +199,7 @@ def _wish(given: argparse.Namespace) -> Any:
         channels=parameters.pop("data.channels", None) or _channels(shape),
         calibration=parameters.pop("data.calibration", max(2, min(200, photos // 4))),
         max_drop=given.max_drop,
+        objective=given.objective,
         parameters=parameters,
     )
 

@@ -48,6 +48,7 @@ class Wish:
         channels: 1 grey, 3 RGB.
         calibration: Images that set activation ranges.
         max_drop: Points of top-1 that may be lost.
+        objective: Which of the files that meet the criteria is shipped.
         parameters: Further ones, `section.key` → value.
     """
 
@@ -58,6 +59,7 @@ class Wish:
     channels: int
     calibration: int
     max_drop: float
+    objective: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -127,6 +129,7 @@ def _sections(wish: Wish) -> dict[str, dict[str, Any]]:
             "min_ratio": None,
             "device": None,
             "kernels": "any",
+            "objective": wish.objective,
         },
     }
 
@@ -156,6 +159,7 @@ _COMMENTS = {
     "analysis": [
         "What a file must meet to be shipped. `min_ratio`, `min_agreement`, `max_latency_ratio`,",
         "`device` are further criteria; `kernels: integer`, `int4`, `int8`: what the target runs.",
+        "`objective` is which of the files that meet them: smallest, fastest, accurate, simplest.",
     ],
 }
 _OFF = ("qkeras", "peers")

@@ -12,7 +12,7 @@ from edgeq_lib.files import EdgeqError, runs, write_json
 from edgeq_lib.models.input_shape import input_shape
 from edgeq_lib.pipeline import config, edit_study, new_study
 
-WISH = new_study.Wish("resnet8", "digits", None, 16, 1, 40, 0.5)
+WISH = new_study.Wish("resnet8", "digits", None, 16, 1, 40, 0.5, "smallest")
 
 
 def keras_file(path, **layer):
@@ -30,16 +30,17 @@ def test_the_text_is_a_valid_study_that_holds_the_wish(tmp_path, left_out):
     assert stages["02_baseline"]["model"] == "resnet8" and stages["02_baseline"]["epochs"] == 0
     assert stages["01_data"]["image_size"] == 16 and stages["01_data"]["channels"] == 1
     assert stages["90_analysis"]["max_drop"] == 0.5
+    assert stages["90_analysis"]["objective"] == "smallest"
     assert ("04_qat" in stages) == (not left_out)
     assert ("qat" in stages["90_analysis"]["question"]) == bool(left_out)
     assert path.read_text().startswith("# Written by `edgeq new resnet8`\n")
 
 
 def test_further_parameters_stand_in_their_sections(tmp_path):
-    wish = new_study.Wish("m", "d", None, 8, 3, 9, 1.0, {"qat.epochs": 7, "seed": 3})
+    wish = new_study.Wish("m", "d", None, 8, 3, 9, 1.0, "fastest", {"qat.epochs": 7, "seed": 3})
     content = yaml.safe_load(new_study.study_text(wish, "edgeq new m"))
     assert content["qat"]["epochs"] == 7 and content["common"]["seed"] == 3
-    wrong = new_study.Wish("m", "digits", None, 8, 3, 9, 1.0, {"qat.epohcs": 7})
+    wrong = new_study.Wish("m", "digits", None, 8, 3, 9, 1.0, "fastest", {"qat.epohcs": 7})
     with pytest.raises(EdgeqError, match=r"mine\.yaml: there is no parameter qat\.epohcs"):
         edit_study.write_study(tmp_path / "mine.yaml", new_study.study_text(wrong, "edgeq new m"))
     assert not list(tmp_path.iterdir())
