@@ -98,6 +98,19 @@ RENAMED = {
 }
 
 
+# What a file must meet is each study's own to say. The notebooks' defaults are the quickstart's
+# criteria: a study that is silent on one does not inherit it.
+UNSTATED: dict[str, dict[str, Any]] = {
+    "analysis": {
+        "max_drop": 1.0,
+        "min_agreement": None,
+        "min_ratio": None,
+        "device": None,
+        "kernels": "any",
+    }
+}
+
+
 @dataclass(frozen=True)
 class Notebook:
     """One stage: its file, the code of its cells and the parameters that it declares."""
@@ -176,8 +189,9 @@ def study_path(name_or_path: str) -> Path:
 def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFile:
     """Read and validate `studies/NAME.yaml`, or a file by its path.
 
-    A stage gets the common section, as far as its notebook declares it, and its own; `section:
-    false` leaves a stage out.
+    A stage gets the common section, as far as its notebook declares it, and its own; what neither
+    states is the notebook's default, or, for criteria, `UNSTATED`. `section: false` leaves a stage
+    out.
 
     Args:
         name_or_path: The study.
@@ -215,7 +229,11 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
         common = {
             key: value for key, value in content.get("common", {}).items() if key in notebook.fields
         }
-        given = {**common, **content.get(notebook.section, {})}
+        given = {
+            **UNSTATED.get(notebook.section, {}),
+            **common,
+            **content.get(notebook.section, {}),
+        }
         stages[notebook.stage] = {**_validate(notebook, given, path), "study": path.stem}
     _check_pixels(stages, path)
     return StudyFile(path.stem, stages)

@@ -82,3 +82,17 @@ def test_an_accuracy_is_a_percentage_and_classes_may_be_numbers(tmp_path):
         load(str(path))
     path.write_text("data: {classes: [1, b]}\nbaseline: {expected_top1: 93}\n")
     assert load(str(path)).stages["01_data"]["classes"] == [1, "b"]
+
+
+def test_a_study_asks_for_what_it_states_and_inherits_no_criterion_of_the_quickstart(tmp_path):
+    path = tmp_path / "s.yaml"
+    names = ("max_drop", "min_agreement", "min_ratio", "max_latency_ratio", "device", "kernels")
+    for written, asked in (
+        ("common: {seed: 1}", (1.0, None, None, None, None, "any")),
+        ("analysis: {min_agreement: 97.0}", (1.0, 97.0, None, None, None, "any")),
+        ("analysis: {max_drop: null, kernels: int8}", (None, None, None, None, None, "int8")),
+    ):
+        path.write_text(written)
+        stage = load(str(path)).stages["90_analysis"]
+        assert tuple(stage[name] for name in names) == asked
+    assert load("quickstart").stages["90_analysis"]["min_ratio"]  # its own file states them
