@@ -23,29 +23,18 @@ from architecture import write_picture
 from sphinx.cmd.build import main as sphinx
 
 from edgeq_lib.files import read_json
-from edgeq_lib.report import document, numbers, render
+from edgeq_lib.report import document, export, numbers, render
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = re.compile(r"!\[(?P<caption>[^\]]*)\]\((?P<name>\w+)\.png\)")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\s*")  # an image from another host
-HEAD = (
-    "Study",
-    "Recommended",
-    "Drop, points",
-    "Smaller ×",
-    "Latency ×",
-    "float32 top-1, %",
-    "Bits w / a",
-    "Technique",
-    "Data, test images",
-    "Network",
-    "Files",
-    "Machine",
-)
+MORE = ("bits w / a", "technique", "network", "files", "machine")  # columns beside README's
 STUDIES = """# Results
 
 One row per study, computed from its `results.json`. The drop is in percentage points of top-1
-against float32 on the same test images, with its 95 % interval. Latency is a ratio to float32 on
+against float32 on the same test images, with its 95 % interval. "On test" is how the shipped file
+stands to the criteria on test; "smallest" the smallest file that validation allows, on whatever
+target it runs. Latency is a ratio to float32 on
 the machine named, and travels to machines of the same instruction sets only.
 
 """
@@ -57,45 +46,18 @@ One technique per notebook, shown as executed with its defaults, which are those
 """
 
 
-def study_row(results: Mapping[str, Any], link: str) -> list[str]:
-    """Write one study as a row of the table of studies.
-
-    Args:
-        results: The content of results.json.
-        link: The first cell.
-
-    Returns:
-        One cell per column of `HEAD`.
-    """
+def more_cells(results: Mapping[str, Any]) -> list[str]:
+    """Write the cells of `MORE` for one study."""
     rows = {row["name"]: row for row in results["variants"]}
     shipped = rows.get(results["recommendation"]["variant"])
     machine = next(iter(numbers.machines(results)), {})
-    name, drop, smaller, latency, bits, technique = "none", "–", "–", "–", "–", "–"
-    if shipped:
-        name, bits = f"`{shipped['name']}`", numbers.bits(shipped)
-        drop, latency = numbers.drop(shipped), numbers.latency(shipped)
-        smaller = numbers.number(shipped["ratio"])
-        technique = numbers.technique(shipped["technique"])
     return [
-        link,
-        name,
-        drop,
-        smaller,
-        latency,
-        numbers.with_interval(rows[results["baseline"]], "value", "low", "high"),
-        bits,
-        technique,
-        f"{numbers.data_form(results['data'])}, {results['data']['n_test']:,}",
+        numbers.bits(shipped) if shipped else "–",
+        numbers.technique(shipped["technique"]) if shipped else "–",
         results["setup"]["model"],
         f"{len(rows)}",
         numbers.machine_name(machine),
     ]
-
-
-def table(rows: list[list[str]]) -> str:
-    """Write the table of studies as Markdown."""
-    lines = [HEAD, ["---"] * len(HEAD), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def toctree(names: list[str]) -> str:
@@ -148,14 +110,16 @@ def collect_studies(figures: Path, target: Path) -> dict[str, str]:
             links.insert(0, "<a href='explore.html'>Explore this study: the interactive page</a>")
         title, body = (folder / "report.md").read_text().split("\n", 1)
         (page_folder / "index.md").write_text(f"{title}\n\n<p>{' · '.join(links)}</p>\n{body}")
-        rows.append(study_row(results, f"[{folder.name}]({folder.name}/index.md)"))
+        rows.append([*export.study_row(results, f"{folder.name}/index.md"), *more_cells(results)])
     loose = sorted(figures.glob("*.md"))
     for path in loose:
         shutil.copy2(path, target)
     studies = sorted(path.name for path in target.iterdir() if path.is_dir())
     listed = [*(f"{name} <{name}/index>" for name in studies), *(path.stem for path in loose)]
-    also = "".join(f"- [{path.stem.replace('_', ' ')}]({path.name})\n" for path in loose)
-    (target / "index.md").write_text(f"{STUDIES}{table(rows)}\n{also}{toctree(listed)}")
+    also = "\n" + "".join(f"- [{path.stem.replace('_', ' ')}]({path.name})\n" for path in loose)
+    (target / "index.md").write_text(
+        f"{STUDIES}{export.studies_table(rows, MORE)}\n{also}{toctree(listed)}"
+    )
     return pages
 
 

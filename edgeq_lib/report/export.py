@@ -121,44 +121,63 @@ def rendered(
     }
 
 
-def results_table(folder: Path) -> str:
-    """Write the published studies as a Markdown table, one line each.
+STUDY_HEAD = (
+    "study",
+    "data, test images",
+    "float32, %",
+    "ships",
+    "drop, points",
+    "× smaller",
+    "× latency",
+    "on test",
+    "smallest",
+    "drop, points",
+    "× smaller",
+)
+
+
+def study_row(results: Mapping[str, Any], link: str) -> list[str]:
+    """Write a study as a row of the table of studies.
 
     "On test" is how the shipped file stands to the criteria on the test images. "Smallest" is the
     smallest file that validation allows to lose what it loses, on whatever target it runs.
+
+    Args:
+        results: The content of results.json.
+        link: Where its page is.
+
+    Returns:
+        One cell per column of `STUDY_HEAD`, Markdown.
     """
-    head = (
-        "study",
-        "data, test images",
-        "float32, %",
-        "ships",
-        "drop, points",
-        "× smaller",
-        "× latency",
-        "on test",
-        "smallest",
-        "drop, points",
-        "× smaller",
+    rows = {row["name"]: row for row in results["variants"]}
+    data, shipped = results["data"], rows.get(results["recommendation"]["variant"])
+    small = smallest_allowed(
+        decision_rows(results), results["criteria"], results.get("strict", False)
     )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for path in sorted(folder.glob("*/results.json")):
-        results = read_json(path)
-        rows = {row["name"]: row for row in results["variants"]}
-        data, shipped = results["data"], rows.get(results["recommendation"]["variant"])
-        small = smallest_allowed(
-            decision_rows(results), results["criteria"], results.get("strict", False)
-        )
-        cells = [
-            f"[{results['study']}](figures/{path.parent.name}/report.md)",
-            f"{data_form(data)}, {data['n_test']:,}",
-            with_interval(rows[results["baseline"]], "value", "low", "high"),
-            *(_shipped(shipped) if shipped else ("nothing yet", "–", "–", "–")),
-            on_test(results, shipped["name"]) if shipped else "–",
-            *(_shipped(rows[small["name"]])[:3] if small else ("none", "–", "–")),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return [
+        f"[{results['study']}]({link})",
+        f"{data_form(data)}, {data['n_test']:,}",
+        with_interval(rows[results["baseline"]], "value", "low", "high"),
+        *(_shipped(shipped) if shipped else ("nothing yet", "–", "–", "–")),
+        on_test(results, shipped["name"]) if shipped else "–",
+        *(_shipped(rows[small["name"]])[:3] if small else ("none", "–", "–")),
+    ]
 
 
 def _shipped(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return f"`{row['name']}`", drop(row), number(row["ratio"]), latency(row)
+
+
+def studies_table(rows: Sequence[Sequence[str]], more: Sequence[str] = ()) -> str:
+    """Write rows of studies as a Markdown table, with the names of further columns in `more`."""
+    head = (*STUDY_HEAD, *more)
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def results_table(folder: Path) -> str:
+    """Write the published studies below a folder as a Markdown table, one line each."""
+    published = [(path.parent, read_json(path)) for path in sorted(folder.glob("*/results.json"))]
+    return studies_table(
+        [study_row(results, f"figures/{path.name}/report.md") for path, results in published]
+    )
