@@ -242,9 +242,9 @@ against.round(2)
 error = np.array([row["noise"] / row["predicted"] for row in program])
 on_test = [row for row in against.to_dict("records") if row["split"] == "test"]
 compared = "; ".join(
-    f"**{row['variant']}** is {abs(row['% smaller']):.1f} % "
-    f"{'smaller' if row['% smaller'] > 0 else 'larger'} than {reference.name} and loses "
-    f"{row['drop']:+.2f} points against it [{row['drop_low']:.2f}, {row['drop_high']:.2f}]"
+    f"**{row['variant']}** has {1 - row['% smaller'] / 100:.3f} × the bytes of {reference.name} "
+    f"and loses {row['drop']:+.2f} points against it [{row['drop_low']:.2f}, "
+    f"{row['drop_high']:.2f}]"
     for row in on_test)
 Markdown(f"""On {len(base):,} validation images: {mixed_precision.mix_verdict(figures, size)}
 

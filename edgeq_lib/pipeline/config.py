@@ -98,9 +98,10 @@ RENAMED = {
 }
 
 
-# What a file must meet is each study's own to say. The notebooks' defaults are the quickstart's
-# criteria: a study that is silent on one does not inherit it.
+# What a file must meet, and which peers stand beside it, is each study's own to say. The notebooks'
+# defaults are the quickstart's: a study that is silent on them does not inherit them.
 UNSTATED: dict[str, dict[str, Any]] = {
+    "peers": {"files": []},
     "analysis": {
         "max_drop": 1.0,
         "min_agreement": None,
@@ -190,7 +191,7 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
     """Read and validate `studies/NAME.yaml`, or a file by its path.
 
     A stage gets the common section, as far as its notebook declares it, and its own; what neither
-    states is the notebook's default, or, for criteria, `UNSTATED`. `section: false` leaves a stage
+    states is the notebook's default, or, for criteria and peers, `UNSTATED`. `section: false` leaves a stage
     out.
 
     Args:

@@ -84,7 +84,7 @@ def test_an_accuracy_is_a_percentage_and_classes_may_be_numbers(tmp_path):
     assert load(str(path)).stages["01_data"]["classes"] == [1, "b"]
 
 
-def test_a_study_asks_for_what_it_states_and_inherits_no_criterion_of_the_quickstart(tmp_path):
+def test_a_study_asks_for_what_it_states_and_inherits_nothing_of_the_quickstart(tmp_path):
     path = tmp_path / "s.yaml"
     names = ("max_drop", "min_agreement", "min_ratio", "max_latency_ratio", "device", "kernels")
     for written, asked in (
@@ -93,6 +93,8 @@ def test_a_study_asks_for_what_it_states_and_inherits_no_criterion_of_the_quicks
         ("analysis: {max_drop: null, kernels: int8}", (None, None, None, None, None, "int8")),
     ):
         path.write_text(written)
-        stage = load(str(path)).stages["90_analysis"]
-        assert tuple(stage[name] for name in names) == asked
-    assert load("quickstart").stages["90_analysis"]["min_ratio"]  # its own file states them
+        stages = load(str(path)).stages
+        assert tuple(stages["90_analysis"][name] for name in names) == asked
+        assert stages["70_peers"]["files"] == []
+    of_the_house = load("every_technique").stages  # its own file states them
+    assert of_the_house["90_analysis"]["min_ratio"] and of_the_house["70_peers"]["files"]
