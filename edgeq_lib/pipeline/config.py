@@ -108,7 +108,7 @@ UNSTATED: dict[str, dict[str, Any]] = {
         "min_ratio": None,
         "device": None,
         "kernels": "any",
-    }
+    },
 }
 
 
@@ -191,8 +191,8 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
     """Read and validate `studies/NAME.yaml`, or a file by its path.
 
     A stage gets the common section, as far as its notebook declares it, and its own; what neither
-    states is the notebook's default, or, for criteria and peers, `UNSTATED`. `section: false` leaves a stage
-    out.
+    states is the notebook's default, or, for criteria and peers, `UNSTATED`. `section: false`
+    leaves a stage out.
 
     Args:
         name_or_path: The study.
