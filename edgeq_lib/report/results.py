@@ -112,8 +112,7 @@ def collect(
         "notes": list(notes),
         "seeds": _seeds(study),
         "boards": boards,
-        "not_tried": study.left_out()
-        | {part["stage"]: part["why"] for part in baseline.get("missing_parts") or []},
+        "not_tried": _not_tried(study.left_out(), baseline.get("missing_parts") or []),
         "minutes": _minutes(study, [*variants, *study.repeats()]),
         "peers": [
             {"name": variant.name, **{field: variant.facts.get(field) for field in OF_PEER}}
@@ -251,6 +250,20 @@ def _machines(
     own = [{"name": "this machine", **(costs[0].get("machine") or {})}] if costs else []
     listed = [*own, *(dict(board["machine"]) for board in boards)]
     return [{**machine, "isa": machine.get("isa", machine.get("flags"))} for machine in listed]
+
+
+def _not_tried(
+    left_out: Mapping[str, str], missing: Sequence[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """A record per stage, or part of one, that the network cannot have: stage, part, why."""
+    reasons = {(stage, ""): why for stage, why in left_out.items()}
+    for part in missing:
+        what = "" if part["without"] == "all of it" else part["without"]
+        if (part["stage"], "") not in reasons:
+            reasons[part["stage"], what] = part["why"]
+    return [
+        {"stage": stage, "part": part, "why": why} for (stage, part), why in sorted(reasons.items())
+    ]
 
 
 def _seeds(study: Study) -> list[dict[str, Any]]:

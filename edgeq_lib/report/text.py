@@ -310,11 +310,13 @@ def _ties(rows: Sequence[Row], n: int) -> str:
 
 # --- what the study could not make, and what its files still hold ---
 def left_out_table(results: Mapping[str, Any]) -> list[list[str]]:
-    """Write the techniques without a result as rows: technique, notebook, reason."""
-    return [
-        [technique(stage.split("_", 1)[-1]), stage, reason]
-        for stage, reason in (results.get("not_tried") or {}).items()
-    ]
+    """Write what has no result as rows: technique (and the part of it), notebook, reason."""
+    rows = []
+    for entry in results.get("not_tried") or []:
+        name = technique(entry["stage"].split("_", 1)[-1])
+        part = f": {entry['part']} only" if entry["part"] else ""
+        rows.append([f"{name}{part}", entry["stage"], entry["why"]])
+    return rows
 
 
 # What takes the place of an operation that has no int8 kernel in LiteRT.

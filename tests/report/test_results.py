@@ -229,16 +229,19 @@ def test_question_and_reference_are_the_studys_own(study):
 
 def test_what_was_not_tried_is_said_with_its_reason(study):
     """Whole stages that were left out, and parts that the baseline knows the network lacks."""
-    parts = [{"stage": "30_low_bit", "without": "training", "why": "It has no Keras network."}]
+    parts = [
+        {"stage": "30_low_bit", "without": "training", "why": "It has no Keras network."},
+        {"stage": "04_qat", "without": "all of it", "why": "Said by the stage already."},
+    ]
     study.write("baseline", study.read("baseline") | {"missing_parts": parts})
     Study(study.name, "04_qat").leave_out("The network holds PReLU.")
     found = collect(study, "x", CRITERIA, labels=LABELS)
-    assert found["not_tried"] == {
-        "04_qat": "The network holds PReLU.",
-        "30_low_bit": "It has no Keras network.",
-    }
+    assert found["not_tried"] == [
+        {"stage": "04_qat", "part": "", "why": "The network holds PReLU."},
+        {"stage": "30_low_bit", "part": "training", "why": "It has no Keras network."},
+    ]
     text = render.markdown(blocks(found, []))
     assert "| quantization-aware training | 04_qat | The network holds PReLU. |" in text
-    assert "| low-bit quantization | 30_low_bit | It has no Keras network. |" in text
+    assert "| low-bit quantization: training only | 30_low_bit | It has no Keras network. |" in text
     assert "### Left out" in text
-    assert "### Left out" not in render.markdown(blocks({**found, "not_tried": {}}, []))
+    assert "### Left out" not in render.markdown(blocks({**found, "not_tried": []}, []))
