@@ -184,7 +184,7 @@ def _wish(given: argparse.Namespace) -> Any:
 
     parameters = _overrides(given.overrides)
     model, shape, data, photos = given.model, None, given.data, 1000
-    if "/" in model or Path(model).suffix:
+    if "/" in model or Path(model).suffix or Path(model).exists():
         shape, model = input_shape(Path(model)), str(Path(model).resolve())
     if "/" in data or Path(data).is_dir():
         if not Path(data).is_dir():
@@ -195,7 +195,7 @@ def _wish(given: argparse.Namespace) -> Any:
         model=model,
         data=data,
         preprocessing=given.preprocessing,
-        image_size=parameters.pop("data.image_size", None) or _image_size(shape),
+        image_size=parameters.pop("data.image_size", None) or _image_size(given.model, shape),
         channels=parameters.pop("data.channels", None) or _channels(shape),
         calibration=parameters.pop("data.calibration", max(2, min(200, photos // 4))),
         max_drop=given.max_drop,
@@ -209,12 +209,15 @@ def _channels(shape: tuple[int | None, ...] | None) -> int:
     return 3 if shape is None else (*shape, 1)[2] or 3
 
 
-def _image_size(shape: tuple[int | None, ...] | None) -> int | list[int]:
+def _image_size(model: str, shape: tuple[int | None, ...] | None) -> int | list[int]:
     """The image size that a network's input asks for; square ones as one number."""
     if shape is None or shape[0] is None or shape[1] is None:
+        what = f"{Path(model).name} does not say" if Path(model).exists() else (
+            f"There is no file {model}; if it is a name of the zoo, it does not say"
+        )  # fmt: skip
         raise EdgeqError(
-            "The model does not say how large its images are; say it with -p data.image_size=224, "
-            "or [height, width]."
+            f"{what} how large its images are; say it with -p data.image_size=224, or [height, "
+            "width]."
         )
     return shape[0] if shape[0] == shape[1] else [shape[0], shape[1]]
 

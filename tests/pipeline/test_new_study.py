@@ -99,10 +99,24 @@ def test_the_model_file_says_what_image_it_wants(tmp_path, layer, wanted):
 def test_a_model_that_cannot_be_read_is_one_sentence(tmp_path):
     with pytest.raises(EdgeqError, match="There is no model"):
         input_shape(tmp_path / "none.keras")
-    for name in ("net.keras", "net.h5", "net.tflite"):
+    for name in ("net.keras", "net.h5", "net.tflite", "net.pt2"):
         (tmp_path / name).write_bytes(b"not a model")
         with pytest.raises(EdgeqError):
             input_shape(tmp_path / name)
+    for name, cure in (("net.onnx", "exported from"), ("net.pth", "torch.export"), ("net", "give")):
+        (tmp_path / name).write_bytes(b"a model of another kind")
+        with pytest.raises(EdgeqError, match=f"{name} is no model file that edgeq reads.*{cure}"):
+            input_shape(tmp_path / name)
+
+
+@pytest.mark.parametrize(("sizes", "wanted"), [((1, 3, 20, 24), (20, 24, 3)), ((1, 7), None)])
+def test_a_pytorch_program_says_what_image_it_wants(tmp_path, sizes, wanted):
+    graph = {"tensor_values": {"x": {"sizes": [{"as_int": size} for size in sizes]}}}
+    given = {"user_input": {"arg": {"as_tensor": {"name": "x"}}}}
+    module = {"graph": graph, "signature": {"input_specs": [{"parameter": {}}, given]}}
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
+        archive.writestr("net/models/model.json", json.dumps({"graph_module": module}))
+    assert input_shape(tmp_path / "net.pt2") == wanted
 
 
 def test_the_command_writes_a_study_or_says_what_is_missing(tmp_path, monkeypatch, capsys):
