@@ -115,7 +115,11 @@ def _sections(wish: Wish) -> dict[str, dict[str, Any]]:
             "channels": wish.channels,
             "calibration": wish.calibration,
         },
-        "baseline": {"model": wish.model, "preprocessing": wish.preprocessing, "epochs": 0},
+        "baseline": {
+            "model": wish.model,
+            "preprocessing": wish.preprocessing,
+            **({"epochs": 0} if Path(wish.model).suffix or "/" in wish.model else _FROM_IMAGENET),
+        },
         "ptq": {
             "schemes": ["float16", "dynamic_int8", "int8", "int8_per_tensor", "w4a8"],
             "converter_schemes": [],
@@ -134,6 +138,13 @@ def _sections(wish: Wish) -> dict[str, dict[str, Any]]:
     }
 
 
+_FROM_IMAGENET = {  # how a name of the zoo becomes a network for these photos
+    "weights": "imagenet",
+    "head_epochs": 5,
+    "epochs": 5,
+    "learning_rate": 1e-4,
+    "freeze_norms": True,
+}
 _HEADER = [
     "# Change what you like: `edgeq run` makes anew what that concerns, and nothing else.",
     "# `section: false` leaves a technique out.",
@@ -142,9 +153,10 @@ _COMMENTS = {
     "common": [],
     "data": ["One folder per class, or train/validation/test with class folders in each."],
     "baseline": [
-        "The float model as it is. `preprocessing` is how pixels of 0 to 255 become its input:",
-        "none, unit, signed, torch, caffe, or a dictionary of mean and std. Left empty, it is the",
-        "one that suits validation images best, and where these cannot tell, the study asks.",
+        "The float model: a file as it is, a name of the zoo trained from its ImageNet weights.",
+        "`preprocessing` is how pixels of 0 to 255 become its input: none, unit, signed, torch,",
+        "caffe, or a dictionary of mean and std. Left empty, it is the zoo's own, or the one that",
+        "suits validation images best; where these cannot tell, the study asks.",
     ],
     "ptq": ["Quantized without training, in seconds per file."],
     "qat": ["Quantization-aware training: `epochs`, `learning_rate`."],

@@ -27,13 +27,21 @@ def test_the_text_is_a_valid_study_that_holds_the_wish(tmp_path, left_out):
     path = tmp_path / "mine.yaml"
     edit_study.write_study(path, new_study.study_text(WISH, "edgeq new resnet8", left_out))
     stages = config.load(str(path)).stages
-    assert stages["02_baseline"]["model"] == "resnet8" and stages["02_baseline"]["epochs"] == 0
+    assert stages["02_baseline"]["model"] == "resnet8"
     assert stages["01_data"]["image_size"] == 16 and stages["01_data"]["channels"] == 1
     assert stages["90_analysis"]["max_drop"] == 0.5
     assert stages["90_analysis"]["objective"] == "smallest"
     assert ("04_qat" in stages) == (not left_out)
     assert ("qat" in stages["90_analysis"]["question"]) == bool(left_out)
     assert path.read_text().startswith("# Written by `edgeq new resnet8`\n")
+
+
+@pytest.mark.parametrize(("model", "epochs"), [("mobilenet", 5), ("/a/net.tflite", 0)])
+def test_a_name_of_the_zoo_is_trained_and_a_file_is_taken_as_it_is(model, epochs):
+    wish = new_study.Wish(model, "digits", None, 16, 1, 40, 0.5, "smallest")
+    baseline = yaml.safe_load(new_study.study_text(wish, "edgeq new"))["baseline"]
+    assert baseline["epochs"] == epochs
+    assert baseline.get("weights") == ("imagenet" if epochs else None)
 
 
 def test_further_parameters_stand_in_their_sections(tmp_path):
