@@ -95,9 +95,10 @@ Markdown("\n".join(f"- {sentence}" for sentence in text.claims(results)))
 # Differences between variants should exceed the spread between seeds, where any technique was repeated with others:
 
 # %%
-pd.DataFrame([{"variant": entry["name"], "seed": run["seed"], "drop": run["drop"],
-               "agrees %": run["agreement"]}
-              for entry in results["seeds"] for run in entry["runs"]]).round(3)
+seeds = [{"variant": entry["name"], "seed": run["seed"], "drop": run["drop"],
+          "agrees %": run["agreement"]}
+         for entry in results["seeds"] for run in entry["runs"]]
+pd.DataFrame(seeds).round(3) if seeds else Markdown("*Nothing was repeated.*")
 
 # %% [markdown]
 # And what we do not know:
@@ -109,7 +110,9 @@ Markdown("\n".join(f"- {sentence}" for sentence in text.limits(results)))
 # Techniques that were not tried, or not in all their parts, and why; the study went on without:
 
 # %%
-pd.DataFrame(text.left_out_table(results), columns=["technique", "notebook", "reason"])
+left_out = text.left_out_table(results)
+pd.DataFrame(left_out, columns=["technique", "notebook", "reason"]) if left_out else Markdown(
+    "*None.*")
 
 # %% [markdown]
 # ## 3 · Accuracy
