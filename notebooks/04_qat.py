@@ -184,11 +184,12 @@ variants_table(made) if again else Markdown("*No repeats were asked for.*")
 row, beside = table.loc["qat_int8"], table.loc["int8"] if reference else None
 ptq = "" if beside is None else (
     f"; int8 without training dropped {beside['drop']:+.2f} ({beside['drop 95 %']})")
+differ = f""" (of {agreement['disagreements']} others, {agreement['within one step']} differ by
+at most one output step)""" if agreement["disagreements"] else ""
 Markdown(f"""After {len(histories[seed]) - 1} epochs **qat_int8** gets {row['top-1 %']:.2f} % on
 validation, a drop of {row['drop']:+.2f} points ({row['drop 95 %']}){ptq}. Training graph and
-flatbuffer agree on {agreement['top-1 agreement %']:.1f} % of {agreement['images']} images (they
-differ on {agreement['disagreements']}, by at most one output step on
-{agreement['within one step']}). LiteRT's two sets of kernels agree about the file on
+flatbuffer agree on {agreement['top-1 agreement %']:.1f} % of {agreement['images']} images{differ}.
+LiteRT's two sets of kernels agree about the file on
 {agreement['between kernels: top-1 agreement %']:.1f} %.""")
 
 # %% [markdown]
