@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq_lib.analysis import decision, flow
-from edgeq_lib.analysis.criteria import Criteria, passed, status
+from edgeq_lib.analysis.criteria import Criteria, meets_all, status
 from edgeq_lib.analysis.rows import Row
 
 CITED = (
@@ -48,9 +48,10 @@ def _cited(row: Row | None, criteria: Criteria) -> dict[str, Any]:
     }
 
 
-def _fewer(kernels: str) -> str:
+def _fewer(rows: Sequence[Row], target: str) -> str:
     """The target for files of fewer than 8 bits: the study's own, unless it runs none."""
-    return "int4" if kernels == "int8" else kernels
+    few = [row for row in rows if not flow.eight_bits(row) and row["kind"] != "peer"]
+    return target if any(flow.runs(row, target) for row in few) else flow.ANY_TARGET
 
 
 def branches(
@@ -64,14 +65,14 @@ def branches(
     Args:
         rows: Those of `decision.recommend`.
         criteria: As in `decision.recommend`.
-        answers: As in `decision.recommend`. Where its target runs no weight below 8 bits, such
-            files are looked for on one that runs 4 bits too.
+        answers: As in `decision.recommend`. Where its target runs no file with weights below 8
+            bits, such files are looked for on any.
         strict: As in `decision.recommend`.
 
     Returns:
-        For each leaf and width: leaf, bits, kernels (the target), and what is cited of the file.
+        For each leaf and width: leaf, bits, target, and what is cited of the file.
     """
-    kernels = decision.complete_answers(answers)["kernels"]
+    own = decision.complete_answers(answers)["target"]
     ours = [
         row
         for row in rows
@@ -79,7 +80,7 @@ def branches(
     ]
     entries = []
     for leaf, belongs in LEAVES.items():
-        for eight, target in ((True, kernels), (False, _fewer(kernels))):
+        for eight, target in ((True, own), (False, _fewer(ours, own))):
             pool = [
                 row
                 for row in ours
@@ -87,9 +88,7 @@ def branches(
             ]
             best = decision.best_row(pool, criteria, strict) if pool else None
             bits = "8 or more" if eight else "fewer"
-            entries.append(
-                {"leaf": leaf, "bits": bits, "kernels": target, **_cited(best, criteria)}
-            )
+            entries.append({"leaf": leaf, "bits": bits, "target": target, **_cited(best, criteria)})
     return entries
 
 
@@ -141,13 +140,15 @@ def smallest_allowed(rows: Sequence[Row], criteria: Criteria, strict: bool = Fal
         and row["bytes"]
         and row["kind"] != "peer"
         and row["technique"] not in ("baseline", "peer")
-        and all(passed(row, bounds, strict).values())
+        and meets_all(row, bounds, strict)
     ]
     return min(pool, key=lambda row: (row["bytes"], row["name"]), default=None)
 
 
-def _situations(answers: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """Eight situations at most: words, the answers that differ, and whether 8 bits are too many."""
+def _situations(
+    rows: Sequence[Row], answers: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Situations near the study's: words, the answers that differ, whether 8 bits are too many."""
     yield "as answered", {}, False
     for answer, text in flow.ANSWERS["images"].items():
         if answer != answers["images"]:
@@ -155,17 +156,21 @@ def _situations(answers: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
     if answers["images"] != "none":
         other = not answers["retraining"]
         yield flow.ANSWERS["retraining"][other], {"retraining": other}, False
-    targets = [target for target in ("any", "int8", "int4") if target != answers["kernels"]]
-    for target in targets[:2]:
-        yield flow.ANSWERS["kernels"][target], {"kernels": target}, False
-    target = _fewer(answers["kernels"])
+    for target in [flow.ANY_TARGET, *decision.judged_targets(rows)]:
+        if target != answers["target"]:
+            yield _on(target), {"target": target}, False
+    target = _fewer(rows, answers["target"])
     small = "fewer than 8 bits wanted"
-    if target != answers["kernels"]:
-        small += f", on {flow.ANSWERS['kernels'][target]}"
-    yield small, {"kernels": target}, True
+    if target != answers["target"]:
+        small += f", {_on(target)}"
+    yield small, {"target": target}, True
     if answers["images"] != "none":
         text = f"{flow.ANSWERS['images']['none']}, and {small}"
-        yield text, {"kernels": target, "images": "none"}, True
+        yield text, {"target": target, "images": "none"}, True
+
+
+def _on(target: str) -> str:
+    return "on whatever target" if target == flow.ANY_TARGET else f"on the target {target}"
 
 
 def what_if(
@@ -191,7 +196,7 @@ def what_if(
     answers = decision.complete_answers(answers)
     by_name = {row["name"]: row for row in rows}
     entries: dict[str | None, dict[str, Any]] = {}
-    for text, other, fewer in _situations(answers):
+    for text, other, fewer in _situations(rows, answers):
         pool = [row for row in rows if not flow.eight_bits(row)] if fewer else rows
         choice = decision.recommend(pool, criteria, {**answers, **other}, objective, strict)
         name = choice["variant"]

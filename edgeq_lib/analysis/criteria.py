@@ -16,27 +16,32 @@ FIELDS = {
     "max_drop": "drop",
     "min_agreement": "agreement",
     "min_ratio": "ratio",
-    "max_latency_ratio": "latency_ratio",
-    "device": "fits",
+    "max_latency_ratio": "target_latency_ratio",
 }
 # The end of the interval that is nearer to the bound, of the criteria that have an interval.
 FAR_END = {
     "max_drop": "drop_high",
     "min_agreement": "agreement_low",
-    "max_latency_ratio": "latency_ratio_high",
+    "max_latency_ratio": "target_latency_ratio_high",
 }
 
 
 def value_of(row: Row, name: str) -> Any:
-    """Return the figure that criterion `name` bounds; None where it was not measured."""
+    """Return the figure that criterion `name` bounds; None where it was not measured.
+
+    Latency is that on the study's target, which this machine need not be; results of before targets
+    have this machine's alone.
+    """
     if row["technique"] == "baseline" and name in ("max_drop", "min_agreement"):
         return 0.0 if name == "max_drop" else 100.0
-    return row.get(FIELDS[name])
+    field = FIELDS.get(name, "")
+    return row.get(field) if field in row else row.get(field.removeprefix("target_"))
 
 
 def far_end(row: Row, name: str) -> float | None:
     """Return the end of the interval that criterion `name` is hardest on; None without one."""
-    return row.get(FAR_END.get(name, ""))
+    field = FAR_END.get(name, "")
+    return row.get(field) if field in row else row.get(field.removeprefix("target_"))
 
 
 def meets(row: Row, criterion: Mapping[str, Any], strict: bool = False) -> bool | None:
@@ -49,8 +54,6 @@ def meets(row: Row, criterion: Mapping[str, Any], strict: bool = False) -> bool 
             else the point estimate decides.
     """
     name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
-    if name == "device":
-        return (value or {}).get(bound)
     if value is None:
         return None
     far, sign = far_end(row, name), -1 if name.startswith("min_") else 1
@@ -62,7 +65,23 @@ def meets(row: Row, criterion: Mapping[str, Any], strict: bool = False) -> bool 
 
 def passed(row: Row, criteria: Criteria, strict: bool = False) -> dict[str, bool | None]:
     """Tell which criteria a row meets, as `meets` does; None where not measured."""
-    return {criterion["name"]: meets(row, criterion, strict) for criterion in criteria}
+    return {
+        criterion["name"]: meets(row, criterion, strict)
+        for criterion in criteria
+        if criterion["name"] in FIELDS  # studies of before had further ones
+    }
+
+
+def meets_all(row: Row, criteria: Criteria, strict: bool = False) -> bool:
+    """Tell whether a row meets all criteria.
+
+    A latency that was not measured on the target rules no file out: the page says so of each.
+    Whatever else was not measured counts as not met.
+    """
+    return all(
+        met or (met is None and name == "max_latency_ratio")
+        for name, met in passed(row, criteria, strict).items()
+    )
 
 
 def status(row: Row, criteria: Criteria) -> dict[str, str]:
@@ -125,8 +144,8 @@ def excess(row: Row, criteria: Criteria, strict: bool = False) -> float:
             continue
         far = far_end(row, name) if strict else None
         value = value if far is None else far
-        if name == "device" or value is None:
-            total += 1.0
+        if value is None:
+            total += 0.0 if name == "max_latency_ratio" else 1.0
         elif name == "min_ratio":
             total += bound / max(value, 1e-9) - 1
         elif name == "min_agreement":
@@ -143,11 +162,9 @@ def misses(row: Row, criteria: Criteria, strict: bool = False) -> list[str]:
         name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
         if meets(row, criterion, strict):
             continue
-        if name == "device":
-            reason = "it does not fit" if value else "not measured whether it fits"
-            phrases.append(f"device ({reason} a {bound})")
-        elif value is None:
-            phrases.append(f"{name} (not measured)")
+        if value is None:
+            if name != "max_latency_ratio":
+                phrases.append(f"{name} (not measured)")
         elif meets(row, criterion):
             far = far_end(row, name)
             phrases.append(f"{name} ({value:.3g}, interval to {far:.3g}, bound {bound:g})")

@@ -27,8 +27,8 @@ from edgeq_lib.analysis.criteria import (
     compared,
     costs,
     excess,
+    meets_all,
     misses,
-    passed,
     status,
 )
 from edgeq_lib.analysis.pairs import MEASURES, Measure, beats, loss, measure_of, unbeaten
@@ -68,6 +68,8 @@ def check_question(
                 f"The criterion '{name}' is unknown or given twice; there are {', '.join(FIELDS)}."
             )
     for key, answer in (answers or {}).items():
+        if key == "target":
+            continue
         if answer not in list(flow.ANSWERS.get(key, ())):
             known = "; ".join(
                 f"{name}: {' or '.join(map(str, values))}" for name, values in flow.ANSWERS.items()
@@ -79,7 +81,8 @@ def check_question(
 
 def complete_answers(answers: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the answers, with the first that the flow knows where one was not given."""
-    return {name: next(iter(known)) for name, known in flow.ANSWERS.items()} | dict(answers or {})
+    first = {name: next(iter(known)) for name, known in flow.ANSWERS.items()}
+    return {"target": flow.ANY_TARGET, **first} | dict(answers or {})
 
 
 def _names(rows: Iterable[Row], limit: int = 4) -> str:
@@ -174,11 +177,7 @@ def _judge(row: Row, criteria: Criteria) -> list[str]:
     """One sentence per figure of the chosen variant, with how the criterion on it stands."""
     standing = status(row, criteria)
     bounds = {criterion["name"]: criterion["bound"] for criterion in criteria}
-    marks = {
-        name: f" (bound {bounds[name]:g}: {mark})"
-        for name, mark in standing.items()
-        if name != "device"
-    }
+    marks = {name: f" (bound {bounds[name]:g}: {mark})" for name, mark in standing.items()}
     sentences = []
     if row["drop"] is not None:
         verb, mark = "loses" if row["drop"] >= 0 else "gains", marks.get("max_drop", "")
@@ -202,12 +201,28 @@ def _judge(row: Row, criteria: Criteria) -> list[str]:
             f"It takes {row['latency_ratio']:.2f} of float32's time"
             f"{marks.get('max_latency_ratio', '')}."
         )
-    if "device" in standing:
-        fit = {"met": "fits", "missed": "does not fit"}.get(
-            standing["device"], "was not measured against"
-        )
-        sentences.append(f"It {fit} the device class {bounds['device']}.")
     return sentences
+
+
+def _judge_target(row: Row, target: str) -> list[str]:
+    """How it is known that the target runs the chosen file, in one sentence."""
+    verdict = (row.get("targets") or {}).get(target)
+    if target == flow.ANY_TARGET or verdict is None:
+        return []
+    if verdict["runs"] is None:
+        return [f"Whether {target} runs it is not known: {verdict['why'] or 'it was not tried'}."]
+    how = {
+        "executed": "it was executed in the runtime of that target",
+        "compiled": "the compiler of that target took it",
+        "checked": "its operations, widths and size were checked; it was not executed there",
+    }[verdict["how"]]
+    memory = [
+        f"{verdict[field] / 1000:,.1f} kB of {words}"
+        for field, words in (("ram_bytes", "RAM"), ("flash_bytes", "flash"))
+        if verdict[field] is not None
+    ]
+    takes = f", and takes {' and '.join(memory)}" if memory else ""
+    return [f"It runs on {target} ({how}){takes}."]
 
 
 def _agreement_interval(row: Row) -> str:
@@ -223,10 +238,8 @@ def _sort_out(rows: Sequence[Row], answers: Mapping[str, Any]) -> tuple[list[Row
         baseline = row["technique"] == "baseline"
         if row["kind"] == "peer" or row["technique"] == "peer":
             rejected[row["name"]] = "a published peer, there for comparison"
-        elif not flow.runs(row, answers["kernels"]):
-            rejected[row["name"]] = f"the target runs {flow.KERNELS[answers['kernels']]}" + (
-                ", and its ops were not looked at" if row["integer_only"] is None else ""
-            )
+        elif (why := flow.why_not_on(row, answers["target"])) is not None:
+            rejected[row["name"]] = f"{answers['target']} does not run it: {why}"
         elif not baseline and answers["images"] == "none" and flow.needs_images(row):
             rejected[row["name"]] = "it needs images, and there are none"
         elif not baseline and not answers["retraining"] and flow.effort(row) == "training":
@@ -254,7 +267,8 @@ def _walk(
         The file at the leaf where the flow arrives, the pairs of node and answer up to it, and why
         not each other file of the pool.
     """
-    path: list[list[Any]] = [["kernels", answers["kernels"]], ["images", answers["images"]]]
+    named = "any" if answers["target"] == flow.ANY_TARGET else "named"
+    path: list[list[Any]] = [["target", named], ["images", answers["images"]]]
     free, met = answers["images"] == "none", "yes" if pool else "no"
     if free:
         path.append(["free_meets", met])
@@ -328,27 +342,30 @@ def best_row(rows: Sequence[Row], criteria: Criteria, strict: bool = False) -> R
     It is chosen among those that meet every criterion, as within the simplest technique; if there
     is none, it is the nearest.
     """
-    meeting = [row for row in rows if all(passed(row, criteria, strict).values())]
+    meeting = [row for row in rows if meets_all(row, criteria, strict)]
     if not meeting:
         return nearest(rows, criteria, strict)
     return _choose(meeting, "simplest", measure_of(criteria))
 
 
-def _check_device(rows: Sequence[Row], criteria: Criteria) -> None:
-    classes = {name for row in rows for name in row["fits"] or {}}
-    for criterion in criteria:
-        if criterion["name"] == "device" and classes and criterion["bound"] not in classes:
-            raise EdgeqError(
-                f"The criterion device names '{criterion['bound']}', which is no device class; "
-                f"there are {', '.join(sorted(classes))}."
-            )
+def judged_targets(rows: Sequence[Row]) -> list[str]:
+    """Return the targets that files were tried on, in their order."""
+    return list(dict.fromkeys(name for row in rows for name in row.get("targets") or {}))
+
+
+def _check_target(rows: Sequence[Row], target: str) -> None:
+    tried = judged_targets(rows)
+    if target != flow.ANY_TARGET and target not in tried:
+        raise EdgeqError(
+            f"No file was tried on the target '{target}'; the benchmark tried "
+            f"{', '.join(tried) or 'none'}. Name it in the study's common section and run 80 again."
+        )
 
 
 def _restrictions(answers: Mapping[str, Any], left: int, total: int) -> list[str]:
     reasons = []
-    if answers["kernels"] != "any":
-        kernels = flow.KERNELS[answers["kernels"]]
-        reasons.append(f"The target runs {kernels}: {left} of {total} files are left.")
+    if answers["target"] != flow.ANY_TARGET:
+        reasons.append(f"On the target {answers['target']}: {left} of {total} files are left.")
     if answers["images"] == "none":
         reasons.append(
             "There are no images of the task, so only techniques that need none are left."
@@ -409,8 +426,8 @@ def recommend(
             what the criteria ask for (`pairs.measure_of`). Without these counts no file is proven
             more accurate than another.
         criteria: Of {"name", "bound"}; names are those of `criteria.FIELDS`.
-        answers: What `flow.ANSWERS` knows: kernels, images and retraining; the first of each where
-            it is not given.
+        answers: target (a name, `flow.ANY_TARGET` without), and what `flow.ANSWERS` knows: images
+            and retraining; the first of each where it is not given.
         objective: What is wanted of the files that meet every criterion, one of `flow.OBJECTIVES`.
         strict: Whether a criterion is met by its whole interval only.
 
@@ -420,16 +437,17 @@ def recommend(
         (sentences), path (pairs of node and answer in FLOW) and rejected (name to reason).
 
     Raises:
-        EdgeqError: For an unknown criterion, answer, objective or device class.
+        EdgeqError: For an unknown criterion, answer or objective, or a target that no file was
+            tried on.
     """
     check_question(criteria, answers, objective)
-    _check_device(rows, criteria)
     answers, measure = complete_answers(answers), measure_of(criteria)
+    _check_target(rows, answers["target"])
     usable, rejected = _sort_out(rows, answers)
     reasons = _restrictions(answers, len(usable), len(rows))
     if strict:
         reasons.append("A criterion counts as met only where its whole interval meets it.")
-    meeting = [row for row in usable if all(passed(row, criteria, strict).values())]
+    meeting = [row for row in usable if meets_all(row, criteria, strict)]
     rejected |= _reject(usable, meeting, criteria, strict)
     compressed = [row for row in meeting if row["technique"] != "baseline"]
     chosen, path, why = _walk(compressed, answers, objective, measure, reasons)
@@ -438,7 +456,7 @@ def recommend(
         chosen = _fall_back(meeting, usable, criteria, strict, reasons)
     if chosen is not None:
         rejected.pop(chosen["name"], None)
-        reasons += _judge(chosen, criteria)
+        reasons += [*_judge(chosen, criteria), *_judge_target(chosen, answers["target"])]
     return {
         "variant": chosen["name"] if chosen else None,
         "weight_bits": chosen["weight_bits"] if chosen else None,

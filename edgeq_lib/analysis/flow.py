@@ -11,6 +11,7 @@ from typing import Any
 from edgeq_lib.analysis import techniques
 from edgeq_lib.analysis.rows import Row
 
+ANY_TARGET = "any"  # a study that names none
 TECHNIQUES = {technique.name: technique.words for technique in techniques.TABLE}
 # From the least to the most that a technique asks of its user; what is not named, or was trained,
 # asks for training.
@@ -19,15 +20,8 @@ EFFORT = {
     for level in ("ptq", "recovery")
 }
 DATA_FREE_SCHEMES = ("float16", "dynamic_int8", "weight_only_int8", "w4", "w2")
-KERNELS = {
-    "any": "float and integers",
-    "integer": "integers only",
-    "int4": "8-bit integers and 4-bit weights only",
-    "int8": "8-bit integers only",
-}
 # What each answer is called in a sentence; the first of a question holds where none was given.
 ANSWERS: dict[str, dict[Any, str]] = {
-    "kernels": {name: f"a target that runs {what}" for name, what in KERNELS.items()},
     "images": {
         "labelled": "labelled training images",
         "unlabelled": "images without labels",
@@ -43,14 +37,13 @@ OBJECTIVES = {
     "accurate": "the most accurate file",
 }
 BITS = {"8 or more": "≥ 8 bits", "fewer": "< 8 bits"}  # of the weights, where room is scarce
-FEWEST = {"int4": 4, "int8": 8}  # bits per weight that such kernels take, activations of 8 at most
 # `at` is where a node is drawn (column, row), `next` what follows which answer. The first three and
 # `objective` are asked of the user, the others of the files.
 FLOW: dict[str, dict[str, Any]] = {
-    "kernels": {
+    "target": {
         "at": (0, 0),
-        "text": "What can the\ntarget run?",
-        "next": dict.fromkeys(ANSWERS["kernels"], "images"),
+        "text": "Which target\nmust run it?",
+        "next": {"any": "images", "named": "images"},
     },
     "images": {
         "at": (0, 1),
@@ -99,20 +92,24 @@ FLOW: dict[str, dict[str, Any]] = {
 }
 
 
-def runs(row: Row, kernels: str) -> bool:
-    """Tell whether a target can run a file, by what was read from the file.
+def why_not_on(row: Row, target: str) -> str | None:
+    """Say why a target does not run a file; None where it does, or where nobody knows.
 
     Args:
-        row: A row of the results table.
-        kernels: What the target runs, a key of `KERNELS`.
+        row: A row of the results table, with its verdicts in `targets`.
+        target: A name of a target, or `ANY_TARGET`.
     """
-    if kernels == "any":
-        return True
-    fewest = FEWEST.get(kernels)
-    fits = fewest is None or (
-        round(row["activation_bits"] or 0) <= 8 and _fewest_bits(row) >= fewest
-    )
-    return bool(row["integer_only"]) and fits
+    if target == ANY_TARGET:
+        return None
+    verdict = (row.get("targets") or {}).get(target)
+    if verdict is None:
+        return "it was not tried"
+    return (verdict["why"] or "no reason is on record") if verdict["runs"] is False else None
+
+
+def runs(row: Row, target: str) -> bool:
+    """Tell whether a target runs a file, or may: see `why_not_on`."""
+    return why_not_on(row, target) is None
 
 
 def _fewest_bits(row: Row) -> float:

@@ -46,6 +46,16 @@ class Latency(TypedDict):
     p99: float
 
 
+class Verdict(TypedDict):
+    """Whether a target runs a file, and how that is known."""
+
+    runs: bool | None  # None: nobody knows
+    how: Literal["executed", "compiled", "checked"]
+    why: str | None  # a sentence: why not, or what else is to be known
+    ram_bytes: int | None
+    flash_bytes: int | None
+
+
 class ResultRow(TypedDict):
     """One variant in results.json.
 
@@ -102,7 +112,9 @@ class ResultRow(TypedDict):
     load_ms: float | None
     peak_memory_bytes: int | None
     arena_bytes: int | None
-    fits: dict[str, bool | None] | None  # device class to whether the file fits
+    targets: dict[str, Verdict] | None  # by name of the target
+    target_latency_ratio: float | None  # on the study's target; this machine's where it names none
+    target_latency_ratio_high: float | None
     seconds_to_make: float | None
     checkpoint_ratio: float | None
     passed: dict[str, bool | None]  # criterion to whether it is met
@@ -146,7 +158,7 @@ FROM_COST = (
     "load_ms",
     "peak_memory_bytes",
     "arena_bytes",
-    "fits",
+    "targets",
 )
 
 
@@ -186,6 +198,7 @@ def as_row(
     row |= {field: cost.get(field) for field in FROM_COST} | {
         "seconds_to_make": facts.get("seconds")
     }
+    row |= {"target_latency_ratio": None, "target_latency_ratio_high": None}  # see `on_target`
     row["ratio"] = base_bytes / row["bytes"] if base_bytes and row["bytes"] else None
     peer, baseline = row["kind"] == "peer", row["technique"] == "baseline"
     row["checkpoint_ratio"] = (

@@ -80,12 +80,17 @@ def collect(
     _check_reference(reference)
     data, baseline, variants = study.read("data"), study.read("baseline"), study.variants()
     variants.sort(key=lambda variant: variant.facts.get("kind") == "peer")
-    on_test, on_validation = _rows(study, variants, baseline, criteria)
+    costs = [cost for variant in variants if (cost := variant.read("cost"))]
+    boards = study.boards()
+    name = (answers or {}).get("target", flow.ANY_TARGET)
+    target = None if name == flow.ANY_TARGET else targets.load(name)
+    on_test, on_validation = _rows(study, variants, baseline)
+    latency.on_target([*on_test, *on_validation], target, costs, boards)
+    for row in on_test:
+        row["passed"] = passed(row, criteria)
     compared = _pairs(variants, labels, pairs.measure_of(criteria))
     on_validation = pairs.attach(on_validation, compared)
     question_asked = (criteria, answers, objective, strict)
-    costs = [cost for variant in variants if (cost := variant.read("cost"))]
-    boards = study.boards()
     return {
         "study": study.name,
         "question": question,
@@ -188,7 +193,7 @@ def _rows(
             table.append(as_row(variant, *facts))
     adjusted = holm([row["p_value"] for row in rows["test"]])
     for row, p_value in zip(rows["test"], adjusted, strict=True):
-        row |= {"p_value": p_value, "passed": passed(row, criteria)}
+        row["p_value"] = p_value
     return rows["test"], rows["validation"]
 
 

@@ -409,10 +409,16 @@ def objectives_caption(results: Mapping[str, Any]) -> str:
 def situation(answers: Mapping[str, Any]) -> str:
     """Say the answers of a study as a phrase."""
     complete = decision.complete_answers(answers)
+    target = complete["target"]
     return ", ".join(
-        flow.ANSWERS[name][complete[name]]
-        for name in ("images", "retraining", "kernels")
-        if name != "retraining" or complete["images"] != "none"
+        [
+            *(
+                flow.ANSWERS[name][complete[name]]
+                for name in ("images", "retraining")
+                if name != "retraining" or complete["images"] != "none"
+            ),
+            "no target named" if target == flow.ANY_TARGET else f"the target {target}",
+        ]
     )
 
 
