@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from edgeq_lib import targets
 from edgeq_lib.files import EdgeqError, home, read_json, runs
 from edgeq_lib.pipeline import config
 from edgeq_lib.pipeline.runner import interruptible, run_study
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             "new": _new,
             "run": _run,
             "list": _list,
+            "targets": _targets,
             "show": _show,
             "publish": _publish,
             "add-peer": _add_peer,
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         help="set a parameter: -p qat.epochs=2; the value is YAML",
     )
     commands.add_parser("list", help="the studies, and how far each has come")
+    commands.add_parser("targets", help="the targets that a file can be made and judged for")
     for name, text in (
         ("show", "print a study's table of variants"),
         ("publish", "copy a study's report to figures/"),
@@ -120,6 +123,13 @@ def _new_study_commands(commands: Any) -> None:
             default="smallest",
             help="which of the files that lose no more is shipped: the smallest, the fastest, the "
             "most accurate, or that of the simplest technique (smallest)",
+        )
+        one.add_argument(
+            "--target",
+            default=targets.ANY,
+            metavar="NAME",
+            help="where the file is to run: a name that `edgeq targets` lists, or the path of a "
+            "YAML file of your own; by default anywhere",
         )
         one.add_argument("--name", help="of the study; by default the model file's")
         one.add_argument(
@@ -200,8 +210,16 @@ def _wish(given: argparse.Namespace) -> Any:
         calibration=parameters.pop("data.calibration", max(2, min(200, photos // 4))),
         max_drop=given.max_drop,
         objective=given.objective,
+        target=_target(given.target),
         parameters=parameters,
     )
+
+
+def _target(name: str) -> str:
+    """A target that exists: its name, or the path of its file, whole."""
+    if name != targets.ANY:
+        targets.load(name)
+    return str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name
 
 
 def _channels(shape: tuple[int | None, ...] | None) -> int:
@@ -297,6 +315,12 @@ def _list(_: argparse.Namespace) -> None:
             ", published" if (home() / "figures" / path.stem / "results.json").exists() else ""
         )
         print(f"{path.stem:<32} {done} of {len(stages)} stages done{published}")
+
+
+def _targets(_: argparse.Namespace) -> None:
+    for row in targets.table(map(targets.load, targets.names())):
+        memory = f"{row['RAM']} RAM, {row['flash']} flash" if row["RAM"] != "–" else ""
+        print(f"{row['target']:<16} {row['runtime']:<13} {row['what']}{memory and ': '}{memory}")
 
 
 def _results(name: str) -> tuple[Any, dict]:

@@ -7,6 +7,7 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from edgeq_lib import targets
 from edgeq_lib.files import CannotTake, runs
 from edgeq_lib.pipeline.runner import run_study
 from edgeq_lib.study import Study, Variant, left_out
@@ -42,6 +43,12 @@ class Stage(Study):
     def float32(self) -> Variant:
         """The float flatbuffer that every variant is made from and compared with."""
         return self.variant("float32")
+
+    def targets(self, *names: str) -> list[targets.Target]:
+        """Open targets, each once; `targets.ANY` is none. Their files are noted as read."""
+        named = [name for name in dict.fromkeys(names) if name != targets.ANY]
+        self.note_sources(*(str(targets.path_of(name)) for name in named))
+        return [targets.load(name) for name in named]
 
 
 def open_study(name: str, stage: str, needs: str = "") -> Stage:

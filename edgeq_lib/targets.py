@@ -68,7 +68,7 @@ class Target(pydantic.BaseModel):
         own = self.weights.get(operation)
         if own is None:
             return "channel" if bits == 8 else None
-        return own.get(bits)  # type: ignore[call-overload, no-any-return]
+        return own.get(bits)  # type: ignore[call-overload]
 
     def room(self, memory: int | None) -> float:
         """Return the bytes of a memory that are a model's."""
@@ -84,14 +84,16 @@ class Target(pydantic.BaseModel):
         return bool(self.isa) and set(self.isa) <= isa and not isa & set(self.without_isa)
 
 
-def folders() -> list[Path]:
-    """Return where targets lie: the workbook's own."""
-    return [home() / "targets"]
-
-
 def names() -> list[str]:
-    """Return the names of all targets."""
-    return sorted(path.stem for folder in folders() for path in folder.glob("*.yaml"))
+    """Return the names of the workbook's own targets."""
+    return sorted(path.stem for path in (home() / "targets").glob("*.yaml"))
+
+
+def path_of(name_or_path: str) -> Path:
+    """Return the file of a target, which need not exist."""
+    path = Path(name_or_path)
+    is_path = path.suffix in (".yaml", ".yml")
+    return path if is_path else home() / "targets" / f"{name_or_path}.yaml"
 
 
 def load(name_or_path: str) -> Target:
@@ -103,9 +105,7 @@ def load(name_or_path: str) -> Target:
     Raises:
         EdgeqError: There is no such target, or its file is wrong; the sentence names the key.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = home() / "targets" / f"{name_or_path}.yaml"
+    path = path_of(name_or_path)
     if not path.exists():
         raise EdgeqError(
             f"There is no target '{name_or_path}'; there are {', '.join(names())}, or give the "
@@ -139,4 +139,6 @@ def table(targets: Iterable[Target]) -> list[dict[str, str]]:
 def _memory(size: int | None) -> str:
     if size is None:
         return "–"
+    if size >= 2**30:
+        return f"{size / 2**30:g} GB"
     return f"{size / 2**20:g} MB" if size >= 2**20 else f"{size / 2**10:g} KB"

@@ -9,7 +9,7 @@
 #
 # Memory and loading are measured in a fresh process for each file, and what a file really contains is read from the file.
 #
-# **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → device classes → what an NPU compiler says → other image sizes.
+# **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → targets → what an NPU compiler says → other image sizes.
 #
 # *What this notebook is not:* a measurement on your device. It ranks variants; run them there before you promise anything (section 7 says how).
 
@@ -27,12 +27,13 @@ from pydantic import PositiveFloat
 from edgeq_lib.analysis.tables import rows
 from edgeq_lib.compress.quantize import input_size
 from edgeq_lib.files import write_bytes
-from edgeq_lib.measure import peers, remote, standalone, targets
+from edgeq_lib.measure import peers, remote, standalone, verdicts
 from edgeq_lib.measure.latency import measure_costs, measure_latency
 from edgeq_lib.plots.variants import plot_latency, plot_ratio_by_size, plot_sizes
 from edgeq_lib.progress import progress
 from edgeq_lib.stage import open_study
 from edgeq_lib.study import Study
+from edgeq_lib.targets import table
 
 # %% [markdown]
 # ## Parameters
@@ -40,7 +41,8 @@ from edgeq_lib.study import Study
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to read and measure: runs/<study>
 budget_seconds: PositiveFloat = 12.0  # of all latency measurements; more rounds, less spread
-accelerator: str = "ethos-u55-128"  # the Ethos-U that the compiler Vela estimates for
+target: TargetName = "cortex_m_1m"  # where the file is to run: a name that `edgeq targets` lists
+targets: list[TargetName] = ["cortex_m_256k", "ethos_u55", "edge_tpu", "raspberry_pi_4", "x86_avx2", "x86_vnni"]  # others that each file is judged for  # noqa: E501
 image_scales: list[float] = []  # time float32 and int8 at these multiples of the image size too
 scale_seconds: PositiveFloat = 3.0  # what that timing takes at each size
 
@@ -53,11 +55,14 @@ scale_seconds: PositiveFloat = 3.0  # what that timing takes at each size
 stage = open_study(study, "80_edge_benchmark", needs="03_ptq")
 variants = {variant.name: variant for variant in stage.variants() if variant.model()}
 inputs = peers.first_images(stage, list(variants.values()), stage.data, stage.preprocess)
+named = stage.targets(target, *targets)
+accelerator = next((each.accelerator for each in named if each.accelerator), None)
 threads = sorted({1, standalone.cores()})
 costs = measure_costs({name: variant.path for name, variant in variants.items()}, threads,
                       budget_seconds, images=inputs, accelerator=accelerator)
-for name, cost in costs.items():
-    variants[name].write("cost", cost)
+for name, variant in progress(variants.items(), "targets", len(variants)):
+    costs[name]["targets"] = verdicts.judge_all(named, variant, costs[name])
+    variant.write("cost", costs[name])
 
 # %% [markdown]
 # The machine and the runtime that these figures belong to. `isa` names the instruction sets that bear on speed:
@@ -117,18 +122,22 @@ impure = [name for name, variant in variants.items()
 print("integer schemes with float inside or at the ends:", ", ".join(impure) or "none")
 
 # %% [markdown]
-# ## 5 · Where does it fit?
+# ## 5 · Where does it run?
 #
-# Arena and file bytes against RAM and flash of typical boards of each class, half of which is left to everything else.
+# Each target of this study, with half of its memory left to a model:
 
 # %%
-pd.DataFrame({name: {"board": device.board, "RAM kB": device.ram / 1e3,
-                     "flash kB": device.flash / 1e3, "from": device.source}
-              for name, device in targets.DEVICES.items()}).T
+pd.DataFrame(table(named)).set_index("target")
 
-# %% tags=["nbval-check-output"]
-fits = pd.DataFrame({name: cost["fits"] for name, cost in costs.items()}).T
-fits.replace({True: "fits", False: "too big"})
+# %% [markdown]
+# `yes` and `no` say how they are known: *executed* in the runtime of the target, *compiled* by its compiler, or only *checked*, operation by operation. What does not run there says why below.
+
+# %%
+pd.DataFrame({name: {each: verdicts.words(verdict) for each, verdict in cost["targets"].items()}
+              for name, cost in costs.items()}).T
+
+# %%
+pd.DataFrame(verdicts.reasons(costs), columns=["target", "variants", "why not"])
 
 # %% [markdown]
 # ## 6 · On an NPU (estimate)
@@ -197,8 +206,7 @@ Markdown(f"""Peers apart, the fastest variant is **{fastest}** at {measured['rat
 float32's latency ({measured['low'][fastest]:.2f} … {measured['high'][fastest]:.2f}) with
 {', '.join(first['machine'].get('isa') or first['machine']['flags'])}; the smallest is
 **{smallest}** with {costs[smallest]['bytes'] / 1000:,.1f} kB, {ratio:.2f} × smaller than float32.
-{int(fits['microcontroller'][ours].sum())} of {len(ours)} variants fit the microcontroller class by
-their size.""")
+{verdicts.how_many(costs, ours)}""")
 
 # %% [markdown]
 # **Papers:** Banbury et al., *MLPerf Tiny benchmark*, [arXiv 2106.07597](https://arxiv.org/abs/2106.07597) (what to measure on small devices).

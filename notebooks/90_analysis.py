@@ -19,6 +19,7 @@ if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
     sys.path.insert(0, "edgeq")
 
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -46,10 +47,9 @@ max_drop: float | None = 2.0  # points of top-1 that may be lost against float32
 min_agreement: PositiveFloat | None = 96.0  # % of images on which float32's class must be named
 min_ratio: PositiveFloat | None = 5.0  # times smaller than float32
 max_latency_ratio: PositiveFloat | None = None  # latency as a ratio to float32, one thread
-device: Literal["microcontroller", "iot_board", "gateway", "phone"] | None = "microcontroller"  # whose memory must hold it  # noqa: E501
+target: TargetName = "cortex_m_1m"  # where the file is to run; `any`: wherever
 images: Literal["labelled", "unlabelled", "none"] = "labelled"  # images of the task at hand
 retraining: bool = True  # the network can be trained again
-kernels: Literal["any", "integer", "int4", "int8"] = "int4"  # what the target runs
 objective: Literal["simplest", "smallest", "fastest", "accurate"] = "simplest"  # technique, or file
 strict: bool = False  # a criterion is met by its whole interval, not by the point estimate
 question: str = ""  # what this study asks beyond which file to ship; opens the report
@@ -62,9 +62,10 @@ notes: list[str] = []  # what else the study does not know, or was informed by: 
 # %%
 stage = open_study(study, "90_analysis", needs="80_edge_benchmark")
 bounds = {"max_drop": max_drop, "min_agreement": min_agreement, "min_ratio": min_ratio,
-          "max_latency_ratio": max_latency_ratio, "device": device}
+          "max_latency_ratio": max_latency_ratio}
 criteria = [{"name": name, "bound": bound} for name, bound in bounds.items() if bound is not None]
-answers = {"images": images, "retraining": retraining, "kernels": kernels}
+stage.targets(target)  # noted: a target that changes asks for another decision
+answers = {"target": Path(target).stem, "images": images, "retraining": retraining}
 
 # %%
 command = os.environ.get("EDGEQ_COMMAND", f"edgeq run {study}")
@@ -147,7 +148,7 @@ pd.DataFrame({row["name"]: status(row, criteria) for row in rows}).T
 # %% [markdown]
 # ## 6 · The decision
 #
-# The flow asks four things of you: what the target runs, which images there are, whether the network can be trained again, and what is wanted: the smallest, the fastest or the most accurate of the files that meet every criterion, or the simplest technique that has one. The files answer the rest, **on validation**. A simpler technique suffices unless the paired test proves a file of a costlier one to be more accurate; of its files that no other is proven to beat, the smallest is taken. Where agreement is a criterion, "more accurate" is agreeing with float32 on more images. The path taken is highlighted; beside each end stand the best files that this study has for it.
+# The flow asks four things of you: which target must run it, which images there are, whether the network can be trained again, and what is wanted: the smallest, the fastest or the most accurate of the files that meet every criterion, or the simplest technique that has one. The files answer the rest, **on validation**. A simpler technique suffices unless the paired test proves a file of a costlier one to be more accurate; of its files that no other is proven to beat, the smallest is taken. Where agreement is a criterion, "more accurate" is agreeing with float32 on more images. The path taken is highlighted; beside each end stand the best files that this study has for it.
 
 # %%
 figures["decision"] = plot_decision_flow(flow.FLOW, choice["path"], text.branch_notes(results))

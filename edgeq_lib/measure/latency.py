@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeq_lib.files import EdgeqError
-from edgeq_lib.measure import standalone, targets
+from edgeq_lib.measure import standalone, vela
 from edgeq_lib.measure.standalone import describe_machine
 from edgeq_lib.progress import progress
 from edgeq_lib.tflite.inspect import inspect_file, sizes
@@ -110,7 +110,7 @@ def measure_costs(
     budget_seconds: float = 60,
     baseline: str = "float32",
     images: Mapping[str, np.ndarray] | None = None,
-    accelerator: str = "ethos-u55-128",
+    accelerator: str | None = None,
 ) -> dict[str, dict]:
     """Measure the whole `cost` record of each variant.
 
@@ -120,11 +120,11 @@ def measure_costs(
         budget_seconds: What all latency measurements may take together, about.
         baseline: Name of the variant that the others are compared with.
         images: Inputs by name, as `measure_latency` takes them.
-        accelerator: The Ethos-U that `targets.estimate_vela` compiles for.
+        accelerator: The Ethos-U that `vela.estimate` compiles for; None for none.
 
     Returns:
         For each name: bytes, gzip_bytes, the fields of `standalone.UNMEASURED` (latency, load time,
-        memory), arena_bytes, fits (device classes), report (`inspect.inspect_file`), vela, machine,
+        memory), arena_bytes, report (`inspect.inspect_file`), vela, machine,
         runtime (versions), and why. A variant that LiteRT refuses or crashes on, tried in a process
         of its own, has null where it was not measured, and `why` says so, by field.
 
@@ -140,7 +140,7 @@ def measure_costs(
             raise EdgeqError(f"Variant '{name}': {error}") from None
     costs: dict[str, dict] = {}
     facts = {"machine": describe_machine(), "runtime": versions()}
-    for name, path in progress(variants.items(), "size, memory, devices", len(variants)):
+    for name, path in progress(variants.items(), "size, memory", len(variants)):
         start: dict[str, float | int | None] = {}
         why: dict[str, str] = {}
         try:
@@ -161,16 +161,17 @@ def measure_costs(
 
 
 def _cost_unexecuted(
-    path: Path, report: dict, accelerator: str, why: dict[str, str]
+    path: Path, report: dict, accelerator: str | None, why: dict[str, str]
 ) -> dict[str, Any]:
-    """The part of a cost that needs no invocation: size, arena, device classes, Vela's estimate."""
-    model, estimate = path.read_bytes(), targets.estimate_vela(path, accelerator)
+    """The part of a cost that needs no invocation: size, arena, Vela's estimate."""
+    model, estimate = path.read_bytes(), {"why": "No Ethos-U is among the targets."}
+    if accelerator is not None:
+        estimate = vela.estimate(path, accelerator)
     refused = "why" in estimate
     return {
         **sizes(model),
         **standalone.UNMEASURED,
         "arena_bytes": report["arena_bytes"],
-        "fits": targets.fits(len(model), report["arena_bytes"]),
         "report": report,
         "vela": None if refused else estimate,
         "why": why | ({"vela": estimate["why"]} if refused else {}),

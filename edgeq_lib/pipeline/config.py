@@ -20,11 +20,12 @@ from typing import Annotated, Any
 import pydantic
 import yaml
 
+from edgeq_lib import targets
 from edgeq_lib.files import EdgeqError, digest, home
 from edgeq_lib.scaling import check_scaling
 
 # A name that ends so is a file's, also without a folder.
-_FILES = (".h5", ".keras", ".tflite", ".pt2", ".pt", ".pth", ".onnx")
+_FILES = (".h5", ".keras", ".tflite", ".pt2", ".pt", ".pth", ".onnx", ".yaml", ".yml")
 
 
 def _existing(value: str, info: pydantic.ValidationInfo) -> str:
@@ -70,6 +71,18 @@ def _if_there(value: str | None, info: pydantic.ValidationInfo) -> str | None:
     return found
 
 
+def _target(value: str, info: pydantic.ValidationInfo) -> str:
+    """A target's name, or the path of one of the user's own, relative to the study's file."""
+    if value == targets.ANY:
+        return value
+    path = _existing(value, info) if value.endswith((".yaml", ".yml")) else value
+    try:
+        targets.load(path)
+    except EdgeqError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    return path
+
+
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 Percent = Annotated[float, pydantic.Field(gt=1, le=100)]  # 0.9 would be a share by mistake
 NameOrPath = Annotated[str, pydantic.AfterValidator(_existing)]
@@ -81,6 +94,7 @@ _TYPES = {
     "NameOrPath": NameOrPath,
     "FirstOf": FirstOf,
     "IfThere": IfThere,
+    "TargetName": Annotated[str, pydantic.AfterValidator(_target)],
     "Any": Any,
     "Literal": typing.Literal,
     **{
@@ -95,6 +109,8 @@ RENAMED = {
     "ptq_repair": "ptq_recovery (what wins int8 back) and diagnosis (which layers lose it)",
     "image_size": "edge_benchmark: {image_scales: […]}",
     "analysis.training_data": "analysis.images",
+    "analysis.device": "common: {target: NAME} (`edgeq targets` lists them)",
+    "analysis.kernels": "common: {target: NAME} (`edgeq targets` lists them)",
 }
 
 
@@ -102,12 +118,12 @@ RENAMED = {
 # defaults are the quickstart's: a study that is silent on them does not inherit them.
 UNSTATED: dict[str, dict[str, Any]] = {
     "peers": {"files": []},
+    "edge_benchmark": {"target": targets.ANY, "targets": []},
     "analysis": {
         "max_drop": 1.0,
         "min_agreement": None,
         "min_ratio": None,
-        "device": None,
-        "kernels": "any",
+        "target": targets.ANY,
     },
 }
 

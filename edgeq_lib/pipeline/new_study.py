@@ -49,6 +49,7 @@ class Wish:
         calibration: Images that set activation ranges.
         max_drop: Points of top-1 that may be lost.
         objective: Which of the files that meet the criteria is shipped.
+        target: Where the file is to run: a target's name, the path of its YAML, or "any".
         parameters: Further ones, `section.key` → value.
     """
 
@@ -60,6 +61,7 @@ class Wish:
     calibration: int
     max_drop: float
     objective: str
+    target: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -108,7 +110,7 @@ def _question(left_out: Mapping[str, str]) -> dict[str, Any]:
 
 def _sections(wish: Wish) -> dict[str, dict[str, Any]]:
     return {
-        "common": {"seed": 0},
+        "common": {"seed": 0, "target": wish.target},
         "data": {
             "data": wish.data,
             "image_size": wish.image_size,
@@ -131,8 +133,6 @@ def _sections(wish: Wish) -> dict[str, dict[str, Any]]:
             "max_drop": wish.max_drop,
             "min_agreement": None,
             "min_ratio": None,
-            "device": None,
-            "kernels": "any",
             "objective": wish.objective,
         },
     }
@@ -150,7 +150,7 @@ _HEADER = [
     "# `section: false` leaves a technique out.",
 ]
 _COMMENTS = {
-    "common": [],
+    "common": ["`target` is where the file is to run: `edgeq targets` lists them."],
     "data": ["One folder per class, or train/validation/test with class folders in each."],
     "baseline": [
         "The float model: a file as it is, a name of the zoo trained from its ImageNet weights.",
@@ -169,8 +169,8 @@ _COMMENTS = {
     "peers": [],
     "edge_benchmark": ["Latency and memory, all files in turns."],
     "analysis": [
-        "What a file must meet to be shipped. `min_ratio`, `min_agreement`, `max_latency_ratio`,",
-        "`device` are further criteria; `kernels: integer`, `int4`, `int8`: what the target runs.",
+        "What a file must meet to be shipped; `min_ratio`, `min_agreement` and `max_latency_ratio`",
+        "are further criteria.",
         "`objective` is which of the files that meet them: smallest, fastest, accurate, simplest.",
     ],
 }

@@ -466,7 +466,7 @@ def _cost_table(results: Results) -> Block:
         "Arena KB": lambda row: kilobytes(row["arena_bytes"]),
         "Peak KB": lambda row: kilobytes(row["peak_memory_bytes"]),
         "Integer only": lambda row: {None: "–", True: "yes", False: "no"}[row["integer_only"]],
-        "Fits": _fits,
+        "Runs on": _runs_on,
     }
     return _table_of_variants(results, caption, columns)
 
@@ -476,13 +476,9 @@ def _p50(row: Row) -> str:
     return "–" if p50 is None else f"{p50:.3g}"
 
 
-def _fits(row: Row) -> str:
-    fits = row["fits"]
-    if not fits:
-        return "–"
-    if all(fits.values()):
-        return "all"
-    return ", ".join(name for name, fit in fits.items() if fit) or "none"
+def _runs_on(row: Row) -> str:
+    verdicts = row.get("targets") or {}
+    return ", ".join(name for name, verdict in verdicts.items() if verdict["runs"]) or "–"
 
 
 def _peers(results: Results) -> list[Block]:

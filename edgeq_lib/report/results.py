@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeq_lib import targets
 from edgeq_lib.analysis import alternatives, decision, flow, pairs
 from edgeq_lib.analysis.criteria import passed
 from edgeq_lib.analysis.rows import COMPARED, SCORED, as_row
+from edgeq_lib.analysis.target_latency import judge_latency
 from edgeq_lib.files import EdgeqError, home, read_json
 from edgeq_lib.records import best_epoch
 from edgeq_lib.study import Study, Variant
@@ -82,10 +84,10 @@ def collect(
     variants.sort(key=lambda variant: variant.facts.get("kind") == "peer")
     costs = [cost for variant in variants if (cost := variant.read("cost"))]
     boards = study.boards()
-    name = (answers or {}).get("target", flow.ANY_TARGET)
-    target = None if name == flow.ANY_TARGET else targets.load(name)
+    target = (answers or {}).get("target", flow.ANY_TARGET)
     on_test, on_validation = _rows(study, variants, baseline)
-    latency.on_target([*on_test, *on_validation], target, costs, boards)
+    for rows in (on_test, on_validation):
+        judge_latency(rows, target, costs[0]["machine"] if costs else {}, boards)
     for row in on_test:
         row["passed"] = passed(row, criteria)
     compared = _pairs(variants, labels, pairs.measure_of(criteria))
@@ -103,6 +105,10 @@ def collect(
         "baseline": on_test[0]["name"],
         "criteria": [dict(criterion) for criterion in criteria],
         "answers": dict(answers or {}),
+        "targets": {
+            name: targets.load(name).model_dump(mode="json")
+            for name in decision.judged_targets(on_test)
+        },
         "objective": objective,
         "strict": strict,
         "variants": on_test,
@@ -168,10 +174,7 @@ def _check_reference(reference: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _rows(
-    study: Study,
-    variants: Sequence[Variant],
-    baseline: Mapping[str, Any],
-    criteria: Sequence[Mapping[str, Any]],
+    study: Study, variants: Sequence[Variant], baseline: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows on test, p-values adjusted over the table, and those on validation."""
     from edgeq_lib.measure.statistics import holm

@@ -1,4 +1,4 @@
-"""Device classes, and the Ethos-U compiler's estimate of a file."""
+"""The Ethos-U compiler's estimate of a file."""
 
 import importlib.util
 import subprocess
@@ -7,8 +7,7 @@ import pytest
 from tiny_files import MACS, tiny_files
 
 from edgeq_lib.files import EdgeqError
-from edgeq_lib.measure import targets
-from edgeq_lib.measure.targets import KIB, MIB
+from edgeq_lib.measure import vela
 
 needs_vela = pytest.mark.skipif(
     importlib.util.find_spec("ethosu") is None, reason="needs ethos-u-vela"
@@ -25,34 +24,10 @@ def file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize(
-    ("size", "arena", "expected"),
-    [
-        (100 * KIB, 50 * KIB, {"microcontroller", "iot_board", "gateway", "phone"}),
-        (1 * MIB, 512 * KIB, {"microcontroller", "iot_board", "gateway", "phone"}),  # just
-        (1 * MIB + 1, 512 * KIB, {"iot_board", "gateway", "phone"}),
-        (1 * MIB, 512 * KIB + 1, {"iot_board", "gateway", "phone"}),
-        (8 * MIB, 4 * MIB, {"iot_board", "gateway", "phone"}),
-        (28 * MIB, 5 * MIB, {"gateway", "phone"}),
-        (101 * MIB, 5 * MIB, {"gateway"}),
-        (90 * MIB, 450 * MIB, {"phone"}),  # file and arena are too much for the gateway's RAM
-        (90 * MIB, 2000 * MIB, set()),
-    ],
-)
-def test_a_class_fits_when_flash_and_ram_do(size, arena, expected):
-    fits = targets.fits(size, arena)
-    assert set(fits) == set(targets.DEVICES)
-    assert {name for name, fit in fits.items() if fit} == expected
-
-
-def test_every_class_names_its_source():
-    assert all(device.source and device.board for device in targets.DEVICES.values())
-
-
 @needs_vela
 @pytest.mark.parametrize("name", ["int8", "uint8", "int16x8"])
 def test_vela_takes_an_integer_network_whole(file, name):
-    estimate = targets.estimate_vela(file(tiny_files()[name]))
+    estimate = vela.estimate(file(tiny_files()[name]))
     assert estimate["estimate"] and "why" not in estimate
     assert estimate["npu_ops_share"] == estimate["npu_macs_share"] == 1
     assert estimate["ms"] > 0 and estimate["ms"] * estimate[
@@ -68,35 +43,35 @@ def test_vela_takes_an_integer_network_whole(file, name):
 @needs_vela
 @pytest.mark.parametrize("accelerator", ["ethos-u55-32", "ethos-u65-256", "ethos-u85-256"])
 def test_each_family_has_a_configuration(file, accelerator):
-    assert targets.estimate_vela(file(tiny_files()["int8"]), accelerator)["ms"] > 0
+    assert vela.estimate(file(tiny_files()["int8"]), accelerator)["ms"] > 0
 
 
 @needs_vela
 def test_what_stays_on_the_processor_is_not_the_npus_share(file, monkeypatch):
     run = subprocess.run
     monkeypatch.setattr(
-        targets.subprocess,
+        vela.subprocess,
         "run",
         lambda command, **settings: run([*command, "--ignore-ops", "FULLY_CONNECTED"], **settings),
     )
-    estimate = targets.estimate_vela(file(tiny_files()["int8"]))
+    estimate = vela.estimate(file(tiny_files()["int8"]))
     assert estimate["npu_ops_share"] == pytest.approx(1 - 1 / 6)
     assert estimate["npu_macs_share"] == pytest.approx(1 - 10 / MACS)
 
 
 @needs_vela
 def test_vela_reports_four_bit_weights_as_a_reason(file):
-    estimate = targets.estimate_vela(file(tiny_files()["int4"]))
+    estimate = vela.estimate(file(tiny_files()["int4"]))
     assert "why" in estimate or estimate["ms"] > 0  # 5.2 crashes; a later one may take them
 
 
 def test_a_float_file_is_not_for_an_npu(file):
-    assert "float" in targets.estimate_vela(file(tiny_files()["int8_float_io"]))["why"]
+    assert "float" in vela.estimate(file(tiny_files()["int8_float_io"]))["why"]
 
 
 def test_an_unknown_accelerator_is_an_error(file):
     with pytest.raises(EdgeqError, match="hexagon"):
-        targets.estimate_vela(file(tiny_files()["int8"]), "hexagon")
+        vela.estimate(file(tiny_files()["int8"]), "hexagon")
 
 
 @needs_vela
@@ -118,5 +93,5 @@ def test_what_vela_cannot_do_is_said(file, monkeypatch, answer, why):
             raise answer
         return answer
 
-    monkeypatch.setattr(targets.subprocess, "run", run)
-    assert why in targets.estimate_vela(file(tiny_files()["int8"]), timeout=5)["why"]
+    monkeypatch.setattr(vela.subprocess, "run", run)
+    assert why in vela.estimate(file(tiny_files()["int8"]), timeout=5)["why"]

@@ -1,11 +1,7 @@
-"""Where a variant fits, without running it there: device classes, and an estimate for Ethos-U.
+"""How fast an Arm Ethos-U would be: an estimate by Arm's compiler, Vela.
 
-Two questions, neither of which needs the hardware:
-
-* Does it fit? `fits` compares the size of the file and of the planned arena with the flash and the
-  RAM of four device classes (`DEVICES`), each one real product with its datasheet.
-* How fast would an embedded accelerator be? `estimate_vela` compiles the file with Arm's compiler
-  for Ethos-U, Vela, and returns its estimate. It is a performance model's word, not a measurement.
+Vela compiles an integer-only file for the accelerator and says what its performance model expects.
+That the file compiles is a fact; time and memory are the model's word, not a measurement.
 """
 
 from __future__ import annotations
@@ -20,80 +16,12 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgeq_lib.files import EdgeqError
 from edgeq_lib.tflite.inspect import inspect_file
 
-KIB, MIB, GIB = 2**10, 2**20, 2**30
-# The rest of a device's memory is the firmware's, the operating system's and the application's. A
-# round assumption.
-MODEL_SHARE = 0.5
-
-
-class Device(NamedTuple):
-    """A device class, by the product that stands for it."""
-
-    board: str
-    ram: int  # bytes
-    flash: int  # bytes: where the file lies
-    in_place: bool  # weights are read from flash; False: the file is held in RAM beside the arena
-    source: str  # of these figures
-
-
-DEVICES = {
-    "microcontroller": Device(
-        "STM32H743 (Arm Cortex-M7, 480 MHz)",
-        1 * MIB,
-        2 * MIB,
-        True,
-        "STMicroelectronics datasheet DS12110",
-    ),
-    "iot_board": Device(
-        "ESP32-S3-WROOM-1-N16R8 (2 × Xtensa LX7, 240 MHz)",
-        8 * MIB,
-        16 * MIB,
-        True,
-        "Espressif ESP32-S3-WROOM-1 datasheet, variant N16R8",
-    ),
-    "gateway": Device(
-        "Raspberry Pi Compute Module 4 (4 × Cortex-A72), 1 GB RAM, 8 GB eMMC",
-        1 * GIB,
-        8 * GIB,
-        False,
-        "Raspberry Pi Compute Module 4 datasheet",
-    ),
-    "phone": Device(
-        "Android phone with 2 GB RAM; flash is the 200 MB that Google Play allows a base module",
-        2 * GIB,
-        200 * MIB,
-        False,
-        "Android Go edition requirements; Google Play maximum size limits",
-    ),
-}
-
-
-def fits(size: int, arena_bytes: int) -> dict[str, bool]:
-    """Tell which device classes hold a file.
-
-    A class fits when the file takes at most `MODEL_SHARE` of its flash, and the arena (with the
-    file, where weights are not read in place) at most that share of its RAM. Whether the runtime
-    there has all the ops is not asked.
-
-    Args:
-        size: Bytes of the file.
-        arena_bytes: Bytes of its planned activations (`arena.plan_arena`).
-
-    Returns:
-        {name of the class in `DEVICES`: whether it fits}.
-    """
-    return {
-        name: size <= MODEL_SHARE * device.flash
-        and arena_bytes + (0 if device.in_place else size) <= MODEL_SHARE * device.ram
-        for name, device in DEVICES.items()
-    }
-
-
+KIB = 2**10
 # Configurations in the `Arm/vela.ini` that comes with Vela: (system, memory mode) by accelerator
 # family. U55 systems keep weights in external flash and everything else in SRAM; U65 and U85 use
 # the SRAM as a cache before DRAM.
@@ -104,7 +32,7 @@ VELA_SYSTEMS = {
 }
 
 
-def estimate_vela(path: Path, accelerator: str = "ethos-u55-128", timeout: float = 300) -> dict:
+def estimate(path: Path, accelerator: str = "ethos-u55-128", timeout: float = 300) -> dict:
     """Estimate what an Ethos-U needs for an integer-only file, with Arm's compiler Vela.
 
     An estimate by Vela's performance model, not a measurement.
@@ -148,7 +76,7 @@ def estimate_vela(path: Path, accelerator: str = "ethos-u55-128", timeout: float
         with open(summaries[0], newline="") as file:
             summary = next(csv.DictReader(file))
         left = inspect_file(compiled[0].read_bytes())
-    return _estimate(accelerator, report, left, summary)
+    return _record(accelerator, report, left, summary)
 
 
 def _run_vela(
@@ -184,7 +112,7 @@ def _why_not(done: subprocess.CompletedProcess[str], four_bits: bool) -> str:
     return f"Vela refuses this file ({(errors or ['no message'])[0][:200]})."
 
 
-def _estimate(
+def _record(
     accelerator: str,
     report: Mapping[str, Any],
     left: Mapping[str, Any],
