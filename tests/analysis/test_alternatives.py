@@ -13,11 +13,11 @@ from edgeq_lib.report.text import (
 
 
 def test_what_if_names_the_file_of_every_situation_and_merges_like_ones():
-    found = alternatives.what_if(SHELF, CRITERIA, {"kernels": "int8"})
+    found = alternatives.what_if(SHELF, CRITERIA, {"target": "int8"})
     by_name = {entry["variant"]: entry["if"] for entry in found}
     assert (
         found[0]["variant"]
-        == decision.recommend(SHELF, CRITERIA, {"kernels": "int8"})["variant"]
+        == decision.recommend(SHELF, CRITERIA, {"target": "int8"})["variant"]
         == "int8"
     )
     assert by_name["int8"][:3] == ["as answered", "images without labels", "training not possible"]
@@ -27,7 +27,7 @@ def test_what_if_names_the_file_of_every_situation_and_merges_like_ones():
         "w4a8",
         "squant_w4",
     ]
-    wanted = "fewer than 8 bits wanted, on a target that runs 8-bit integers and 4-bit weights"
+    wanted = "fewer than 8 bits wanted, on whatever target"
     assert any(text.startswith(wanted) for text in by_name["w4a8"])
     assert (
         found[-1]["status"] == {"max_drop": "missed", "min_ratio": "met"}
@@ -42,13 +42,13 @@ def test_what_if_follows_the_answers_given():
         answers = dict(zip(flow.ANSWERS, given, strict=True))
         found = alternatives.what_if(SHELF, CRITERIA, answers)
         said = [text for entry in found for text in entry["if"]]
-        assert said[0] == "as answered" and len(said) == len(set(said)) <= 8
+        assert said[0] == "as answered" and len(said) == len(set(said)) <= 10
         assert found[0]["variant"] == decision.recommend(SHELF, CRITERIA, answers)["variant"]
         assert not {flow.ANSWERS[name][answer] for name, answer in answers.items()} & set(said)
 
 
 def test_a_situation_that_leaves_no_file_says_so():
-    found = alternatives.what_if([FLOAT, row("int8")], CRITERIA, {"kernels": "int8"})
+    found = alternatives.what_if([FLOAT, row("int8")], CRITERIA, {"target": "int8"})
     assert [entry["variant"] for entry in found] == ["int8", None]
     results = {"what_if": found, "validation": {"int8": {"n": 500}}, "answers": {}}
     assert alternatives_table(results)[1][1] == "nothing yet"
@@ -56,7 +56,7 @@ def test_a_situation_that_leaves_no_file_says_so():
 
 
 def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
-    branches = alternatives.branches(SHELF, CRITERIA, {"kernels": "int8"})
+    branches = alternatives.branches(SHELF, CRITERIA, {"target": "int8"})
     found = {(entry["leaf"], entry["bits"]): entry["variant"] for entry in branches}
     assert found == {
         ("data_free", "8 or more"): "squant",
@@ -76,7 +76,7 @@ def test_every_branch_cites_its_best_file_with_8_bits_and_with_fewer():
 
 
 def test_the_four_objectives_are_those_that_the_decision_would_take():
-    answers = {"kernels": "int4"}
+    answers = {"target": "int4"}
     entries = alternatives.objectives(SHELF, CRITERIA, answers)
     for entry in entries:
         choice = decision.recommend(SHELF, CRITERIA, answers, entry["objective"])

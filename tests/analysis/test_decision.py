@@ -25,7 +25,7 @@ def test_the_simplest_technique_that_meets_all_wins():
     )
     assert found["variant"] == "int8" and found["met"]
     assert found["path"] == [
-        ["kernels", "any"],
+        ["target", "any"],
         ["images", "labelled"],
         ["retraining", "yes"],
         ["meets", "yes"],
@@ -148,7 +148,7 @@ def test_each_objective_ships_its_file(objective, file):
 
 
 def test_an_objective_keeps_to_what_the_answers_allow():
-    allowed = {"kernels": "int8"}
+    allowed = {"target": "int8"}
     found = [recommend(*OBJECTIVE_SHELF, objective=name, **allowed) for name in flow.OBJECTIVES]
     assert [each["variant"] for each in found] == ["int8", "int8", "int8_fast", "int8"]
     with pytest.raises(EdgeqError, match="cheapest.*simplest, smallest"):
@@ -328,18 +328,24 @@ def test_float32_is_kept_when_only_it_meets_the_criteria():
 
 
 def test_nothing_runs():
-    found = recommend(row("dynamic", integer=False), kernels="integer")
+    found = recommend(row("dynamic", integer=False), target="integer")
     assert found["variant"] is None and not found["met"] and "No variant" in found["reasons"][-1]
 
 
-def test_unmeasured_figures_do_not_pass():
+def test_unmeasured_figures_do_not_pass_but_a_latency_elsewhere_rules_nothing_out():
     found = recommend(
-        row("int8", latency_ratio=None), criteria=[{"name": "max_latency_ratio", "bound": 2.0}]
+        row("int8", agreement=None), criteria=[{"name": "min_agreement", "bound": 90.0}]
     )
     assert found["variant"] == "float32"
-    assert status(row("x", fits=None), [{"name": "device", "bound": "phone"}]) == {
-        "device": "not measured"
-    }
+    criteria = [{"name": "max_latency_ratio", "bound": 2.0}, *CRITERIA]
+    elsewhere = row("int8", latency=9.0, target_latency_ratio=None)
+    found = recommend(elsewhere, criteria=criteria)
+    assert found["variant"] == "int8" and found["met"] and not found["misses"]
+    assert found["status"]["max_latency_ratio"] == "not measured"
+    there = recommend(row("int8", latency=0.1, target_latency_ratio=9.0), criteria=criteria)
+    assert not there["met"] and "max_latency_ratio (9, bound 2)" in there["rejected"]["int8"]
+    old = [{"name": "device", "bound": "phone"}]  # of a study of before
+    assert status(row("x"), old) == {}
 
 
 def test_every_row_but_the_chosen_has_a_reason_and_order_does_not_matter():
@@ -361,14 +367,18 @@ def test_every_row_but_the_chosen_has_a_reason_and_order_does_not_matter():
     assert rows == before
 
 
-def test_device_class():
-    criteria = [{"name": "device", "bound": "microcontroller"}]
-    assert (
-        recommend(row("big", 0.0, 200), row("small", 0.5, 140), criteria=criteria)["variant"]
-        == "small"
-    )
-    with pytest.raises(EdgeqError, match="toaster.*microcontroller"):
-        recommend(row("x"), criteria=[{"name": "device", "bound": "toaster"}])
+def test_the_target_is_said_with_how_it_is_known():
+    found = recommend(row("w4a8", bits=4), row("int8", 0.1), target="int8")
+    assert found["variant"] == "int8" and "it is no int8" in found["rejected"]["w4a8"]
+    assert "On the target int8: 1 of 3 files are left." in found["reasons"]
+    assert "executed in the runtime of that target" in found["reasons"][-1]
+    assert "1.0 kB of RAM and 2.0 kB of flash" in found["reasons"][-1]
+    unknown = {"runs": None, "how": "checked", "why": "no compiler", "ram_bytes": None}
+    other = row("int8", targets={"new": {**unknown, "flash_bytes": None}})
+    found = decision.recommend([other], CRITERIA, {"target": "new"})
+    assert found["variant"] == "int8" and "is not known: no compiler" in found["reasons"][-1]
+    with pytest.raises(EdgeqError, match="No file was tried on the target 'toaster'.*int8"):
+        recommend(row("x"), target="toaster")
 
 
 @pytest.mark.parametrize(
@@ -376,7 +386,7 @@ def test_device_class():
     [
         ([{"name": "max_dorp", "bound": 1}], {}, "max_dorp"),
         (CRITERIA[:1] * 2, {}, "twice"),
-        ([], {"kernels": "int7"}, "int7"),
+        ([], {"images": "some"}, "some"),
         ([], {"weather": "fair"}, "weather"),
     ],
 )

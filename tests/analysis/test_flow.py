@@ -2,7 +2,7 @@
 
 import itertools
 
-from decision_rows import CRITERIA, FLOAT, row
+from decision_rows import CRITERIA, FLOAT, TARGETS, row
 
 from edgeq_lib.analysis import alternatives, decision, flow
 
@@ -11,29 +11,29 @@ def recommend(*rows, criteria=CRITERIA, objective="simplest", **answers):
     return decision.recommend([FLOAT, *rows], criteria, answers, objective)
 
 
-def test_kernels_of_the_target_are_respected():
+def test_what_the_target_does_not_run_is_left_out():
     criteria = [{"name": "max_drop", "bound": 0.05}]
-    rows = {
-        "any": row("dynamic", 0.0, scheme="dynamic_int8", integer=False),
-        "integer": row("int16x8", 0.0, scheme="int16x8", activation_bits=16),
-        "int4": row("w4a8", 0.0, bits=4),
-        "int8": row("int8", 0.0),
-        "low": row("w2", 0.0, bits=2),
-    }
+    rows = [
+        row("dynamic", 0.0, scheme="dynamic_int8", integer=False),
+        row("w4a8", 0.0, bits=4),
+        row("int8", 0.0),
+        row("w2", 0.0, bits=2),
+    ]
     runs = {
-        kernels: {each["name"] for each in rows.values() if flow.runs(each, kernels)}
-        for kernels in flow.KERNELS
+        target: {each["name"] for each in rows if flow.runs(each, target)}
+        for target in (flow.ANY_TARGET, *TARGETS)
     }
     assert runs == {
-        "any": {"dynamic", "int16x8", "w4a8", "int8", "w2"},
-        "integer": {"int16x8", "w4a8", "int8", "w2"},
+        "any": {"dynamic", "w4a8", "int8", "w2"},
+        "any_width": {"dynamic", "w4a8", "int8", "w2"},
+        "integer": {"w4a8", "int8", "w2"},
         "int4": {"w4a8", "int8"},
         "int8": {"int8"},
     }
-    found = recommend(rows["int4"], rows["any"], criteria=criteria, kernels="int4")
-    assert found["variant"] == "w4a8" and found["rejected"]["dynamic"].startswith(
-        "the target runs 8-bit integers and 4-bit"
-    )
+    found = recommend(rows[1], rows[0], criteria=criteria, target="int4")
+    assert found["variant"] == "w4a8"
+    assert found["rejected"]["dynamic"] == "int4 does not run it: it is no int4"
+    assert flow.why_not_on(row("x", targets=None), "int4") == "it was not tried"
 
 
 def test_the_flow_is_whole_and_every_path_is_in_it():

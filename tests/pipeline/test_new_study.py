@@ -12,7 +12,7 @@ from edgeq_lib.files import EdgeqError, runs, write_json
 from edgeq_lib.models.input_shape import input_shape
 from edgeq_lib.pipeline import config, edit_study, new_study
 
-WISH = new_study.Wish("resnet8", "digits", None, 16, 1, 40, 0.5, "smallest")
+WISH = new_study.Wish("resnet8", "digits", None, 16, 1, 40, 0.5, "smallest", "any")
 
 
 def keras_file(path, **layer):
@@ -38,17 +38,19 @@ def test_the_text_is_a_valid_study_that_holds_the_wish(tmp_path, left_out):
 
 @pytest.mark.parametrize(("model", "epochs"), [("mobilenet", 5), ("/a/net.tflite", 0)])
 def test_a_name_of_the_zoo_is_trained_and_a_file_is_taken_as_it_is(model, epochs):
-    wish = new_study.Wish(model, "digits", None, 16, 1, 40, 0.5, "smallest")
+    wish = new_study.Wish(model, "digits", None, 16, 1, 40, 0.5, "smallest", "any")
     baseline = yaml.safe_load(new_study.study_text(wish, "edgeq new"))["baseline"]
     assert baseline["epochs"] == epochs
     assert baseline.get("weights") == ("imagenet" if epochs else None)
 
 
 def test_further_parameters_stand_in_their_sections(tmp_path):
-    wish = new_study.Wish("m", "d", None, 8, 3, 9, 1.0, "fastest", {"qat.epochs": 7, "seed": 3})
+    wish = new_study.Wish(
+        "m", "d", None, 8, 3, 9, 1.0, "fastest", "any", {"qat.epochs": 7, "seed": 3}
+    )
     content = yaml.safe_load(new_study.study_text(wish, "edgeq new m"))
     assert content["qat"]["epochs"] == 7 and content["common"]["seed"] == 3
-    wrong = new_study.Wish("m", "digits", None, 8, 3, 9, 1.0, "fastest", {"qat.epohcs": 7})
+    wrong = new_study.Wish("m", "digits", None, 8, 3, 9, 1.0, "fastest", "any", {"qat.epohcs": 7})
     with pytest.raises(EdgeqError, match=r"mine\.yaml: there is no parameter qat\.epohcs"):
         edit_study.write_study(tmp_path / "mine.yaml", new_study.study_text(wrong, "edgeq new m"))
     assert not list(tmp_path.iterdir())

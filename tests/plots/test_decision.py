@@ -12,7 +12,7 @@ from edgeq_lib.plots.decision import plot_decision_flow
 from edgeq_lib.plots.style import TAKEN
 
 PATH = [
-    ["kernels", "integer"],
+    ["target", "named"],
     ["images", "labelled"],
     ["retraining", "yes"],
     ["meets", "yes"],
@@ -35,7 +35,7 @@ def test_the_flow_highlights_its_path():
     taken = matplotlib.colors.to_rgba(TAKEN)
     assert sum(box.get_edgecolor() == taken for box in boxes_of(figure)) == len(PATH)
     bold = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
-    assert bold.count("yes") == 3 and "integer" in bold and any("PTQ" in text for text in bold)
+    assert bold.count("yes") == 3 and "named" in bold and any("PTQ" in text for text in bold)
     assert "simplest" in bold
 
 

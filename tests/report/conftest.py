@@ -75,7 +75,7 @@ def study(tmp_path, monkeypatch):
 @pytest.fixture
 def results(study):
     """What is collected from that shelf, with two criteria."""
-    return collect(study, "make run STUDY=tiny", CRITERIA, {"kernels": "integer"}, labels=LABELS)
+    return collect(study, "make run STUDY=tiny", CRITERIA, {"target": "cortex_m_1m"}, labels=LABELS)
 
 
 @pytest.fixture

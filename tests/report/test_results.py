@@ -68,7 +68,7 @@ def test_the_recommendation_never_reads_test(study, results):
         variant.write(
             "quality", {**quality, "test": {**poison, "p_value": quality["test"]["p_value"]}}
         )
-    poisoned = collect(study, "x", CRITERIA, {"kernels": "integer"}, labels=LABELS)
+    poisoned = collect(study, "x", CRITERIA, {"target": "cortex_m_1m"}, labels=LABELS)
     assert poisoned["recommendation"] == results["recommendation"]
     assert poisoned["validation"] == results["validation"]
     assert poisoned["variants"][1]["drop"] == -1e9
@@ -108,7 +108,7 @@ QUESTIONS = [
 @pytest.mark.parametrize("criteria, objective, strict", QUESTIONS)
 def test_the_recommendation_can_be_computed_again_from_the_file(study, criteria, objective, strict):
     asked = {"labels": LABELS, "objective": objective, "strict": strict}
-    found = collect(study, "x", criteria, {"kernels": "integer"}, **asked)
+    found = collect(study, "x", criteria, {"target": "cortex_m_1m"}, **asked)
     read = json.loads(json.dumps(found))
     question = (read["criteria"], read["answers"], read["objective"], read["strict"])
     assert decision.recommend(decision_rows(read), *question) == read["recommendation"]

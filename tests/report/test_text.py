@@ -60,7 +60,7 @@ def test_no_runnable_variant_has_a_sentence_too(study):
         record = variant.read("cost")
         record["report"]["integer_only"] = False
         variant.write("cost", record)
-    found = collect(study, "x", CRITERIA, {"kernels": "integer"}, labels=LABELS)
+    found = collect(study, "x", CRITERIA, {"target": "cortex_m_1m"}, labels=LABELS)
     assert "no variant" in recommendation_text(found) and "→" not in terminal_table(found)
     assert pdf(blocks(found, []), {}).startswith(b"%PDF")
 

@@ -1,5 +1,23 @@
 """Rows of the results table for tests of the analysis."""
 
+# What targets of these names run: the widths of their integers' weights; None for floats too.
+TARGETS = {"integer": (8, 4, 2), "int4": (8, 4), "int8": (8,), "any_width": None}
+
+
+def verdicts(integer, bits):
+    """What each of the `TARGETS` says of a file."""
+    return {
+        name: {
+            "runs": widths is None or (integer and bits in widths),
+            "how": "executed",
+            "why": None if widths is None or (integer and bits in widths) else f"it is no {name}",
+            "ram_bytes": 1000,
+            "flash_bytes": 2000,
+        }
+        for name, widths in TARGETS.items()
+    }
+
+
 CRITERIA = [{"name": "max_drop", "bound": 1.0}, {"name": "min_ratio", "bound": 3.0}]
 
 
@@ -38,7 +56,7 @@ def row(
         "weight_bits": bits,
         "trained": None,
         "stage": "03_ptq",
-        "fits": {"microcontroller": kilobytes < 150, "phone": True},
+        "targets": verdicts(integer, bits),
         **more,
     }
 
