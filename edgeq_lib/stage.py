@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 class Stage(Study):
-    """A study, opened by the notebook that is one of its stages; data are read when asked for."""
+    """A study, opened by the notebook that is one of its stages; data are read when asked for.
+
+    Attributes:
+        target: Where files are to run, which decides the form in which they are saved; None for
+            anywhere.
+    """
+
+    target: targets.Target | None = None
 
     @cached_property
     def data(self) -> Data:
@@ -44,14 +51,22 @@ class Stage(Study):
         """The float flatbuffer that every variant is made from and compared with."""
         return self.variant("float32")
 
-    def targets(self, *names: str) -> list[targets.Target]:
+    def save_variant(self, name: str, model: bytes, **facts: Any) -> Variant:
+        """Put a variant on the shelf, in the form that the target runs (`tflite.forms`)."""
+        if self.target is not None:
+            from edgeq_lib.tflite.forms import for_target
+
+            model = for_target(model, self.target)
+        return super().save_variant(name, model, **facts)
+
+    def open_targets(self, *names: str) -> list[targets.Target]:
         """Open targets, each once; `targets.ANY` is none. Their files are noted as read."""
         named = [name for name in dict.fromkeys(names) if name != targets.ANY]
         self.note_sources(*(str(targets.path_of(name)) for name in named))
         return [targets.load(name) for name in named]
 
 
-def open_study(name: str, stage: str, needs: str = "") -> Stage:
+def open_study(name: str, stage: str, needs: str = "", target: str = targets.ANY) -> Stage:
     """Open a study for the notebook `stage`.
 
     Opened by hand, before the stage that it `needs` has ever run, the earlier notebooks of
@@ -61,6 +76,7 @@ def open_study(name: str, stage: str, needs: str = "") -> Stage:
         name: The study, `runs/NAME`.
         stage: The notebook at work, `03_ptq`.
         needs: The stage whose results it needs, `02_baseline`; none by default.
+        target: The target whose form the files of this notebook take.
 
     Returns:
         The study with its data, preprocessing and baseline at hand.
@@ -73,6 +89,7 @@ def open_study(name: str, stage: str, needs: str = "") -> Stage:
     if needs and by_hand and not (runs() / name / "stages" / f"{needs}.json").exists():
         run_study(name, before=stage, say=lambda text: print(text, file=sys.stderr))
     opened = Stage(name, stage)
+    opened.target = next(iter(opened.open_targets(target)), None)
     _leave_out_where_it_cannot_take(opened)
     if needs in left_out(opened.folder):
         raise CannotTake(f"It needs {needs}, which was left out: {opened.left_out()[needs]}")

@@ -48,6 +48,7 @@ schemes: list[str] = ["float16", "dynamic_int8", "weight_only_int8", "int8", "in
 converter_schemes: list[str] = ["int8"]  # made by TensorFlow's converter as well
 activation_ranges: Literal["covering", "min_max", "moving_average"] = "covering"  # see section 2
 repeats: list[int] = []  # further seeds: int8 is made again from other calibration images
+target: TargetName = "cortex_m_1m"  # where files are to run: decides the form of low-bit layers
 
 # %% [markdown]
 # ## 1 · What there is to choose from
@@ -63,7 +64,7 @@ pd.DataFrame({name: asdict(quantizer.scheme(name)) for name in schemes}).T
 # One pass over the calibration images (from train, chosen in `01_data`) gives the range of every activation; all static schemes share it. How the images are summarized matters: a moving average clips the rare large values on which networks with squeeze-and-excite blocks live, and the true extremes may be those of one outlier image. The default covers 98 % of the images in full; on [photos and networks that no study publishes](../figures/covering_sweep.md) no other share agrees with float32 better by more than draws differ, and fewer images covered gain up to half a decibel of signal-to-noise on one network of three.
 
 # %%
-stage = open_study(study, "03_ptq", needs="02_baseline")
+stage = open_study(study, "03_ptq", needs="02_baseline", target=target)
 float32, preprocess, images = stage.float32, stage.preprocess, stage.data
 calibration_set = preprocess(images.calibration_images)
 

@@ -57,6 +57,7 @@ recipe: Literal["naive", "corrected", "clipped, corrected", "ReLU, equalized, co
 bits: list[int] = [8, 6, 4, 3]  # of the weights, tried: 2 to 8
 rounding: Literal["nearest", "squant", "squant_kernels"] = "squant"  # of the files that are kept
 roundings: list[str] = ["nearest", "squant", "squant_kernels"]  # compared: rows of squant.METHODS
+target: TargetName = "cortex_m_1m"  # where files are to run: decides the form of low-bit layers
 io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a camera's pixels
 
 # %% [markdown]
@@ -65,7 +66,7 @@ io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a
 # The float file has its batch norms folded away; the Keras model still knows them. Layers and ops are paired by their values.
 
 # %%
-stage = open_study(study, "20_data_free", needs="02_baseline")
+stage = open_study(study, "20_data_free", needs="02_baseline", target=target)
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 float_file, span = stage.float32.model(), preprocess.range
 network = open_network(stage)

@@ -69,6 +69,7 @@ learning_rate: PositiveFloat = 3e-5  # of that, falling along a cosine
 batch: PositiveInt = 32  # images per step
 limit_train: PositiveInt | None = None  # fine-tune on so many images only, class-balanced
 repeats: list[int] = []  # further seeds: the first width is rounded again from other images
+target: TargetName = "cortex_m_1m"  # where files are to run: decides the form of low-bit layers
 io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a camera's pixels
 
 # %% [markdown]
@@ -77,7 +78,7 @@ io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a
 # LiteRT computes a dense layer with 4-bit weights as fast as one with 8; for convolutions it has no such kernel. A 1 × 1 convolution **is** a dense layer over pixels, so each is rewritten as one: the same function, and the weights that 4 bits can be spent on without losing time. A network that cannot be trained is rounded layer by layer; sections 4 to 6 then are empty.
 
 # %%
-stage = open_study(study, "30_low_bit", needs="02_baseline")
+stage = open_study(study, "30_low_bit", needs="02_baseline", target=target)
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 network = open_network(stage)
 untrained = why_not(network, "30_low_bit", "training")  # a reason, or None

@@ -55,6 +55,7 @@ learning_rate: PositiveFloat = 1e-3  # of that, falling along a cosine
 batch: PositiveInt = 32  # images per step
 limit_train: PositiveInt | None = None  # fine-tune on so many images only, class-balanced
 file_bits: PositiveInt = 4  # the width whose models become files, one of `bits`
+target: TargetName = "cortex_m_1m"  # where files are to run: decides the form of low-bit layers
 
 # %% [markdown]
 # ## 1 · Is QKeras installed?
@@ -62,7 +63,7 @@ file_bits: PositiveInt = 4  # the width whose models become files, one of `bits`
 # It is an optional extra: nothing else in this workbook needs it. It was written for Keras 2 and says `tensorflow.keras`, so it is loaded upon the Keras that edgeq uses. Without it, this notebook leaves an empty record and ends.
 
 # %%
-stage = open_study(study, "31_qkeras", needs="02_baseline")
+stage = open_study(study, "31_qkeras", needs="02_baseline", target=target)
 network = open_network(stage)
 require(network, "31_qkeras")
 missing = qkeras.reason_missing()

@@ -64,6 +64,7 @@ learning_rate: PositiveFloat = 3e-5  # of that, falling along a cosine
 batch: PositiveInt = 32  # images per step
 limit_train: PositiveInt | None = None  # fine-tune on so many images only, class-balanced
 seed: NonNegativeInt = 0  # decides the order of images in training
+target: TargetName = "cortex_m_1m"  # where files are to run: decides the form of low-bit layers
 io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a camera's pixels
 
 # %% [markdown]
@@ -72,7 +73,7 @@ io: Literal["int8", "uint8"] = "int8"  # type of input and output: uint8 takes a
 # A 1 × 1 convolution is a dense layer over pixels; LiteRT's dense kernel is as fast at 4 bits as at 8, its convolution is not. The function stays the same. First layer and depthwise kernels hold few weights and are sensitive to quantization: they keep 8 bits.
 
 # %%
-stage = open_study(study, "40_mixed_precision", needs="02_baseline")
+stage = open_study(study, "40_mixed_precision", needs="02_baseline", target=target)
 images, preprocess, started = stage.data, stage.preprocess, time.time()
 network = open_network(stage)
 untrained = why_not(network, "40_mixed_precision", "training")  # a reason, or None

@@ -55,7 +55,7 @@ scale_seconds: PositiveFloat = 3.0  # what that timing takes at each size
 stage = open_study(study, "80_edge_benchmark", needs="03_ptq")
 variants = {variant.name: variant for variant in stage.variants() if variant.model()}
 inputs = peers.first_images(stage, list(variants.values()), stage.data, stage.preprocess)
-named = stage.targets(target, *targets)
+named = stage.open_targets(target, *targets)
 accelerator = next((each.accelerator for each in named if each.accelerator), None)
 threads = sorted({1, standalone.cores()})
 costs = measure_costs({name: variant.path for name, variant in variants.items()}, threads,

@@ -60,11 +60,10 @@ notes: list[str] = []  # what else the study does not know, or was informed by: 
 # ## 1 · Collect the records
 
 # %%
-stage = open_study(study, "90_analysis", needs="80_edge_benchmark")
+stage = open_study(study, "90_analysis", needs="80_edge_benchmark", target=target)
 bounds = {"max_drop": max_drop, "min_agreement": min_agreement, "min_ratio": min_ratio,
           "max_latency_ratio": max_latency_ratio}
 criteria = [{"name": name, "bound": bound} for name, bound in bounds.items() if bound is not None]
-stage.targets(target)  # noted: a target that changes asks for another decision
 answers = {"target": Path(target).stem, "images": images, "retraining": retraining}
 
 # %%

@@ -114,16 +114,15 @@ RENAMED = {
 }
 
 
-# What a file must meet, and which peers stand beside it, is each study's own to say. The notebooks'
-# defaults are the quickstart's: a study that is silent on them does not inherit them.
+# What a file must meet, where it runs, and which peers stand beside it, is each study's own to say.
+# The notebooks' defaults are the quickstart's: a study that is silent on them inherits none.
 UNSTATED: dict[str, dict[str, Any]] = {
     "peers": {"files": []},
-    "edge_benchmark": {"target": targets.ANY, "targets": []},
+    "edge_benchmark": {"targets": []},
     "analysis": {
         "max_drop": 1.0,
         "min_agreement": None,
         "min_ratio": None,
-        "target": targets.ANY,
     },
 }
 
@@ -246,7 +245,9 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> StudyFil
         common = {
             key: value for key, value in content.get("common", {}).items() if key in notebook.fields
         }
+        anywhere = {"target": targets.ANY} if "target" in notebook.fields else {}
         given = {
+            **anywhere,
             **UNSTATED.get(notebook.section, {}),
             **common,
             **content.get(notebook.section, {}),

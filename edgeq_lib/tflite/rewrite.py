@@ -60,7 +60,7 @@ def with_uint8_io(model: bytes) -> bytes:
             )
     content = unpack(model)
     main = content.subgraphs[0]
-    opcode = _add_opcode(content, schema.BuiltinOperator.QUANTIZE, 1)
+    opcode = add_opcode(content, schema.BuiltinOperator.QUANTIZE, 1)
     new_inputs = {index: _add_uint8_twin(main, index) for index in main.inputs}
     new_outputs = {index: _add_uint8_twin(main, index) for index in main.outputs}
     main.operators = [
@@ -77,7 +77,7 @@ def with_uint8_io(model: bytes) -> bytes:
     return pack(content)
 
 
-def _add_opcode(content: schema.ModelT, operator: int, version: int) -> int:
+def add_opcode(content: schema.ModelT, operator: int, version: int) -> int:
     """Add an operator code to the model and return its index."""
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = operator
@@ -138,7 +138,7 @@ def as_dense(model: bytes) -> bytes:
     pointwise = [op for op in pointwise if op.inputs[1] not in kept]
     if not pointwise:
         return model
-    opcode = _add_opcode(content, schema.BuiltinOperator.FULLY_CONNECTED, _KEEPS_DIMENSIONS)
+    opcode = add_opcode(content, schema.BuiltinOperator.FULLY_CONNECTED, _KEEPS_DIMENSIONS)
     for op in pointwise:
         options = schema.FullyConnectedOptionsT()
         options.fusedActivationFunction = op.builtinOptions.fusedActivationFunction

@@ -86,11 +86,11 @@ def test_an_accuracy_is_a_percentage_and_classes_may_be_numbers(tmp_path):
 
 def test_a_study_asks_for_what_it_states_and_inherits_nothing_of_the_quickstart(tmp_path):
     path = tmp_path / "s.yaml"
-    names = ("max_drop", "min_agreement", "min_ratio", "max_latency_ratio", "device", "kernels")
+    names = ("max_drop", "min_agreement", "min_ratio", "max_latency_ratio", "target")
     for written, asked in (
-        ("common: {seed: 1}", (1.0, None, None, None, None, "any")),
-        ("analysis: {min_agreement: 97.0}", (1.0, 97.0, None, None, None, "any")),
-        ("analysis: {max_drop: null, kernels: int8}", (None, None, None, None, None, "int8")),
+        ("common: {seed: 1}", (1.0, None, None, None, "any")),
+        ("analysis: {min_agreement: 97.0}", (1.0, 97.0, None, None, "any")),
+        ("common: {target: edge_tpu}\nanalysis: {max_drop: null}", (None,) * 4 + ("edge_tpu",)),
     ):
         path.write_text(written)
         stages = load(str(path)).stages
