@@ -152,6 +152,7 @@ def _appendix(results: Results, figures: Sequence[str], extra: Mapping[str, str]
         *_shown(name for name in figures if name != "decision"),
         ("subheading", "Size, speed and fit in full"),
         _cost_table(results),
+        *_targets(results),
         *_float_parts(results),
         *_peers(results),
         *([("subheading", "Figures of the techniques")] if extra else []),
@@ -466,7 +467,6 @@ def _cost_table(results: Results) -> Block:
         "Arena KB": lambda row: kilobytes(row["arena_bytes"]),
         "Peak KB": lambda row: kilobytes(row["peak_memory_bytes"]),
         "Integer only": lambda row: {None: "–", True: "yes", False: "no"}[row["integer_only"]],
-        "Runs on": _runs_on,
     }
     return _table_of_variants(results, caption, columns)
 
@@ -476,9 +476,39 @@ def _p50(row: Row) -> str:
     return "–" if p50 is None else f"{p50:.3g}"
 
 
-def _runs_on(row: Row) -> str:
-    verdicts = row.get("targets") or {}
-    return ", ".join(name for name, verdict in verdicts.items() if verdict["runs"]) or "–"
+def _targets(results: Results) -> list[Block]:
+    """What each target makes of each file, and why not."""
+    known = results.get("targets") or {}
+    if not known:
+        return []
+    targets = "; ".join(f"`{name}`: {target['words']}" for name, target in known.items())
+    caption = (
+        "Does the target run the file? Executed: in the runtime of that target. Compiled: by its "
+        f"compiler. Checked: its operations, widths and size, and no more. {targets}."
+    )
+    columns = {
+        name: lambda row, name=name: _verdict((row.get("targets") or {}).get(name))
+        for name in known
+    }
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in results["variants"]:
+        for name, there in (row.get("targets") or {}).items():
+            if there["why"]:
+                reasons.setdefault((name, there["why"]), []).append(row["name"])
+    sentences = [f"`{target}`, {listed(names)}: {why}." for (target, why), names in reasons.items()]
+    return [
+        ("subheading", "Where each file runs"),
+        _table_of_variants(results, caption, columns),
+        *([("list", sentences)] if sentences else []),
+    ]
+
+
+def _verdict(there: Mapping[str, Any] | None) -> str:
+    if there is None:
+        return "–"
+    runs = {True: "yes", False: "no", None: "unknown"}[there["runs"]]
+    ram = f", {kilobytes(there['ram_bytes'])} KB of RAM" if there["ram_bytes"] else ""
+    return f"{runs}, {there['how']}{ram if there['runs'] else ''}"
 
 
 def _peers(results: Results) -> list[Block]:

@@ -288,10 +288,31 @@ def limits(results: Mapping[str, Any]) -> list[str]:
             f"Latency and memory were measured on one machine, {machine_name(own)}; another "
             "instruction set may order the variants otherwise."
         )
+    sentences += _of_target(results)
     if any(row["kind"] == "peer" for row in rows):
         sentences.append(
             "The peers were trained by others, on data and by recipes of their own: what separates "
             "them from our float32 network is not quantization alone."
+        )
+    return sentences
+
+
+def _of_target(results: Mapping[str, Any]) -> list[str]:
+    """What is not known of the study's target."""
+    target = results["answers"].get("target", flow.ANY_TARGET)
+    choice = results["recommendation"]["variant"]
+    if target == flow.ANY_TARGET or not choice:
+        return []
+    row, sentences = find_row(results, choice), []
+    if row["target_latency_ratio"] is None:
+        sentences.append(
+            f"Latency was not measured on the target `{target}`: all latencies here are of another "
+            "machine, and rule no file out or in. `edgeq export-bench` takes the files there."
+        )
+    verdict_there = (row["targets"] or {}).get(target)
+    if verdict_there and verdict_there["how"] == "checked":
+        sentences.append(
+            f"That `{target}` runs `{choice}` was checked (operations, widths, size), not tried."
         )
     return sentences
 

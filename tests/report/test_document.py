@@ -139,3 +139,15 @@ def test_float_operations_in_integer_files_are_named_with_what_to_do(results):
     assert "- `w4` and `qat|1` compute `PRELU` in float: a target that runs integers only" in text
     assert "Put ReLU or ReLU6 in its place" in text
     assert "- `qat|1` computes `CONV_2D` in float: kept so to lose less" in text
+
+
+def test_the_page_says_where_each_file_runs_and_how_that_is_known(results):
+    text = render.markdown(blocks(results, []))
+    assert "### Where each file runs" in text
+    assert "| Variant | cortex_m_1m | raspberry_pi_4 |" in text
+    assert "yes, executed, 0.1 KB of RAM" in text and "yes, checked" in text
+    assert "- `cortex_m_1m`, `float32`" in text and ": it holds floats." in text
+    assert "Latency was not measured on the target `cortex_m_1m`" in text
+    anywhere = {**results, "targets": {}, "answers": {}}
+    text = render.markdown(blocks(anywhere, []))
+    assert "Where each file runs" not in text and "not measured on the target" not in text
