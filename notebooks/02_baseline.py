@@ -87,8 +87,8 @@ print("\n".join(network.loaded) or f"{model}: as it is.")
 choice = plausibility.Choice(preprocess)
 if model not in zoo.ZOO or (preprocessing and (weights != "none" or trained)):
     choice = plausibility.settle_preprocessing(
-        network.predict, *images.validation, preprocess, allow_chance=allow_chance,
-        scales_inside=network.scales_inside())
+        network.predict, *images.validation, preprocess, classes=images.classes,
+        allow_chance=allow_chance, scales_inside=network.scales_inside())
 preprocess = choice.preprocessing
 pd.DataFrame(choice.rows).round(4) if choice.rows else Markdown("*The zoo knows its own scaling.*")
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -65,6 +65,7 @@ def settle_preprocessing(
     labels: np.ndarray,
     stated: Preprocessing | None,
     *,
+    classes: Sequence[str],
     scales_inside: bool = False,
     allow_chance: bool = False,
 ) -> Choice:
@@ -75,6 +76,7 @@ def settle_preprocessing(
         images: Validation, uint8 (n, H, W, C); at most `SAMPLE` of them, evenly spread, are used.
         labels: int64 (n,).
         stated: The study's preprocessing; None to choose.
+        classes: Their names, in the order of the outputs.
         scales_inside: The network scales pixels itself, so that "none" is taken whenever nothing
             is better than it.
         allow_chance: The user says that the weights may be untrained: take the best, however close.
@@ -84,7 +86,8 @@ def settle_preprocessing(
         better.
 
     Raises:
-        EdgeqError: Nothing is stated, and the images cannot tell which one is right.
+        EdgeqError: Nothing is stated, and the images cannot tell which one is right, or another
+            order of the classes explains them far better.
     """
     sample = np.unique(np.linspace(0, len(labels) - 1, min(SAMPLE, len(labels))).astype(int))
     pixels, labels = np.asarray(images[sample]), np.asarray(labels)[sample]
@@ -105,7 +108,9 @@ def settle_preprocessing(
     elif scales_inside and "none" in (best, *close):
         chosen = "none"
     elif not allow_chance:
-        _ask_where_unclear(right, labels, best, close)
+        if _is_chance(right[best], labels):
+            _refuse_chance(scores, right, labels, best, classes)
+        _ask_where_close(right, len(labels), best, close)
     rows = [_row(name, right[name], p_values[name], name == chosen) for name in candidates]
     notes = []
     if stated is not None:
@@ -139,22 +144,37 @@ def _row(name: str, right: np.ndarray, p_value: float | None, chosen: bool) -> d
     }
 
 
-def _ask_where_unclear(
-    right: Mapping[str, np.ndarray], labels: np.ndarray, best: str, close: Sequence[str]
+def _refuse_chance(
+    scores: Mapping[str, np.ndarray],
+    right: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    best: str,
+    classes: Sequence[str],
+) -> NoReturn:
+    """Raise where no preprocessing gives more than chance: an order of the classes may."""
+    orders = {name: order for name in scores if (order := likely_order(scores[name], labels))}
+    if orders:
+        name = max(orders, key=lambda name: orders[name][1]["other"])
+        if orders[name][1]["gain"] >= FAR_ORDER:
+            sentence = _order_sentence(*orders[name], classes, len(labels))
+            raise EdgeqError(f"With the preprocessing '{name}': {sentence}")
+    raise EdgeqError(
+        f"With none of the usual preprocessings is the model better than the most frequent class "
+        f"(at best {_percent(right[best])} of {len(labels)} validation images, with '{best}'): "
+        "state `preprocessing:` in the section 'baseline', check the order of the classes, or set "
+        "`allow_chance: true` there if its weights are untrained."
+    )
+
+
+def _ask_where_close(
+    right: Mapping[str, np.ndarray], n: int, best: str, close: Sequence[str]
 ) -> None:
     """Raise where the study's file does not state the preprocessing and the images do not tell."""
-    if _is_chance(right[best], labels):
-        raise EdgeqError(
-            f"With none of the usual preprocessings is the model better than the most frequent "
-            f"class (at best {_percent(right[best])} of {len(labels)} validation images, with "
-            f"'{best}'): state `preprocessing:` in the section 'baseline', check the order of the "
-            "classes, or set `allow_chance: true` there if its weights are untrained."
-        )
     if close:
         rival = max(close, key=lambda name: right[name].sum())
         raise EdgeqError(
-            f"The model's preprocessing is not stated, and {len(labels)} validation images cannot "
-            f"tell '{best}' ({_percent(right[best])} right) from '{rival}' "
+            f"The model's preprocessing is not stated, and {n} validation images cannot tell "
+            f"'{best}' ({_percent(right[best])} right) from '{rival}' "
             f"({_percent(right[rival])}): state `preprocessing:` in the section 'baseline', as the "
             "model was trained."
         )

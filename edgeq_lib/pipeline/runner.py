@@ -263,6 +263,7 @@ def _execute(
     One that left itself out has closed its stage, and is as good as executed.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     # Parameters are validated already, and better than papermill does.
@@ -278,6 +279,11 @@ def _execute(
             cwd=home(),
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
+    except DeadKernelError:
+        raise EdgeqError(
+            f"{notebook.stage}: its process was killed, as a system does that runs out of memory; "
+            "finished stages are kept, and the same command goes on from there."
+        ) from None
     except PapermillExecutionError as error:
         if error.ename == "CannotTake":
             return

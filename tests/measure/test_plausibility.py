@@ -112,6 +112,12 @@ def reads(scale: Preprocessing, classes=4):
     return predict
 
 
+def settle(predict, images, labels, stated, **more):
+    return plausibility.settle_preprocessing(
+        predict, images, labels, stated, classes=["a", "b", "c", "d"], **more
+    )
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", PREPROCESSING)
 def test_the_preprocessing_of_training_is_found(name, channels):
@@ -119,10 +125,18 @@ def test_the_preprocessing_of_training_is_found(name, channels):
     images, labels = photos(rng, channels=channels)
     if name not in usual(channels):
         return
-    choice = plausibility.settle_preprocessing(reads(PREPROCESSING[name]), images, labels, None)
+    choice = settle(reads(PREPROCESSING[name]), images, labels, None)
     assert choice.preprocessing == PREPROCESSING[name] and not choice.stated and not choice.notes
     assert [row["name"] for row in choice.rows if row["chosen"]] == [name]
     assert len(choice.rows) == len(usual(channels)) and choice.images == len(labels)
+
+
+def test_an_order_of_the_classes_is_found_with_the_preprocessing_and_named():
+    images, labels = photos(np.random.default_rng(0))
+    with pytest.raises(
+        EdgeqError, match=r"preprocessing 'signed': .*classes: \['d', 'c', 'b', 'a'"
+    ):
+        settle(reads(PREPROCESSING["signed"]), images, 3 - labels, None)
 
 
 def blind(images, preprocess):
@@ -135,30 +149,25 @@ def blind(images, preprocess):
 def test_two_that_are_close_are_asked_for_and_a_scaling_inside_decides():
     images, labels = photos(np.random.default_rng(0))
     with pytest.raises(EdgeqError, match="cannot tell .* % right. from .*: state `preprocessing:`"):
-        plausibility.settle_preprocessing(blind, images, labels, None)
-    choice = plausibility.settle_preprocessing(blind, images, labels, None, scales_inside=True)
+        settle(blind, images, labels, None)
+    choice = settle(blind, images, labels, None, scales_inside=True)
     assert choice.preprocessing == PREPROCESSING["none"]
 
 
 def test_those_that_name_the_same_classes_are_not_asked_for():
     images, labels = photos(np.random.default_rng(0))
     same = lambda images, preprocess: reads(PREPROCESSING["none"])(images, PREPROCESSING["none"])  # noqa: E731
-    assert (
-        plausibility.settle_preprocessing(same, images, labels, None).preprocessing
-        in usual(3).values()
-    )
+    assert settle(same, images, labels, None).preprocessing in usual(3).values()
 
 
 def test_a_stated_preprocessing_is_used_and_doubted_where_another_is_far_better():
     images, labels = photos(np.random.default_rng(0))
     own = Preprocessing((10.0,), (300.0,))
-    choice = plausibility.settle_preprocessing(reads(own), images, labels, own)
+    choice = settle(reads(own), images, labels, own)
     assert (
         choice.preprocessing == own and choice.notes == [] and choice.rows[0]["name"] == "as stated"
     )
-    choice = plausibility.settle_preprocessing(
-        reads(PREPROCESSING["unit"]), images, labels, PREPROCESSING["caffe"]
-    )
+    choice = settle(reads(PREPROCESSING["unit"]), images, labels, PREPROCESSING["caffe"])
     assert choice.preprocessing == PREPROCESSING["caffe"]
     assert "('caffe')" in choice.notes[0] and "'unit' gets" in choice.notes[0]
 
@@ -169,5 +178,5 @@ def test_untrained_weights_are_asked_about_and_may_be_allowed():
         int(abs(preprocess.std[0]))
     ).normal(size=(len(images), 4))
     with pytest.raises(EdgeqError, match="none of the usual preprocessings.*allow_chance: true"):
-        plausibility.settle_preprocessing(noise, images, labels, None)
-    assert plausibility.settle_preprocessing(noise, images, labels, None, allow_chance=True).rows
+        settle(noise, images, labels, None)
+    assert settle(noise, images, labels, None, allow_chance=True).rows

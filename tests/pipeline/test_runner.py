@@ -248,6 +248,13 @@ def test_a_users_mistake_in_a_notebook_comes_out_as_one_sentence(place, capsys):
     assert capsys.readouterr().err.strip() == "edgeq: 02_second: The folder is empty; fill it."
 
 
+def test_a_process_that_the_system_killed_is_one_sentence(place):
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    add_notebook(place, "02_second", CODE["02_second"][0], code)
+    with pytest.raises(EdgeqError, match="02_second: its process was killed.*out of memory"):
+        went()
+
+
 def test_the_second_run_says_who_holds_the_lock(place):
     folder = Study("demo").folder
     folder.mkdir(parents=True)
