@@ -165,18 +165,21 @@ def _count_arena(folder: Path, timeout: float) -> dict[str, int]:
 
 
 def _smallest_arena(folder: Path, total: int, timeout: float) -> int:
-    """The smallest arena, from `total` on by sixteenths of it, in which the file runs.
+    """The smallest arena, from `total` to twice that by sixteenths, in which the file runs.
 
-    The runtime plans in the room that its tensors leave, so `total` alone may not do.
+    The runtime plans in the room that its structures leave, so `total` alone may not do.
     """
-    sizes = (-(-total * (16 + part) // (16 * ALIGNMENT)) * ALIGNMENT for part in range(16))
-    for arena_bytes in sizes:
+    sizes = [-(-total * (16 + part) // (16 * ALIGNMENT)) * ALIGNMENT for part in range(17)]
+    too_small, enough = -1, len(sizes) - 1
+    tried = 0  # `total` does for most
+    while enough - too_small > 1:
         try:
-            _start(folder, arena_bytes, 0, 1, timeout)
-            return arena_bytes
+            _start(folder, sizes[tried], 0, 1, timeout)
+            enough = tried
         except _Refused:
-            continue
-    return 2 * total
+            too_small = tried
+        tried = (too_small + enough) // 2
+    return sizes[enough]
 
 
 def _run_all(folder: Path, count: int, arena_bytes: int, timeout: float) -> np.ndarray:
@@ -275,6 +278,8 @@ def compare(
         words). Where it executes:
 
         * arena_bytes (the smallest arena in which it ran), arena (`Arena`'s fields).
+        * example: What it answers to the split's first image: image (its index, 0) and output (in
+          the type of the file's output).
         * images: How many.
         * top1_agreement: Percent of images on which both name the same class (of tied classes the
           first, as `statistics.same_class`), disagreements (their number), and ties: images whose
@@ -310,7 +315,11 @@ def compare(
     }
     values = {name: dequantize_array(scores, detail) for name, scores in answers.items()}
     step = _output_step(file)
-    head |= {"arena_bytes": done.arena.smallest, "arena": asdict(done.arena)}
+    head |= {
+        "arena_bytes": done.arena.smallest,
+        "arena": asdict(done.arena),
+        "example": {"image": 0, "output": done.outputs[0].ravel().tolist()},
+    }
     return head | _differences(values, step, read_graph(file))
 
 
