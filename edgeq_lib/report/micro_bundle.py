@@ -92,6 +92,7 @@ def files(
             f"There is no bundle for microcontrollers of '{name}', which TensorFlow Lite Micro has "
             f"not run: {measured['why']}"
         )
+    _check_fits(name, read_graph(model), labels, how)
     facts = _facts(name, model, labels, how, measured)
     values = {
         "preprocess": _preprocess(how, facts),
@@ -122,15 +123,7 @@ def _fill(template: str, values: Mapping[str, Any]) -> str:
     return Template((folder / f"micro_{template}").read_text()).substitute(values)
 
 
-def _facts(
-    name: str,
-    model: bytes,
-    labels: Sequence[str],
-    how: Mapping[str, Any],
-    measured: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What more than one file says: names, shapes, types, what was measured."""
-    graph = read_graph(model)
+def _check_fits(name: str, graph: Graph, labels: Sequence[str], how: Mapping[str, Any]) -> None:
     shape, outputs = graph.tensors[graph.inputs[0]].shape, graph.tensors[graph.outputs[0]].elements
     expected = (1, *how["image_size"], how["channels"])
     dtypes = how["input"]["dtype"], how["output"]["dtype"]
@@ -142,6 +135,18 @@ def _facts(
         )
     if len(labels) != max(outputs, 2):
         raise EdgeqError(f"'{name}' has {outputs} outputs and {len(labels)} class names; give all.")
+
+
+def _facts(
+    name: str,
+    model: bytes,
+    labels: Sequence[str],
+    how: Mapping[str, Any],
+    measured: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What more than one file says: names, shapes, types, what was measured."""
+    graph = read_graph(model)
+    outputs = graph.tensors[graph.outputs[0]].elements
     answer = np.asarray(measured["example"]["output"])
     best = int(answer.argmax()) if outputs > 1 else int(_dequantize(answer[0], how) > how["even"])
     sides = {side: how[side] for side in ("input", "output")}
