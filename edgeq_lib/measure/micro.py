@@ -3,7 +3,8 @@
 PyPI's `tflite-micro` (the extra `micro`) is that runtime with its reference kernels, built for this
 machine. What it refuses here it refuses on a microcontroller, and what it computes here it computes
 there. Its allocator says what the arena held; the pointers in the arena's tail take 8 bytes here
-and 4 there, so the figure is an upper bound for these kernels. It says nothing of time.
+and 4 on most microcontrollers, which should need no more with these kernels. Optimized kernels have
+scratch buffers of their own. It says nothing of time.
 
 The runtime answers to a bad file with an error, or by bringing its process down: each file runs in
 a process of its own (`micro_runtime`).
@@ -393,7 +394,7 @@ def _explain(
 ) -> str:
     """What the difference comes from, in one sentence that begins with how large it is."""
     if to_own["largest_difference"] <= tolerance:
-        return f"{differ}; LiteRT without XNNPACK gives what the micro runtime gives."
+        return f"{differ}; from those of LiteRT without XNNPACK none does."
     if _unpacked_scales(graph) > 1:
         return (
             f"{differ}: the micro runtime unpacks weights with their first channel's scale alone "

@@ -34,8 +34,8 @@ _SPELLED = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM",
 }
 _ASPECTS = {
-    "crop": "scaled until the shorter side fits, with a margin, and the middle taken",
-    "stretch": "stretched to that size, whatever their shape",
+    "crop": "scaled its photos until the shorter side was 8/7 of that size and took the middle",
+    "stretch": "stretched its photos to that size, whatever their shape",
 }
 _SINGLE = """  return model_dequantize(output[0]) > {even}f ? 1 : 0;"""
 _SEVERAL = """  int best = 0, index;
@@ -159,7 +159,7 @@ def _facts(
         "channels": how["channels"],
         "channel_word": "channel" if how["channels"] == 1 else "channels",
         "order": {1: "grey", 3: "red, green, blue"}.get(how["channels"], "as the study's images"),
-        "aspect": _ASPECTS.get(how["aspect"], how["aspect"]),
+        "aspect": _ASPECTS[how["aspect"]],
         "outputs": outputs,
         "classes": len(labels),
         "meaning": how["outputs"],
