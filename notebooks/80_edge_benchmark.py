@@ -61,7 +61,8 @@ threads = sorted({1, standalone.cores()})
 costs = measure_costs({name: variant.path for name, variant in variants.items()}, threads,
                       budget_seconds, images=inputs, accelerator=accelerator)
 for name, variant in progress(variants.items(), "targets", len(variants)):
-    costs[name]["targets"] = verdicts.judge_all(named, variant, costs[name])
+    costs[name]["targets"] = verdicts.judge_all(
+        named, variant, costs[name], stage.data.test.images, stage.preprocess)
     variant.write("cost", costs[name])
 
 # %% [markdown]

@@ -183,7 +183,7 @@ print(", ".join(names))
 # To take away: the recommended file with its labels, its preprocessing and a `predict.py` that needs numpy, Pillow and ai-edge-litert alone.
 
 # %%
-print(", ".join(deploy.write(stage, results)) or "nothing to ship yet")
+print(", ".join(deploy.write(stage, results, stage.data.test.images[0])) or "nothing to ship yet")
 
 # %% [markdown]
 # ## What we know now

@@ -1,6 +1,6 @@
 """Run a file in TensorFlow Lite Micro, the runtime of microcontrollers, and compare with LiteRT.
 
-PyPI's `tflite-micro` (the extra `micro`) is that runtime with its reference kernels, built for this
+PyPI's `tflite-micro` is that runtime with its reference kernels, built for this
 machine. What it refuses here it refuses on a microcontroller, and what it computes here it computes
 there. Its allocator says what the arena held; the pointers in the arena's tail take 8 bytes here
 and 4 on most microcontrollers, which should need no more with these kernels. Optimized kernels have
@@ -68,7 +68,7 @@ class MicroRun(NamedTuple):
 def unavailable() -> str | None:
     """Say why files cannot run in the micro runtime here; None where they can."""
     if importlib.util.find_spec("tflite_micro") is None:
-        return "TensorFlow Lite Micro is not installed here (`pip install 'edgeq[micro]'`)."
+        return "TensorFlow Lite Micro is not installed here (package tflite-micro)."
     return None
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq_lib.analysis.rows import Verdict
-from edgeq_lib.measure import vela
+from edgeq_lib.measure import micro, vela
 from edgeq_lib.targets import Target
 from edgeq_lib.tflite.reader import BITS, KERNELS, Graph, Op, read_graph
 
@@ -34,7 +34,7 @@ def judge(
     path: Path,
     cost: Mapping[str, Any],
     *,
-    micro: Mapping[str, Any] | None = None,
+    on_micro: Mapping[str, Any] | None = None,
     emulated: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """Say whether a target runs a file.
@@ -43,9 +43,9 @@ def judge(
         target: The target.
         path: A `.tflite` file.
         cost: What was measured of it here (`latency.measure_costs`).
-        micro: What TensorFlow Lite Micro made of the file (`micro.examine`); None where it was not
-            asked.
-        emulated: What LiteRT's Arm kernels made of it (`arm64.examine`); None where not asked.
+        on_micro: What TensorFlow Lite Micro made of the file (`micro.compare`); None where it was
+            not asked.
+        emulated: What LiteRT's Arm kernels made of it (`arm64`); None where not asked.
 
     Returns:
         The verdict.
@@ -55,43 +55,57 @@ def judge(
     if target.runtime == "vela":
         return _compiled(target, path, cost)
     if target.runtime == "onnxruntime":
-        why = "ONNX Runtime reads no .tflite file; 71_runtimes makes a file for it"
-        return Verdict(runs=False, how="checked", why=why, ram_bytes=None, flash_bytes=None)
+        return _other_engine(False, "ONNX Runtime reads no .tflite file")
     if target.runtime == "openvino":
-        why = "it was not tried here; 71_runtimes makes a file for it"
-        return Verdict(runs=None, how="checked", why=why, ram_bytes=None, flash_bytes=None)
-    if target.runtime == "tflite-micro" and micro is not None:
-        return _executed(target, micro.get("why"), len(model), micro.get("arena_bytes"))
+        return _other_engine(None, "it was not tried here")
+    if target.runtime == "tflite-micro" and on_micro and on_micro["runs"] is not None:
+        why = on_micro["why"] if not on_micro["runs"] else on_micro.get("difference")
+        return _with_memory(
+            target, "executed", why, len(model), on_micro.get("arena_bytes"), runs=on_micro["runs"]
+        )
     if target.runtime == "litert" and target.is_machine(cost["machine"]):
-        return _executed(target, refused, len(model), arena)
+        return _with_memory(target, "executed", refused, len(model), arena)
     if target.runtime == "litert" and emulated is not None:
-        return _executed(target, emulated.get("why"), len(model), arena)
+        return _with_memory(target, "executed", emulated.get("why"), len(model), arena)
     reasons = check(target, model)
     if target.runtime == "litert" and refused:
         reasons = [f"LiteRT does not run it on this machine: {refused}"]
     return _with_memory(target, "checked", reasons[0] if reasons else None, len(model), arena)
 
 
-def _executed(target: Target, why: str | None, size: int, arena: int | None) -> Verdict:
-    return _with_memory(target, "executed", why, size, arena)
+def _other_engine(runs: bool | None, why: str) -> Verdict:
+    why = f"{why}; 71_runtimes makes a file for it"
+    return Verdict(runs=runs, how="checked", why=why, ram_bytes=None, flash_bytes=None)
 
 
 def _with_memory(
-    target: Target, how: Any, why: str | None, size: int, arena: int | None
+    target: Target,
+    how: Any,
+    why: str | None,
+    size: int,
+    arena: int | None,
+    runs: bool | None = None,
 ) -> Verdict:
-    """A verdict in which memory has its say."""
+    """A verdict in which memory has its say; without `runs`, a file runs that has no `why`."""
     ram = None if arena is None else arena + (0 if target.weights_in_place else size)
-    if why is None:
-        for taken, memory, name in (
-            (size, target.flash_bytes, "flash"),
-            (ram, target.ram_bytes, "RAM"),
-        ):
-            if taken is not None and taken > target.room(memory):
-                why = (
-                    f"it takes {taken / 1000:,.0f} kB of {name}, and {target.share:.0%} of "
-                    f"{(memory or 0) / 1000:,.0f} kB are left to a model"
-                )
-    return Verdict(runs=why is None, how=how, why=why, ram_bytes=ram, flash_bytes=size)
+    runs = why is None if runs is None else runs
+    too_large = _too_large(target, size, ram)
+    if runs and too_large:
+        runs, why = False, too_large
+    return Verdict(runs=runs, how=how, why=why and why.rstrip("."), ram_bytes=ram, flash_bytes=size)
+
+
+def _too_large(target: Target, size: int, ram: int | None) -> str | None:
+    for taken, memory, name in (
+        (size, target.flash_bytes, "flash"),
+        (ram, target.ram_bytes, "RAM"),
+    ):
+        if taken is not None and taken > target.room(memory):
+            return (
+                f"it takes {taken / 1000:,.0f} kB of {name}, and {target.share:.0%} of "
+                f"{(memory or 0) / 1000:,.0f} kB are left to a model"
+            )
+    return None
 
 
 def _compiled(target: Target, path: Path, cost: Mapping[str, Any]) -> Verdict:
@@ -171,19 +185,39 @@ def _against_activations(target: Target, graph: Graph) -> list[str]:
 
 
 def judge_all(
-    targets: Sequence[Target], variant: Variant, cost: Mapping[str, Any]
+    targets: Sequence[Target],
+    variant: Variant,
+    cost: Mapping[str, Any],
+    images: Any,
+    preprocess: micro.Preprocess,
 ) -> dict[str, Verdict]:
-    """Judge a variant for each target.
+    """Judge a variant for each target; what the micro runtime says is kept beside the variant.
 
     Args:
         targets: The targets.
         variant: The variant.
         cost: What was measured of it here.
+        images: The test images, uint8 (n, H, W, C): the micro runtime is compared with LiteRT on
+            some of them, which no choice follows from.
+        preprocess: Makes of them what the network was trained on.
 
     Returns:
         Name of the target → verdict.
     """
-    return {target.name: judge(target, variant.path, cost) for target in targets}
+    size, arena = variant.path.stat().st_size, cost["arena_bytes"]
+    may = [
+        target
+        for target in targets  # the plan is a lower bound: what does not fit by it need not be run
+        if target.runtime == "tflite-micro" and not _too_large(target, size, arena)
+    ]
+    record = None
+    if may and variant.facts.get("kind") != "peer":  # a peer has pixels of its own
+        record = micro.compare(variant.model(), images, preprocess)
+        variant.write("micro", record)
+    return {
+        target.name: judge(target, variant.path, cost, on_micro=record if target in may else None)
+        for target in targets
+    }
 
 
 def words(verdict: Verdict) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeq_lib.files import EdgeqError, write_bytes
+from edgeq_lib.report import micro_bundle
 from edgeq_lib.study import Study
 from edgeq_lib.tflite.output_kind import file_output_kind
 from edgeq_lib.tflite.runtime import make_interpreter
@@ -68,16 +69,18 @@ def preprocessing(
     }
 
 
-def write(study: Study, results: Mapping[str, Any]) -> list[str]:
+def write(study: Study, results: Mapping[str, Any], image: np.ndarray | None = None) -> list[str]:
     """Write the bundle of a study's recommendation to its `report/deploy`; what stood there goes.
 
     Args:
         study: The study.
         results: The content of its results.json.
+        image: The first test image, uint8 (height, width, channels), an example for a bundle in C.
 
     Returns:
         The names of the files (model.tflite, labels.txt with one line per class, preprocess.json,
-        predict.py, README.md), or [] when nothing is recommended.
+        predict.py, README.md; in `micro/` the same in C where the target is a microcontroller), or
+        [] when nothing is recommended.
 
     Raises:
         EdgeqError: When the recommended file is not on the shelf, or a class name holds a line
@@ -103,6 +106,12 @@ def write(study: Study, results: Mapping[str, Any]) -> list[str]:
         "predict.py": PREDICT.read_bytes(),
         "README.md": _readme(study.name, results).encode(),
     }
+    target = results["targets"].get(results["answers"].get("target"))
+    measured = study.variant(name).read("micro")
+    if target and target["runtime"] == "tflite-micro" and measured and measured["runs"]:
+        if image is not None:
+            source = micro_bundle.files(name, model, data["classes"], how, measured, image)
+            files |= {f"micro/{file}": content for file, content in source.items()}
     for file, content in files.items():
         study.note_write(folder / file)
         write_bytes(folder / file, content)

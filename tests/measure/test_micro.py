@@ -18,7 +18,7 @@ from edgeq_lib.tflite.runtime import make_interpreter, quantize_array, run_image
 
 needs_micro = pytest.mark.skipif(
     importlib.util.find_spec("tflite_micro") is None,
-    reason="TensorFlow Lite Micro is not installed (extra `micro`)",
+    reason="TensorFlow Lite Micro is not installed (package tflite-micro)",
 )
 FOUR_BITS = Scheme("w4a8", weights=4, activations=8)
 FOUR_BITS_ONE_SCALE = Scheme("w4a8", weights=4, activations=8, per_channel=False)
@@ -160,7 +160,7 @@ def test_inputs_that_do_not_fit_are_refused(program, int8, pictures):
 def test_a_missing_runtime_is_said_and_nothing_else_fails(monkeypatch, int8, pictures):
     monkeypatch.setattr(micro.importlib.util, "find_spec", lambda name: None)
     record = micro.compare(int8, pictures[0], SIGNED)
-    assert record["runs"] is None and record["how"] is None and "edgeq[micro]" in record["why"]
+    assert record["runs"] is None and record["how"] is None and "tflite-micro" in record["why"]
     with pytest.raises(EdgeqError, match="not installed"):
         micro.run(int8, codes(int8, pictures[0][:1]))
 

@@ -72,11 +72,17 @@ def test_every_reason_is_listed():
 
 
 def test_micro_is_believed_where_it_was_asked(tmp_path):
-    ran = judge("cortex_m_1m", FILES["int8"], tmp_path, micro={"arena_bytes": 5000})
+    def micro(**record):
+        return judge("cortex_m_1m", FILES["int8"], tmp_path, on_micro=record)
+
+    ran = micro(runs=True, arena_bytes=5000, difference="It rounds otherwise.")
     assert ran["runs"] and ran["how"] == "executed" and ran["ram_bytes"] == 5000
-    refused = judge("cortex_m_1m", FILES["int8"], tmp_path, micro={"why": "no such operation"})
-    assert refused["runs"] is False and refused["why"] == "no such operation"
-    assert judge("cortex_m_1m", FILES["int8"], tmp_path)["how"] == "checked"
+    assert ran["why"] == "It rounds otherwise"
+    refused = micro(runs=False, why="No such operation.")
+    assert refused["runs"] is False and refused["why"] == "No such operation"
+    large = micro(runs=True, arena_bytes=600_000, difference=None)
+    assert large["runs"] is False and "600 kB of RAM" in large["why"]
+    assert micro(runs=None, why="It is not installed.")["how"] == "checked"
 
 
 def test_other_engines_read_no_file_of_ours(tmp_path):
