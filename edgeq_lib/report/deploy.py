@@ -106,7 +106,7 @@ def write(study: Study, results: Mapping[str, Any], image: np.ndarray | None = N
         "predict.py": PREDICT.read_bytes(),
         "README.md": _readme(study.name, results).encode(),
     }
-    target = results["targets"].get(results["answers"].get("target"))
+    target = (results.get("targets") or {}).get((results.get("answers") or {}).get("target"))
     measured = study.variant(name).read("micro")
     if target and target["runtime"] == "tflite-micro" and measured and measured["runs"]:
         if image is not None:
