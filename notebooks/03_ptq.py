@@ -34,6 +34,7 @@ from edgeq_lib.compress.quantize.why_not import why_not
 from edgeq_lib.data.splits import draw_calibration
 from edgeq_lib.measure.accuracy import score
 from edgeq_lib.models.network import open_network
+from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.variants import plot_drops, plot_sizes, plot_weight_bits
 from edgeq_lib.progress import progress
 from edgeq_lib.stage import open_study

@@ -38,6 +38,7 @@ from edgeq_lib.compress.quantize.why_not import require
 from edgeq_lib.measure.accuracy import predict_file, score
 from edgeq_lib.measure.statistics import quality_record
 from edgeq_lib.models.network import open_network
+from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.layers import plot_ablation
 from edgeq_lib.plots.rounding import plot_accuracy_by_bits, plot_channel_ranges
 from edgeq_lib.stage import open_study

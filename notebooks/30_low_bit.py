@@ -43,6 +43,7 @@ from edgeq_lib.files import CannotTake
 from edgeq_lib.measure.accuracy import check_parity, predict_file, score
 from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
+from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.layers import plot_ablation
 from edgeq_lib.progress import progress
 from edgeq_lib.stage import open_study

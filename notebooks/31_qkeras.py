@@ -36,6 +36,7 @@ from edgeq_lib.measure.accuracy import check_parity, predict_file, score
 from edgeq_lib.measure.statistics import quality_record
 from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig, predict_keras
+from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.rounding import plot_accuracy_by_bits
 from edgeq_lib.stage import open_study
 

@@ -40,6 +40,7 @@ from edgeq_lib.files import CannotTake
 from edgeq_lib.measure.accuracy import score
 from edgeq_lib.models.network import open_network
 from edgeq_lib.models.training import TrainingConfig
+from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.rounding import plot_bit_allocation, plot_mixed_front
 from edgeq_lib.stage import open_study
 from edgeq_lib.tflite.inspect import sizes

@@ -29,6 +29,7 @@ from edgeq_lib.compress.quantize import input_size
 from edgeq_lib.files import write_bytes
 from edgeq_lib.measure import peers, remote, standalone, verdicts
 from edgeq_lib.measure.latency import measure_costs, measure_latency
+from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.variants import plot_latency, plot_ratio_by_size, plot_sizes
 from edgeq_lib.progress import progress
 from edgeq_lib.stage import open_study

@@ -28,6 +28,7 @@ from pydantic import PositiveFloat
 
 from edgeq_lib.analysis import flow
 from edgeq_lib.analysis.criteria import status
+from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.decision import plot_decision_flow
 from edgeq_lib.plots.pareto import plot_pareto
 from edgeq_lib.plots.variants import plot_drops

@@ -88,13 +88,14 @@ Percent = Annotated[float, pydantic.Field(gt=1, le=100)]  # 0.9 would be a share
 NameOrPath = Annotated[str, pydantic.AfterValidator(_existing)]
 FirstOf = Annotated[str, pydantic.BeforeValidator(_first), pydantic.AfterValidator(_existing)]
 IfThere = Annotated[str | None, pydantic.AfterValidator(_if_there)]
+TargetName = Annotated[str, pydantic.AfterValidator(_target)]
 _TYPES = {
     "Fraction": Fraction,
     "Percent": Percent,
     "NameOrPath": NameOrPath,
     "FirstOf": FirstOf,
     "IfThere": IfThere,
-    "TargetName": Annotated[str, pydantic.AfterValidator(_target)],
+    "TargetName": TargetName,
     "Any": Any,
     "Literal": typing.Literal,
     **{
