@@ -27,6 +27,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+# %%
 from edgeq_lib.analysis.tables import variants_table
 from edgeq_lib.compress.quantize import low_bit, ptq_recovery, qkeras
 from edgeq_lib.compress.quantize.sensitivity import most_faithful
