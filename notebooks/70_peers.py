@@ -99,8 +99,8 @@ plot_pareto(rows([stage.float32, *made]), "bytes") if made else Markdown("*Nothi
 value = {each.name: each.read("quality")["validation"] for each in (stage.float32, *made)}
 ahead = [peer.name for peer in made if value[peer.name]["drop_high"] < 0]
 behind = [peer.name for peer in made if value[peer.name]["drop_low"] > 0]
-Markdown(f"""More accurate than our float32 on {value['float32']['n']:,} validation images, beyond the
-95 % interval: {', '.join(ahead) or 'no peer'}; less accurate: {', '.join(behind) or 'no peer'}.
+Markdown(f"""More accurate than our float32 on {value['float32']['n']:,} validation images, beyond
+the 95 % interval: {', '.join(ahead) or 'no peer'}; less accurate: {', '.join(behind) or 'no peer'}.
 A peer that is not named cannot be told from float32.""" if made else
          "This study declares no peers; `edgeq add-peer` adds one.")
 
