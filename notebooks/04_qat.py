@@ -28,8 +28,6 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 # %%
-
-# %%
 from edgeq_lib.analysis.tables import rows, variants_table
 from edgeq_lib.compress.quantize import qat, qat_export
 from edgeq_lib.compress.quantize.low_bit import limited

@@ -29,8 +29,6 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveInt
 
 # %%
-
-# %%
 from edgeq_lib.analysis.tables import variants_table
 from edgeq_lib.compress.quantize import (
     calibration, layerwise_rounding, ptq_recovery, quantized_weights)

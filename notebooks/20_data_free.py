@@ -29,8 +29,6 @@ from IPython.display import Markdown
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 # %%
-
-# %%
 from edgeq_lib.analysis.tables import variants_table
 from edgeq_lib.compress.quantize import bn_statistics, calibration, data_free, ptq_recovery
 from edgeq_lib.compress.quantize.bias_correction import correct_biases

@@ -30,8 +30,6 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 # %%
-
-# %%
 from edgeq_lib.analysis.tables import variants_table
 from edgeq_lib.compress.quantize import (
     block_reconstruction, calibration, layerwise_rounding, low_bit, ptq_recovery, qat, qat_export,

@@ -29,8 +29,6 @@ from IPython.display import Markdown
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 # %%
-
-# %%
 from edgeq_lib.analysis import pareto
 from edgeq_lib.analysis.tables import compare_table, variants_table
 from edgeq_lib.compress.quantize import (
