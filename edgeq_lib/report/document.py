@@ -88,7 +88,8 @@ METHODS = (
     "over rounds of the quotient of the two in a round. {brackets}A file whose call takes less "
     "than a millisecond is timed in batches of calls; its percentiles are of batches. A ratio "
     "travels to machines of the same instruction set and to no other. LiteRT has no fast "
-    "kernels for 16-bit activations and for 4-bit convolutions: the latency of those schemes is that of its reference kernels.",
+    "kernels for 16-bit activations and for 4-bit convolutions: the latency of those schemes is "
+    "that of its reference kernels.",
     "“Smaller” compares float32's `.tflite` file with the variant's: the same network in the same "
     "format. Others often divide the size of a training checkpoint by that of the compressed file. "
     "Adam's state holds two more numbers per weight, so that this quotient is about three times as "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,21 @@ def quick(tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "STANDALONE", tmp_path / "quick.py")
 
 
+@pytest.fixture
+def light(there, tmp_path, monkeypatch):
+    """The host and the home there; nothing but the benchmark is exported, and `py` has it all."""
+
+    def export(name, folder):
+        folder.mkdir()
+        shutil.copyfile(remote.STANDALONE, folder / "benchmark.py")
+        return 1
+
+    monkeypatch.setenv("EDGEQ_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(remote, "export_folder", export)
+    stub(there[1], "py", f"echo {PYTHON}; echo 3 11")
+    return there
+
+
 def left(home):
     return [path.name for path in home.glob("edgeq-bench*")]
 
@@ -49,13 +65,14 @@ def test_there_and_back(shelf, there, quick, capsys):
     assert cli.main(["bench", "sample", host, "--python", PYTHON]) == 0
     printed = capsys.readouterr().out
     assert "loading int8" in printed and "round 1 of 25" in printed and "on the shelf" in printed
+    assert "Written" not in printed
     (measured,) = Study("sample").boards()
     assert measured["variants"]["int8"]["latency_ratio"] > 0
     assert measured["variants"]["int8"]["latency_interval"] == "95 % of the median"
     assert left(home) == []
 
 
-def test_a_path_from_the_home_there(shelf, there):
+def test_a_path_from_the_home_there(there):
     host, home = there
     (home / "venv").mkdir()
     stub(home, "python", f'exec {PYTHON} "$@"')
@@ -81,36 +98,35 @@ def test_a_path_from_the_home_there(shelf, there):
         ("tar", "exit 127", "could not take the files"),
     ],
 )
-def test_what_a_board_lacks_gets_one_sentence(shelf, there, capsys, name, script, says):
-    host, home = there
+def test_what_a_board_lacks_gets_one_sentence(light, capsys, name, script, says):
+    host, home = light
     stub(home, name, script)
-    python = "py" if name == "py" else PYTHON
-    assert cli.main(["bench", "sample", host, "--python", python]) == 1
+    assert cli.main(["bench", "sample", host, "--python", "py"]) == 1
     printed = capsys.readouterr().err
     assert says in printed and len(printed.splitlines()) == 1
     assert left(home) == [] and Study("sample").boards() == []
 
 
-def test_a_python_that_is_not_there(shelf, there):
-    host, home = there
+def test_a_python_that_is_not_there(light):
+    host, home = light
     with pytest.raises(EdgeqError, match="runs no 'nopython'.*not found.*--python"):
         boards.bench("sample", host, "nopython")
 
 
-def test_a_benchmark_that_fails_says_its_last_words(shelf, there, tmp_path, monkeypatch):
-    host, home = there
+def test_a_benchmark_that_fails_says_its_last_words(light, tmp_path, monkeypatch):
+    host, home = light
     broken = tmp_path / "broken.py"
     broken.write_text("import sys\nsys.exit('float32 does not run here: no kernel.')\n")
     monkeypatch.setattr(remote, "STANDALONE", broken)
     with pytest.raises(EdgeqError, match=r"could not finish .* \(float32 does not run here"):
-        boards.bench("sample", host, PYTHON, lambda line: None)
+        boards.bench("sample", host, "py", lambda line: None)
     assert left(home) == []
     broken.write_text("raise OSError(28, 'No space left on device')\n")
     with pytest.raises(EdgeqError, match="disk of .* is full"):
-        boards.bench("sample", host, PYTHON, lambda line: None)
+        boards.bench("sample", host, "py", lambda line: None)
 
 
-def test_a_board_that_cannot_be_reached(shelf, there, monkeypatch, tmp_path):
+def test_a_board_that_cannot_be_reached(light, monkeypatch, tmp_path):
     with pytest.raises(EdgeqError, match="ssh cannot reach nobody@127.0.0.1"):
         boards.bench("sample", "nobody@127.0.0.1", PYTHON)
     with pytest.raises(EdgeqError, match="'-oProxyCommand=x' is no host"):
@@ -120,9 +136,9 @@ def test_a_board_that_cannot_be_reached(shelf, there, monkeypatch, tmp_path):
         boards.bench("sample", "pi@board", PYTHON)
 
 
-def test_an_interruption_stops_the_board_too(shelf, there, tmp_path):
+def test_an_interruption_stops_the_board_too(light, tmp_path):
     """The process here is interrupted; the one there ends, its folder goes, nothing is taken in."""
-    host, home = there
+    host, home = light
     endless = tmp_path / "endless.py"
     endless.write_text(
         "import os, pathlib, time\n"
@@ -131,8 +147,11 @@ def test_an_interruption_stops_the_board_too(shelf, there, tmp_path):
     )
     script = (
         "import pathlib, sys\nfrom edgeq_lib import cli\nfrom edgeq_lib.measure import remote\n"
-        f"remote.STANDALONE = pathlib.Path({str(endless)!r})\n"
-        f"sys.exit(cli.main(['bench', 'sample', {host!r}, '--python', {PYTHON!r}]))\n"
+        f"content = pathlib.Path({str(endless)!r}).read_text()\n"
+        "def export(name, folder):\n"
+        "    folder.mkdir()\n    (folder / 'benchmark.py').write_text(content)\n"
+        "remote.export_folder = export\n"
+        f"sys.exit(cli.main(['bench', 'sample', {host!r}, '--python', 'py']))\n"
     )
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True)
@@ -155,13 +174,13 @@ def _await_end(pid):
     pytest.fail("the benchmark still runs there")
 
 
-def test_what_comes_back_is_checked(shelf, there, tmp_path, monkeypatch):
-    host, _ = there
+def test_what_comes_back_is_checked(light, tmp_path, monkeypatch):
+    host, _ = light
     fake = tmp_path / "fake.py"
     fake.write_text(f"open('cost.pi.json', 'w').write({json.dumps('[]')!r})\n")
     monkeypatch.setattr(remote, "STANDALONE", fake)
     with pytest.raises(EdgeqError, match="damaged"):
-        boards.bench("sample", host, PYTHON, lambda line: None)
+        boards.bench("sample", host, "py", lambda line: None)
     fake.write_text("pass\n")
     with pytest.raises(EdgeqError, match="could not send its result"):
-        boards.bench("sample", host, PYTHON, lambda line: None)
+        boards.bench("sample", host, "py", lambda line: None)

@@ -87,7 +87,7 @@ def test_energy_is_shown_where_a_meter_was_on(results):
     }
     results["boards"] = [{"machine": machine, "versions": {}, "variants": costs}]
     text = render.markdown(blocks(results, []))
-    assert "| `int8` | 1.23 [1.1, 1.4] |" in text and "| `float32` | 1.23 |" in text
+    assert "| **`int8`** | **1.23 [1.1, 1.4]** |" in text and "| `float32` | 1.23 |" in text
     assert "| `w4` | – |" in text and "Energy per inference in millijoules" in text
     results["boards"][0]["variants"] = {"int8": {"energy": None}}
     assert "Energy" not in render.markdown(blocks(results, []))

@@ -14,8 +14,8 @@ def test_sentences_are_computed(results):
     said = recommendation_text(results)
     assert said.startswith(
         "Ship int8 (post-training quantization, 8 bits per weight, 8 per activation): 4.00 × "
-        "smaller than float32, 0.50 × its latency on a <fast> one (avx2), 0.50 points less accurate "
-        "on 200 test images"
+        "smaller than float32, 0.50 × its latency on a <fast> one (avx2), 0.50 points less "
+        "accurate on 200 test images"
     )
     sentences = claims(results)
     effect = f"{results['variants'][1]['detectable_drop']:.2f}"
