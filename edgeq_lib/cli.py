@@ -378,8 +378,10 @@ def _bench(given: argparse.Namespace) -> None:
     from edgeq_lib.measure import board
 
     interruptible()
-    say = lambda text: print(text, flush=True)  # noqa: E731
-    _say_imported(given.study, board.bench(given.study, given.host, given.python, say))
+    machine = board.bench(
+        given.study, given.host, given.python, lambda text: print(text, flush=True)
+    )
+    _say_imported(given.study, machine)
 
 
 def _say_imported(study: str, machine: str) -> None:

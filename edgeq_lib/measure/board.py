@@ -226,9 +226,12 @@ class Board:
             EdgeqError: It failed, with its last words.
         """
         script = RUN.format(folder=shlex.quote(folder), python=shlex.quote(python))
-        # Its last line says how to take the result back by hand.
-        shown = lambda line: None if line.startswith("Written: ") else say(line)  # noqa: E731
-        status, _, error = self._run(script, say=shown)
+
+        def show(line: str) -> None:
+            if not line.startswith("Written: "):  # how to take the result back by hand
+                say(line)
+
+        status, _, error = self._run(script, say=show)
         if status:
             self._refuse("finish the benchmark", error)
 

@@ -228,7 +228,7 @@ def _axes(field: str, kind: str, domain: Sequence[float], machine: str) -> list[
     )
     log = kind == "log"
     title = CHARTS[field][1] + (" (log)" if log else "")
-    across = {
+    across: Spec = {
         "scale": "x",
         "orient": "bottom",
         "title": [title, machine] if field == "latency_ratio" else title,

@@ -312,8 +312,8 @@ def _busy(results: Mapping[str, Any]) -> list[str]:
         reasons = (cost.get("busy") for cost in board["variants"].values())
         busy[machine_name(board["machine"])] = next(filter(None, reasons), None)
     return [
-        f"While latency was measured on {machine}, that was busy, at a second attempt too, so that "
-        f"its latency figures may be off. {why}"
+        f"While latency was measured on {machine}, that machine was busy, so that its latency "
+        f"figures may be off. {why}"
         for machine, why in busy.items()
         if why
     ]

@@ -210,6 +210,13 @@ def test_a_machine_that_stays_busy_is_said_so(machine):
     assert cost["busy"].endswith(" At 4 threads other processes kept 1.5 of 4 processors busy.")
 
 
+def test_a_machine_so_busy_that_the_budget_is_gone_is_not_measured_again(machine):
+    machine.others = 1.5
+    slow = Model(machine, lambda call: 0.002 if call < 3 else 0.02)  # nine tenths go to others
+    measured = standalone.time_interleaved({"float32": slow}, 6.0, "float32")
+    assert machine.now > 6.0 and machine.slept == [] and measured["float32"]["busy"]
+
+
 def test_a_time_that_varies_from_round_to_round_is_busy(machine):
     slow = itertools.cycle([0.002] * 40 + [0.004] * 40)
     models = {"float32": Model(machine, lambda call: next(slow)), "int8": Model(machine, 0.001)}

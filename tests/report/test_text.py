@@ -48,7 +48,7 @@ def test_a_busy_machine_is_no_secret(results):
     machine = {"name": "pi", "isa": ["asimddp"]}
     costs = {"float32": {"latency_ratio": 1.0}, "int8": {"latency_ratio": 0.5, "busy": "It was."}}
     results["boards"] = [{"machine": machine, "versions": {}, "variants": costs}]
-    own, board = [sentence for sentence in limits(results) if "that was busy" in sentence]
+    own, board = [sentence for sentence in limits(results) if "that machine was busy" in sentence]
     assert "on a <fast> one (avx2)" in own and own.endswith("1.5 of 2 processors busy.")
     assert "on pi (asimddp)" in board and board.endswith("It was.")
 
