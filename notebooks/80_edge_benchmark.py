@@ -191,10 +191,11 @@ by_size = pd.DataFrame(
 by_size.round(3)
 
 # %%
-stage.figure("image_size", plot_ratio_by_size(by_size, machine), "Latency of int8 as a ratio to "
-             f"float32 for the same network at other image sizes on {machine}, one thread, "
-             "interleaved; the bar is the 95 % interval of the median over rounds."
-             ) if sizes else Markdown("*No other sizes were asked for.*")
+stage.figure(
+    "image_size", plot_ratio_by_size(by_size, machine), "Latency of int8 as a ratio to float32 for "
+    f"the same network at other image sizes on {machine}, one thread, interleaved; the bar is the "
+    "95 % interval of the median over rounds."
+) if sizes else Markdown("*No other sizes were asked for.*")
 
 # %% [markdown]
 # ## What we know now

@@ -278,20 +278,30 @@ def side_by_side(
         variants: The rows, in their order.
 
     Returns:
-        A row per variant: variant, "this machine", and a column per other machine by its name; in
-        the cells "ratio to float32 (median in ms)", or why there is none.
+        A row per variant: variant, and a column per machine, this one first, headed by its name and
+        instruction sets; in the cells "ratio to float32 (median in ms)", or why there is none.
     """
+    machine: Mapping[str, Any] = next(
+        filter(None, (cost.get("machine") for cost in here.values())), {}
+    )
+    own = _heading({**machine, "name": "this machine"})
     return [
         {
             "variant": variant.name,
-            "this machine": _cell(here.get(variant.name)),
+            own: _cell(here.get(variant.name)),
             **{
-                board["machine"]["name"]: _cell(board["variants"].get(variant.name))
+                _heading(board["machine"]): _cell(board["variants"].get(variant.name))
                 for board in boards
             },
         }
         for variant in variants
     ]
+
+
+def _heading(machine: Mapping[str, Any]) -> str:
+    """A machine's name with its instruction sets."""
+    instruction_sets = ", ".join(machine.get("isa") or machine.get("flags") or [])
+    return f"{machine['name']} ({instruction_sets or 'instruction sets not recorded'})"
 
 
 def _cell(cost: Mapping[str, Any] | None) -> str:

@@ -389,8 +389,8 @@ def _busy(condition: dict[str, Any]) -> str | None:
         )
     if condition["spread"] > BUSY_SPREAD:
         reasons.append(
-            f"the baseline's own time varied by {condition['spread']:.0%} from round to round "
-            f"(quiet: up to {BUSY_SPREAD:.0%})"
+            f"the baseline's own time varied by {100 * condition['spread']:.1f} % from round to "
+            f"round (quiet: up to {100 * BUSY_SPREAD:g} %)"
         )
     return " and ".join(reasons) or None
 

@@ -314,16 +314,23 @@ def test_machines_stand_side_by_side(shelf, file, models):
     remote.import_results("sample", file)
     boards, variants = Study("sample").boards(), Study("sample").variants()
     here = {
-        "float32": {"latency_ms": {"1": {"p50": 1.2345}}, "latency_ratio": 1.0, "why": {}},
+        "float32": {
+            "latency_ms": {"1": {"p50": 1.2345}},
+            "latency_ratio": 1.0,
+            "why": {},
+            "machine": {"cpu": "AMD EPYC", "isa": ["avx2"]},
+        },
         "int8": {
             "latency_ms": None,
             "latency_ratio": None,
             "why": {"latency_ms": "the file is refused"},
         },
     }
+    boards[0]["machine"]["isa"] = ["asimd", "asimddp"]
+    own, board = "this machine (avx2)", "Pi 4 (asimd, asimddp)"
     assert remote.side_by_side(boards, here, variants) == [
-        {"variant": "float32", "this machine": "1.00 (1.23 ms)", "Pi 4": "0.50 (2 ms)"},
-        {"variant": "int8", "this machine": "the file is refused", "Pi 4": "0.50 (2 ms)"},
+        {"variant": "float32", own: "1.00 (1.23 ms)", board: "0.50 (2 ms)"},
+        {"variant": "int8", own: "the file is refused", board: "0.50 (2 ms)"},
     ]
     del boards[0]["variants"]["int8"]
-    assert remote.side_by_side(boards, here, variants)[1]["Pi 4"] == "not measured"
+    assert remote.side_by_side(boards, here, variants)[1][board] == "not measured"
