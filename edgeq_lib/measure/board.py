@@ -100,7 +100,9 @@ class Board:
             *("-o", "ControlMaster=auto", "-o", f"ControlPath={socket}"),
             *("-o", "ControlPersist=60"),
         ]
-        self.options = shared if os.name == "posix" else []
+        # A board that is gone must not hold this machine for the minutes that TCP waits.
+        patience = ["-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15"]
+        self.options = patience + (shared if os.name == "posix" else [])
 
     def _run(
         self,

@@ -136,6 +136,22 @@ def test_a_board_that_cannot_be_reached(light, monkeypatch, tmp_path):
         boards.bench("sample", "pi@board", PYTHON)
 
 
+def test_a_connection_that_breaks(light, tmp_path, monkeypatch):
+    host, home = light
+    cut = tmp_path / "cut.py"
+    cut.write_text(
+        "import os, pathlib, signal\nlooked = os.getppid()\n"
+        "while pathlib.Path(f'/proc/{looked}/comm').read_text().strip() != 'sshd':\n"
+        "    status = pathlib.Path(f'/proc/{looked}/stat').read_text()\n"
+        "    looked = int(status.rpartition(')')[2].split()[1])\n"
+        "os.kill(looked, signal.SIGKILL)\n"
+    )
+    monkeypatch.setattr(remote, "STANDALONE", cut)
+    with pytest.raises(EdgeqError, match="ssh cannot reach .*, or lost it"):
+        boards.bench("sample", host, "py", lambda line: None)
+    assert left(home) == [], "a new connection removed it"
+
+
 def test_an_interruption_stops_the_board_too(light, tmp_path):
     """The process here is interrupted; the one there ends, its folder goes, nothing is taken in."""
     host, home = light
