@@ -39,18 +39,19 @@ def main(arguments: list[str] | None = None) -> int:
             "add-peer": _add_peer,
             "export-bench": _export_bench,
             "import-bench": _import_bench,
+            "bench": _bench,
         }[given.command](given)
     except EdgeqError as error:
         print(f"edgeq: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `edgeq show NAME | head`: whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print(
-            "\nedgeq: stopped; finished stages and training epochs are kept, the same command "
-            "goes on from there.",
-            file=sys.stderr,
+    except KeyboardInterrupt as stop:
+        said = str(stop) or (
+            "stopped; finished stages and training epochs are kept, the same command goes on from "
+            "there."
         )
+        print(f"\nedgeq: {said}", file=sys.stderr)
         return 130
     return 0
 
@@ -185,6 +186,23 @@ def _peer_and_board_commands(commands: Any) -> None:
     back = commands.add_parser("import-bench", help="take in what another machine measured")
     back.add_argument("study")
     back.add_argument("file", help="the cost.MACHINE.json that benchmark.py wrote")
+    back.add_argument(
+        "--power",
+        metavar="CSV",
+        help="what a power meter recorded during `benchmark.py --energy`: columns time (seconds "
+        "since 1970, or ISO 8601) and watts",
+    )
+    over = commands.add_parser(
+        "bench", help="measure a study's variants on a board over ssh, and take in the result"
+    )
+    over.add_argument("study")
+    over.add_argument("host", metavar="user@host", help="the board, as ssh has it")
+    over.add_argument(
+        "--python",
+        default="python3",
+        metavar="PYTHON",
+        help="the interpreter there: a name, or a path from the home there (python3)",
+    )
 
 
 def _wish(given: argparse.Namespace) -> Any:
@@ -376,10 +394,24 @@ def _export_bench(given: argparse.Namespace) -> None:
 def _import_bench(given: argparse.Namespace) -> None:
     from edgeq_lib.measure import remote
 
-    machine = remote.import_results(given.study, Path(given.file))
+    power = Path(given.power) if given.power else None
+    _say_imported(given.study, remote.import_results(given.study, Path(given.file), power))
+
+
+def _bench(given: argparse.Namespace) -> None:
+    from edgeq_lib.measure import board
+
+    interruptible()
+    machine = board.bench(
+        given.study, given.host, given.python, lambda text: print(text, flush=True)
+    )
+    _say_imported(given.study, machine)
+
+
+def _say_imported(study: str, machine: str) -> None:
     print(
-        f"Measurements of '{machine}' are on the shelf; `edgeq run {given.study}` puts them into "
-        "the report."
+        f"Measurements of '{machine}' are on the shelf; `edgeq run {study}` puts them into the "
+        "report."
     )
 
 

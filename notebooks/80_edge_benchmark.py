@@ -32,6 +32,7 @@ from edgeq_lib.measure.latency import measure_costs, measure_latency
 from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.variants import plot_latency, plot_ratio_by_size, plot_sizes
 from edgeq_lib.progress import progress
+from edgeq_lib.report.numbers import machine_name
 from edgeq_lib.stage import open_study
 from edgeq_lib.study import Study
 from edgeq_lib.targets import table
@@ -74,19 +75,30 @@ first = costs["float32"]
 pd.Series({**first["machine"], **first["runtime"]}, name="measured on").to_frame()
 
 # %% [markdown]
+# Was it quiet meanwhile? `load` is the load average of the last minute per processor (this benchmark included) at the start and the end, `others` how many processors other processes kept busy, `spread` how float32's own time varied over rounds (10th to 90th percentile, by the median). A busy machine is waited for, and measured once more.
+
+# %%
+conditions = pd.DataFrame(first["conditions"]).T.rename_axis("threads").round(2)
+display(Markdown(f"**The machine was busy; measure again.** {first['busy']}"
+                 if "busy" in first else "*It was quiet.*"))
+conditions
+
+# %% [markdown]
 # ## 2 · Latency
 #
-# Median, 90th and 99th percentile in milliseconds at one thread, and the ratio to float32 of the same round; `low` and `high` are its 10th and 90th percentile over rounds. A ratio above 1 is slower than float32. LiteRT has no fast kernels for 16-bit activations and for 4-bit convolutions: `int16x8`, `w4` and `w4a8` show the speed of its reference kernels, not of the arithmetic.
+# Median, 90th and 99th percentile in milliseconds at one thread on the machine above, and the ratio to float32 of the same round: its median over rounds, `low` and `high` the 95 % interval of that median. A call that takes less than a millisecond is timed in batches of so many that one batch takes about that; its figures are per call, its percentiles those of batches. A ratio above 1 is slower than float32. LiteRT has no fast kernels for 16-bit activations and for 4-bit convolutions: `int16x8`, `w4` and `w4a8` show the speed of its reference kernels, not of the arithmetic.
 
 # %%
 latency = pd.DataFrame({name: {
     **(cost["latency_ms"] or {}).get("1", {}), "ratio": cost["latency_ratio"],
-    "low": cost["latency_ratio_low"], "high": cost["latency_ratio_high"]}
+    "low": cost["latency_ratio_low"], "high": cost["latency_ratio_high"],
+    "batch": (cost["latency_ratio_by_threads"] or {}).get("1", {}).get("batch")}
     for name, cost in costs.items()}).T
 latency.astype(float).round(3)
 
 # %%
-plot_latency(rows(list(variants.values()), measured=True))
+machine = machine_name(first["machine"])
+plot_latency(rows(list(variants.values()), measured=True), machine)
 
 # %% [markdown]
 # ## 3 · Bytes and memory
@@ -162,13 +174,13 @@ pd.Series(reasons, name="no estimate because", dtype=object).to_frame()
 # %% [markdown]
 # ## 7 · On other machines
 #
-# `edgeq export-bench STUDY DIR` writes a folder that measures these files in the same way on a Raspberry Pi or any board with Python, numpy and ai-edge-litert; `edgeq import-bench STUDY FILE` takes the result back. Shown are the ratio to float32 on the same machine and the median in milliseconds, one thread. An import does not measure this machine anew: what came in after this notebook ran is in the report alone.
+# `edgeq bench STUDY user@host` measures these files in the same way on a Raspberry Pi or any board with Python, numpy and ai-edge-litert, over ssh. Without ssh, `edgeq export-bench STUDY DIR` writes a folder to copy there, and `edgeq import-bench STUDY FILE` takes the result back, with `--power` what a power meter recorded. Shown are the ratio to float32 on the same machine and the median in milliseconds, one thread. An import does not measure this machine anew: what came in after this notebook ran is in the report alone.
 
 # %%
 elsewhere = Study(study).boards()  # not through `stage`, which would note it as an input
 beside = remote.side_by_side(elsewhere, costs, list(variants.values()))
 pd.DataFrame(beside).set_index("variant") if elsewhere else Markdown(
-    "*None yet: `edgeq export-bench`, then `edgeq import-bench`.*")
+    "*None yet: `edgeq bench`, or `edgeq export-bench`, then `edgeq import-bench`.*")
 
 # %% [markdown]
 # ## 8 · At other image sizes
@@ -190,10 +202,11 @@ by_size = pd.DataFrame(
 by_size.round(3)
 
 # %%
-stage.figure("image_size", plot_ratio_by_size(by_size), "Latency of int8 as a ratio to float32 "
-             "for the same network at other image sizes, one thread, interleaved; the bar spans "
-             "the 10th to the 90th percentile of rounds."
-             ) if sizes else Markdown("*No other sizes were asked for.*")
+stage.figure(
+    "image_size", plot_ratio_by_size(by_size, machine), "Latency of int8 as a ratio to float32 for "
+    f"the same network at other image sizes on {machine}, one thread, interleaved; the bar is the "
+    "95 % interval of the median over rounds."
+) if sizes else Markdown("*No other sizes were asked for.*")
 
 # %% [markdown]
 # ## What we know now
@@ -205,8 +218,8 @@ fastest = measured["ratio"].astype(float).idxmin()
 smallest = min(ours, key=lambda name: costs[name]["bytes"])
 ratio = costs["float32"]["bytes"] / costs[smallest]["bytes"]
 Markdown(f"""Peers apart, the fastest variant is **{fastest}** at {measured['ratio'][fastest]:.2f} ×
-float32's latency ({measured['low'][fastest]:.2f} … {measured['high'][fastest]:.2f}) with
-{', '.join(first['machine'].get('isa') or first['machine']['flags'])}; the smallest is
+float32's latency ({measured['low'][fastest]:.2f} … {measured['high'][fastest]:.2f}, 95 %) on
+{machine}; the smallest is
 **{smallest}** with {costs[smallest]['bytes'] / 1000:,.1f} kB, {ratio:.2f} × smaller than float32.
 {verdicts.how_many(costs, ours)}""")
 

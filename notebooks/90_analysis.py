@@ -34,6 +34,7 @@ from edgeq_lib.plots.pareto import plot_pareto
 from edgeq_lib.plots.variants import plot_drops
 from edgeq_lib.report import deploy, text
 from edgeq_lib.report.export import extra_figures, write_report
+from edgeq_lib.report.numbers import own_machine
 from edgeq_lib.report.results import collect
 from edgeq_lib.stage import open_study
 
@@ -134,7 +135,8 @@ figures["pareto_bytes"] = plot_pareto(rows, "bytes", choice["variant"])
 figures["pareto_bytes"]
 
 # %%
-figures["pareto_latency"] = plot_pareto(rows, "latency_ratio", choice["variant"])
+figures["pareto_latency"] = plot_pareto(rows, "latency_ratio", choice["variant"],
+                                        own_machine(results))
 figures["pareto_latency"]
 
 # %% [markdown]

@@ -28,14 +28,15 @@ from edgeq_lib.report import document, export, numbers, render
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = re.compile(r"!\[(?P<caption>[^\]]*)\]\((?P<name>\w+)\.png\)")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\s*")  # an image from another host
-MORE = ("bits w / a", "technique", "network", "files", "machine")  # columns beside README's
+MORE = ("bits w / a", "technique", "network", "files")  # columns beside README's
 STUDIES = """# Results
 
 One row per study, computed from its `results.json`. The drop is in percentage points of top-1
 against float32 on the same test images, with its 95 % interval. "On test" is how the shipped file
 stands to the criteria on test; "smallest" the smallest file that validation allows, on whatever
 target it runs. Latency is a ratio to float32 on
-the machine named, and travels to machines of the same instruction sets only.
+the machine named, with its 95 % interval where that was measured, and travels to machines of the
+same instruction sets only.
 
 """
 NOTEBOOKS = """# Notebooks
@@ -50,13 +51,11 @@ def more_cells(results: Mapping[str, Any]) -> list[str]:
     """Write the cells of `MORE` for one study."""
     rows = {row["name"]: row for row in results["variants"]}
     shipped = rows.get(results["recommendation"]["variant"])
-    machine = next(iter(numbers.machines(results)), {})
     return [
         numbers.bits(shipped) if shipped else "–",
         numbers.technique(shipped["technique"]) if shipped else "–",
         results["setup"]["model"],
         f"{len(rows)}",
-        numbers.machine_name(machine),
     ]
 
 

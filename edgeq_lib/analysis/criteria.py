@@ -18,7 +18,9 @@ FIELDS = {
     "min_ratio": "ratio",
     "max_latency_ratio": "target_latency_ratio",
 }
-# The end of the interval that is nearer to the bound, of the criteria that have an interval.
+# The end of the interval that is nearer to the bound, of the criteria that have an interval. In
+# records of version 0.2.0 and before, that of latency is the 90th percentile over rounds, which
+# lies farther out than the end of the median's 95 % interval.
 FAR_END = {
     "max_drop": "drop_high",
     "min_agreement": "agreement_low",
@@ -50,13 +52,15 @@ def meets(row: Row, criterion: Mapping[str, Any], strict: bool = False) -> bool 
     Args:
         row: A row of the results table.
         criterion: Its name and bound.
-        strict: Whether the whole interval must lie within the bound, where there is an interval;
-            else the point estimate decides.
+        strict: Whether the whole interval must lie within the bound, where the figure has one; else
+            the point estimate decides. A latency of too few rounds for an interval is not within.
     """
     name, bound, value = criterion["name"], criterion["bound"], value_of(row, criterion["name"])
     if value is None:
         return None
     far, sign = far_end(row, name), -1 if name.startswith("min_") else 1
+    if strict and far is None and name == "max_latency_ratio":  # too few rounds for an interval
+        return False
     return bool(
         sign * value <= sign * bound
         and not (strict and far is not None and sign * far >= sign * bound)
@@ -167,7 +171,8 @@ def misses(row: Row, criteria: Criteria, strict: bool = False) -> list[str]:
                 phrases.append(f"{name} (not measured)")
         elif meets(row, criterion):
             far = far_end(row, name)
-            phrases.append(f"{name} ({value:.3g}, interval to {far:.3g}, bound {bound:g})")
+            end = "no interval" if far is None else f"interval to {far:.3g}"
+            phrases.append(f"{name} ({value:.3g}, {end}, bound {bound:g})")
         else:
             phrases.append(f"{name} ({value:.3g}, bound {bound:g})")
     return phrases

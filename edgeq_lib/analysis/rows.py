@@ -28,18 +28,29 @@ class WorstClass(TypedDict):
     n: int  # images of the class
 
 
+# What `latency_ratio_low` and `latency_ratio_high` are. Records of version 0.2.0 and before hold
+# percentiles, and no word for it.
+MEDIAN_95 = "95 % of the median"
+PERCENTILES = "10th to 90th percentile over rounds"
+
+
 class LatencyRatio(TypedDict):
-    """Latency as a ratio to float32, interleaved with it, with its spread over rounds."""
+    """Latency as a ratio to float32, interleaved with it, with its interval."""
 
     ratio: float
-    ratio_low: float
-    ratio_high: float
+    ratio_low: float | None
+    ratio_high: float | None
+    interval: NotRequired[str | None]  # as `latency_interval`
     rounds: int
     invocations: int
+    batch: NotRequired[int]  # invocations timed together
 
 
 class Latency(TypedDict):
-    """Latency in milliseconds at one number of threads, as percentiles over invocations."""
+    """Latency in milliseconds at one number of threads, as percentiles over what was timed.
+
+    That is a single invocation, or a batch of them (`LatencyRatio.batch`), per invocation.
+    """
 
     p50: float
     p90: float
@@ -107,6 +118,7 @@ class ResultRow(TypedDict):
     latency_ratio: float | None
     latency_ratio_low: float | None
     latency_ratio_high: float | None
+    latency_interval: NotRequired[str | None]  # what the two are; results of before lack it
     latency_ratio_by_threads: dict[str, LatencyRatio] | None
     latency_ms: dict[str, Latency] | None
     load_ms: float | None
@@ -153,6 +165,7 @@ FROM_COST = (
     "latency_ratio",
     "latency_ratio_low",
     "latency_ratio_high",
+    "latency_interval",
     "latency_ratio_by_threads",
     "latency_ms",
     "load_ms",
@@ -198,7 +211,8 @@ def as_row(
     row |= {field: cost.get(field) for field in FROM_COST} | {
         "seconds_to_make": facts.get("seconds")
     }
-    row |= {"target_latency_ratio": None, "target_latency_ratio_high": None}  # see `on_target`
+    row |= {"target_latency_ratio": None, "target_latency_ratio_high": None}  # see `judge_latency`
+    row["latency_interval"] = latency_interval(cost)
     row["ratio"] = base_bytes / row["bytes"] if base_bytes and row["bytes"] else None
     peer, baseline = row["kind"] == "peer", row["technique"] == "baseline"
     row["checkpoint_ratio"] = (
@@ -211,6 +225,18 @@ def as_row(
         "passed": {},
         "why": {field: reasons.get(field, "not recorded") for field in missing},
     }
+
+
+def latency_interval(cost: Row) -> str | None:
+    """Say what kind of interval a cost, or a row of the results table, has for its latency ratio.
+
+    Returns:
+        `MEDIAN_95`, or `PERCENTILES` for what was measured before there was a word; None without an
+        interval.
+    """
+    if cost.get("latency_ratio_low") is None:
+        return None
+    return cost.get("latency_interval") or PERCENTILES
 
 
 def _detectable_drop(quality: Mapping[str, Any], comparisons: int) -> float | None:

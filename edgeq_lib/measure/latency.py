@@ -55,8 +55,9 @@ def measure_latency(
         images: Inputs by name, float32 (1, H, W, C), preprocessed; noise for those not named.
 
     Returns:
-        For each name p50, p90 and p99 (ms), ratio, ratio_low and ratio_high (median, 10th and 90th
-        percentile over rounds: a spread, not a confidence interval), rounds, invocations.
+        For each name what `standalone.time_interleaved` returns: p50, p90 and p99 (ms), ratio (the
+        median over rounds) with its 95 % interval ratio_low to ratio_high, whether the machine was
+        busy, and more.
 
     Raises:
         EdgeqError: There is no baseline, LiteRT refuses a file, or an image does not suit it.
@@ -124,7 +125,8 @@ def measure_costs(
 
     Returns:
         For each name: bytes, gzip_bytes, the fields of `standalone.UNMEASURED` (latency, load time,
-        memory), arena_bytes, report (`inspect.inspect_file`), vela, machine,
+        memory), conditions and, where the machine was, busy (`standalone.record_latency`),
+        arena_bytes, report (`inspect.inspect_file`), vela, machine,
         runtime (versions), and why. A variant that LiteRT refuses or crashes on, tried in a process
         of its own, has null where it was not measured, and `why` says so, by field.
 

@@ -2,7 +2,9 @@
 
 1. `export_folder` writes the models, an image for each, and a copy of `measure/standalone.py`.
 2. That file runs on the other machine and writes cost.MACHINE.json.
-3. `import_results` checks this and keeps it in the study; `read_boards` reads it.
+3. `import_results` checks this and keeps it in the study; `Study.boards` reads it.
+
+`measure/board.py` does all three over ssh.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ Words = Annotated[str, pydantic.Field(max_length=300)]
 
 
 class _Spread(pydantic.BaseModel):
-    """Percentiles of the latency over invocations, in ms."""
+    """Percentiles of the latency over what was timed (invocations, or batches of them), in ms."""
 
     p50: Positive
     p90: Positive
@@ -37,13 +39,40 @@ class _Spread(pydantic.BaseModel):
 
 
 class _Ratio(pydantic.BaseModel):
-    """Latency by the baseline's: median, 10th and 90th percentile over rounds."""
+    """Latency by the baseline's: median over rounds, and its interval."""
 
     ratio: Positive
-    ratio_low: Positive
-    ratio_high: Positive
+    ratio_low: Positive | None
+    ratio_high: Positive | None
+    interval: Words | None = None  # earlier exports have the 10th and 90th percentile, and no word
     rounds: int
     invocations: int
+    batch: int = 1
+
+
+class _Condition(pydantic.BaseModel):
+    """What the machine was like meanwhile, as `standalone.time_interleaved` tells it."""
+
+    load_start: float | None
+    load_end: float | None
+    others: float | None
+    processors: int
+    spread: float
+
+
+class _Stretch(pydantic.BaseModel):
+    """When a file ran alone, or none did, as `standalone.run_stretches` notes it."""
+
+    name: str | None
+    start: Positive
+    end: Positive
+    invocations: int
+
+    @pydantic.model_validator(mode="after")
+    def _lasts(self) -> _Stretch:
+        if self.end <= self.start or (self.name is not None and self.invocations < 1):
+            raise ValueError("a stretch without time or invocations")
+        return self
 
 
 class _Cost(pydantic.BaseModel):
@@ -55,9 +84,13 @@ class _Cost(pydantic.BaseModel):
     latency_ratio: Positive | None
     latency_ratio_low: Positive | None
     latency_ratio_high: Positive | None
+    latency_interval: Words | None = None
     latency_ratio_by_threads: dict[str, _Ratio] | None
     load_ms: Positive | None
     peak_memory_bytes: int | None
+    conditions: dict[str, _Condition] | None = None  # by number of threads
+    busy: Annotated[str, pydantic.Field(max_length=1000)] | None = None
+    energy: dict[str, Any] | None = None  # what `power.energies` computes on import
     why: dict[str, Words]
 
 
@@ -88,6 +121,7 @@ class _Board(pydantic.BaseModel):
     machine: _Machine
     versions: dict[str, Words]
     variants: dict[str, _Cost]
+    stretches: list[_Stretch] | None = None
 
 
 def export_folder(name: str, folder: Path) -> int:
@@ -147,7 +181,7 @@ def _export_variant(variant: Variant, image: np.ndarray, folder: Path) -> dict[s
     return entry
 
 
-def import_results(name: str, file: Path) -> str:
+def import_results(name: str, file: Path, power: Path | None = None) -> str:
     """Check what a machine measured and keep it as runs/STUDY/boards/MACHINE.json.
 
     It takes the place of what the same machine measured before.
@@ -155,13 +189,14 @@ def import_results(name: str, file: Path) -> str:
     Args:
         name: The study.
         file: The cost.MACHINE.json that benchmark.py wrote.
+        power: What a power meter recorded meanwhile, as `power.read_trace` reads it.
 
     Returns:
         The machine's name.
 
     Raises:
         EdgeqError: The file is damaged, belongs to another study, or measured other files than
-            those on the shelf.
+            those on the shelf; or the power cannot be laid beside it.
     """
     from edgeq_lib.measure.standalone import file_slug  # here, since it loads LiteRT
 
@@ -179,14 +214,35 @@ def import_results(name: str, file: Path) -> str:
             f"{file.name} measured {what} of study '{name}'; run `edgeq export-bench` again and "
             "measure those."
         )
+    if power is not None:
+        _add_energy(board, file, power)
     machine = file_slug(board.machine.name)
     write_json(
-        study.folder / "boards" / f"{machine}.json", board.model_dump(exclude={"format", "study"})
+        study.folder / "boards" / f"{machine}.json",
+        board.model_dump(exclude={"format", "study", "stretches"}),
     )
     listing = study.folder / "boards.json"
     before = read_json(listing) if listing.exists() else []
     write_json(listing, sorted({*before, machine}))
     return board.machine.name
+
+
+def _add_energy(board: _Board, file: Path, trace: Path) -> None:
+    """Enter what an inference takes into the costs of a board."""
+    from edgeq_lib.measure import power
+
+    stretches = [stretch.model_dump() for stretch in board.stretches or []]
+    names = [stretch["name"] for stretch in stretches]
+    if not any(names):
+        raise EdgeqError(
+            f"{file.name} does not say when each file ran; let the meter run during "
+            "`python benchmark.py --energy` on the board, and import what that writes."
+        )
+    in_turn = len(names) % 2 and not any(names[::2]) and all(names[1::2])  # idle first and last
+    if not in_turn or set(names[1::2]) - set(board.variants):
+        raise EdgeqError(f"{file.name} is damaged; measure again, or copy it again.")
+    for name, energy in power.energies(power.read_trace(trace), stretches, trace.name).items():
+        board.variants[name].energy = energy
 
 
 def _read_results(file: Path) -> _Board:
@@ -222,20 +278,30 @@ def side_by_side(
         variants: The rows, in their order.
 
     Returns:
-        A row per variant: variant, "this machine", and a column per other machine by its name; in
-        the cells "ratio to float32 (median in ms)", or why there is none.
+        A row per variant: variant, and a column per machine, this one first, headed by its name and
+        instruction sets; in the cells "ratio to float32 (median in ms)", or why there is none.
     """
+    machine: Mapping[str, Any] = next(
+        filter(None, (cost.get("machine") for cost in here.values())), {}
+    )
+    own = _heading({**machine, "name": "this machine"})
     return [
         {
             "variant": variant.name,
-            "this machine": _cell(here.get(variant.name)),
+            own: _cell(here.get(variant.name)),
             **{
-                board["machine"]["name"]: _cell(board["variants"].get(variant.name))
+                _heading(board["machine"]): _cell(board["variants"].get(variant.name))
                 for board in boards
             },
         }
         for variant in variants
     ]
+
+
+def _heading(machine: Mapping[str, Any]) -> str:
+    """A machine's name with its instruction sets."""
+    instruction_sets = ", ".join(machine.get("isa") or machine.get("flags") or [])
+    return f"{machine['name']} ({instruction_sets or 'instruction sets not recorded'})"
 
 
 def _cell(cost: Mapping[str, Any] | None) -> str:

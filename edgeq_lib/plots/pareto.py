@@ -33,6 +33,7 @@ from edgeq_lib.plots.style import (
     new_figure,
     styled,
     technique_handles,
+    with_machine,
 )
 
 RING: dict[str, Any] = {
@@ -55,7 +56,9 @@ AXES = {
 
 
 @styled
-def plot_pareto(rows: Sequence[Row], x: str = "bytes", recommended: str | None = None) -> Figure:
+def plot_pareto(
+    rows: Sequence[Row], x: str = "bytes", recommended: str | None = None, machine: str = ""
+) -> Figure:
     """Draw accuracy against `bytes` (log) or `latency_ratio`, with the front as a step line.
 
     Only what one looks for is named: the front, the baseline, the recommended file and what
@@ -68,6 +71,7 @@ def plot_pareto(rows: Sequence[Row], x: str = "bytes", recommended: str | None =
         rows: Rows of the results table.
         x: The field of the horizontal axis.
         recommended: Name of the variant to put a ring around.
+        machine: The processor with its instruction sets that latencies belong to, under the axis.
     """
     rows = [row for row in rows if row["value"] is not None and row[x] is not None]
     ours = [row for row in rows if row.get("kind") != "peer"]
@@ -81,6 +85,8 @@ def plot_pareto(rows: Sequence[Row], x: str = "bytes", recommended: str | None =
         _mark(axes, row[x], max(row["value"], bottom), row["technique"], gid)
         if row["name"] == recommended:
             axes.plot(row[x], max(row["value"], bottom), gid="recommended", **RING)
+    if machine:
+        axes.set_xlabel(with_machine(axes.get_xlabel(), machine))
     by_name = {row["name"]: row for row in ours}
     line = _front_line(axes, [by_name[name] for name in front], x, bottom)
     _add_legend(figure, rows, ours, front, recommended)  # before the labels: it moves the axes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ SHADES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#66
 DOTS = ("o", "s", "^", "D", "v", "P", "X")
 DASHED = (0, (4, 3))
 WIDTH = 7.2  # inches
+ACROSS = 95  # characters of an axis label that fit into it
 DPI = 100  # of published figures and of notebooks, which are kept in git
 STYLE = {
     **sns.axes_style("whitegrid"),
@@ -255,3 +257,13 @@ def _mark(axes: Axes, x: float, y: float, technique: str) -> None:
         zorder=4,
         gid="point",
     )
+
+
+def with_machine(label: str, machine: str) -> str:
+    """Add the machine that a latency belongs to below the label of an axis.
+
+    Args:
+        label: What the axis shows.
+        machine: The processor with its instruction sets; empty for none.
+    """
+    return "\n".join(part for text in (label, machine) for part in textwrap.wrap(text, ACROSS))

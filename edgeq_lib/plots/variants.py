@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from edgeq_lib.analysis.rows import Row
+from edgeq_lib.analysis.rows import Row, latency_interval
 from edgeq_lib.plots.style import (
     BOUND,
     DASHED,
@@ -29,6 +29,7 @@ from edgeq_lib.plots.style import (
     new_figure,
     styled,
     technique_handles,
+    with_machine,
 )
 
 
@@ -101,13 +102,14 @@ def plot_sizes(rows: Sequence[Row]) -> Figure:
 
 
 @styled
-def plot_latency(rows: Sequence[Row]) -> Figure:
-    """Draw latency as a ratio to float32 with its spread over rounds.
+def plot_latency(rows: Sequence[Row], machine: str = "") -> Figure:
+    """Draw latency as a ratio to float32 with its interval.
 
     One thread is solid, all threads are hollow below it.
 
     Args:
         rows: Rows of the results table.
+        machine: The processor with its instruction sets, under the axis.
     """
     rows = [row for row in rows if row["latency_ratio"] is not None]
     figure, axes = new_figure(1.3 + 0.28 * len(rows))
@@ -119,24 +121,25 @@ def plot_latency(rows: Sequence[Row]) -> Figure:
     if threads > 1:
         for index, (row, ratios) in enumerate(zip(rows, by_threads, strict=True)):
             measured = ratios.get(str(threads))
-            if measured and measured["ratio_high"] < right:
+            if measured and (measured["ratio_high"] or measured["ratio"]) < right:
                 _all_threads(axes, index + 0.27, measured, colour_of(row["technique"]))
         look: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
         handles.append(Line2D([], [], color=MUTED, linewidth=1, label=f"{threads} threads", **look))
     axes.axvline(1, color=TEXT, linewidth=1, linestyle=DASHED, zorder=1, gid="baseline")
     label_rows(axes, _names(rows))
     axes.set_xlim(min(0.0, left), max(right, 1.05))
-    axes.set(
-        xlabel="Latency, ratio to float32 at the same number of threads (less is faster)",
-        title="Latency",
-    )
+    kinds = {kind for row in rows if (kind := latency_interval(row))}
+    interval = f"; bar: {' or '.join(sorted(kinds))}" if kinds else ""
+    label = f"Latency, ratio to float32 at the same number of threads (less is faster{interval})"
+    axes.set(xlabel=with_machine(label, machine), title="Latency")
     legend_below(figure, handles, 4)
     return figure
 
 
-def _all_threads(axes: Axes, height: float, measured: Mapping[str, float], shade: str) -> None:
+def _all_threads(axes: Axes, height: float, measured: Mapping[str, Any], shade: str) -> None:
     ends = [measured["ratio_low"], measured["ratio_high"]]
-    axes.plot(ends, [height, height], linewidth=1, color=shade, zorder=2)
+    if None not in ends:
+        axes.plot(ends, [height, height], linewidth=1, color=shade, zorder=2)
     axes.plot(
         measured["ratio"],
         height,
@@ -175,18 +178,20 @@ def plot_weight_bits(rows: Sequence[Row]) -> Figure:
 
 
 @styled
-def plot_ratio_by_size(table: Any) -> Figure:
+def plot_ratio_by_size(table: Any, machine: str = "") -> Figure:
     """Draw int8's latency as a ratio to float32 against the image size.
 
     Args:
-        table: A data frame with the index pixels (of a side) and the columns ratio, low and high.
+        table: A data frame with the index pixels (of a side) and the columns ratio, low and high,
+            the 95 % interval of the ratio.
+        machine: The processor with its instruction sets, under the axis.
     """
     figure, axes = new_figure(3.0)
     axes.axhline(1.0, color=TEXT, linewidth=1, linestyle=DASHED, zorder=1, gid="baseline")
     errors = np.abs(table[["low", "high"]].to_numpy().T - table["ratio"].to_numpy())
     axes.errorbar(table.index, table["ratio"], errors, fmt="o-", color=colour_of("ptq"), capsize=3)
     axes.set(
-        xlabel="Image size, pixels per side",
+        xlabel=with_machine("Image size, pixels per side", machine),
         ylabel="Latency, int8 / float32",
         title="Latency of int8 by image size",
         ylim=(0, None),

@@ -20,10 +20,12 @@ from edgeq_lib.report.numbers import (
     drop,
     kilobytes,
     latency,
+    latency_intervals,
     listed,
     machine_name,
     machines,
     number,
+    own_machine,
     p_value,
     range_text,
     technique,
@@ -60,7 +62,7 @@ CAPTIONS = {
     "best files for it.",
     "drop": "What each variant loses against float32 on the same test images, with 95 % intervals.",
     "pareto_bytes": f"Accuracy against file size: {FRONT}",
-    "pareto_latency": f"Accuracy against latency: {FRONT}",
+    "pareto_latency": f"Accuracy against latency on {{machine}}: {FRONT}",
 }
 METHODS = (
     "Accuracy is top-1 with a 95 % Wilson interval. Where the true class shares the top score with "
@@ -82,11 +84,12 @@ METHODS = (
     "file is preferred to another for its accuracy only where a paired test (mid-p McNemar) on the "
     "same validation images says so at 95 %; where agreement is a criterion, the test is on "
     "agreement with float32.",
-    "Latency is a ratio to float32, interleaved with it on the machine named above; brackets are "
-    "the "
-    "10th and the 90th percentile over rounds. A ratio travels to machines of the same instruction "
-    "set and to no other. LiteRT has no fast kernels for 16-bit activations and for 4-bit "
-    "convolutions: the latency of those schemes is that of its reference kernels.",
+    "Latency is a ratio to float32 at one thread, interleaved with it on {machine}: the median "
+    "over rounds of the quotient of the two in a round. {brackets}A file whose call takes less "
+    "than a millisecond is timed in batches of calls; its percentiles are of batches. A ratio "
+    "travels to machines of the same instruction set and to no other. LiteRT has no fast "
+    "kernels for 16-bit activations and for 4-bit convolutions: the latency of those schemes is "
+    "that of its reference kernels.",
     "“Smaller” compares float32's `.tflite` file with the variant's: the same network in the same "
     "format. Others often divide the size of a training checkpoint by that of the compressed file. "
     "Adam's state holds two more numbers per weight, so that this quotient is about three times as "
@@ -122,7 +125,7 @@ def blocks(
         *_seeds(results),
         *_machines_side_by_side(results),
         *_reference(results),
-        *_shown(main),
+        *_shown(results, main),
         ("heading", "What we conclude"),
         ("list", claims(results)),
         ("heading", "What we do not know"),
@@ -135,8 +138,11 @@ def blocks(
 def _appendix(results: Results, figures: Sequence[str], extra: Mapping[str, str]) -> list[Block]:
     return [
         ("subheading", "The recommendation, step by step"),
-        ("list", results["recommendation"]["reasons"]),
-        *_shown(name for name in figures if name == "decision"),
+        (
+            "list",
+            [*results["recommendation"]["reasons"], f"Times are those of {own_machine(results)}."],
+        ),
+        *_shown(results, (name for name in figures if name == "decision")),
         ("subheading", "Other situations"),
         (
             "table",
@@ -149,7 +155,7 @@ def _appendix(results: Results, figures: Sequence[str], extra: Mapping[str, str]
         ("list", _rejected(results)),
         ("subheading", "Accuracy in full"),
         _accuracy_table(results),
-        *_shown(name for name in figures if name != "decision"),
+        *_shown(results, (name for name in figures if name != "decision")),
         ("subheading", "Size, speed and fit in full"),
         _cost_table(results),
         *_targets(results),
@@ -159,7 +165,7 @@ def _appendix(results: Results, figures: Sequence[str], extra: Mapping[str, str]
         *(("figure", name, caption) for name, caption in extra.items()),
         *_minutes(results),
         ("subheading", "How it was measured"),
-        ("list", list(METHODS)),
+        ("list", _methods(results)),
         ("subheading", "What was not measured"),
         ("list", _missing(results)),
         ("subheading", "Provenance"),
@@ -167,9 +173,21 @@ def _appendix(results: Results, figures: Sequence[str], extra: Mapping[str, str]
     ]
 
 
-def _shown(names: Iterable[str]) -> Iterator[Block]:
+def _shown(results: Results, names: Iterable[str]) -> Iterator[Block]:
     for name in names:
-        yield "figure", name, CAPTIONS.get(name, f"{name.replace('_', ' ').capitalize()}.")
+        caption = CAPTIONS.get(name, f"{name.replace('_', ' ').capitalize()}.")
+        yield "figure", name, caption.replace("{machine}", own_machine(results))
+
+
+def _methods(results: Results) -> list[str]:
+    kind = latency_intervals(results["variants"])
+    words = {"{machine}": own_machine(results), "{brackets}": kind and f"Brackets: {kind}. "}
+    texts = []
+    for text in METHODS:
+        for mark, word in words.items():
+            text = text.replace(mark, word)
+        texts.append(text)
+    return texts
 
 
 # --- question and setup ---
@@ -319,10 +337,12 @@ def _table_of_variants(results: Results, caption: str, columns: Mapping[str, Any
 
 def _main_table(results: Results) -> Block:
     data, criteria = results["data"], results["criteria"]
+    kind = latency_intervals(results["variants"])
     caption = (
-        f"All files on the {data['n_test']:,} test images of {data_form(data)} and on one machine; "
-        "the recommended one is marked. Top-1 and drop with 95 % intervals, latency with the 10th "
-        "and 90th percentile over rounds. Drop: points of top-1 lost against float32, paired. "
+        f"All files on the {data['n_test']:,} test images of {data_form(data)}; the recommended "
+        "one is marked. Top-1 and drop with 95 % intervals; latency as a ratio to float32 on "
+        f"{own_machine(results)}, one thread{kind and ', with the '}{kind}. Drop: points of top-1 "
+        "lost against float32, paired. "
         "Criteria: as they stand on test."
     )
     columns = {
@@ -397,8 +417,38 @@ def _machines_side_by_side(results: Results) -> list[Block]:
         columns[machine_name(board["machine"])] = lambda row, measured=measured: _measured(
             measured.get(row["name"])
         )
-    caption = "Latency as a ratio to float32 on the same machine (median in ms), one thread."
+    caption = (
+        "Latency as a ratio to float32 on the machine that heads the column (median in ms), one "
+        "thread."
+    )
+    return [_table_of_variants(results, caption, columns), *_energy(results)]
+
+
+def _energy(results: Results) -> list[Block]:
+    """What an inference takes on the machines that a power meter was on."""
+    columns: dict[str, Any] = {}
+    for board in results.get("boards") or []:
+        energies = {name: cost.get("energy") for name, cost in board["variants"].items()}
+        if any(energies.values()):
+            columns[machine_name(board["machine"])] = lambda row, energies=energies: _millijoules(
+                energies.get(row["name"])
+            )
+    if not columns:
+        return []
+    caption = (
+        "Energy per inference in millijoules at one thread, above what the machine that heads the "
+        "column draws when idle: the median over stretches in which the file ran alone, measured "
+        "by a power meter, with its 95 % interval."
+    )
     return [_table_of_variants(results, caption, columns)]
+
+
+def _millijoules(energy: Mapping[str, Any] | None) -> str:
+    if not energy:
+        return "–"
+    names = ("joules", "joules_low", "joules_high")
+    value, low, high = (energy[name] and f"{1e3 * energy[name]:.3g}" for name in names)
+    return f"{value} [{low}, {high}]" if low else f"{value}"
 
 
 def _measured(cost: Row | None) -> str:
@@ -457,8 +507,9 @@ def _worst_class(row: Row) -> str:
 def _cost_table(results: Results) -> Block:
     caption = (
         "Checkpoint ×: size of a training checkpoint with optimizer state over the file's, as "
-        "others quote it (see below why that misleads). Arena: planned activations. Peak: what a "
-        "fresh process grew by."
+        "others quote it (see below why that misleads). p50: latency at one thread on "
+        f"{own_machine(results)}. Arena: planned activations. Peak: what a fresh process grew by "
+        "there."
     )
     columns = {
         "gzip KB": lambda row: kilobytes(row["gzip_bytes"]),

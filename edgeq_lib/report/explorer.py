@@ -16,6 +16,7 @@ from edgeq_lib.report.numbers import (
     data_form,
     drop,
     kilobytes,
+    latency_intervals,
     machine_name,
     machines,
     number,
@@ -101,13 +102,14 @@ def _yes_no(value: bool | None) -> str:
 def _caption(results: Results) -> str:
     n = results["data"]["n_test"]
     bounds = ", ".join(f"{entry['name']} {entry['bound']}" for entry in results["criteria"])
+    kind = latency_intervals(results["variants"])
     return (
         f"All files on the {n:,} test images of {data_form(results['data'])}, latency on "
         f"{machine(results)}. Drop: paired drop, points of top-1 against float32 on the same "
         f"{n:,} test images, 95 % interval. "
         "Agrees: test images on which a file names the class that float32 names. KB: 1,000 bytes. "
         "Smaller: bytes of the float32 file over those of the file. Latency: ratio to float32 at "
-        "one thread, interleaved, with the 10th and 90th percentile over rounds."
+        f"one thread, interleaved{kind and ', with the '}{kind}."
         + (f" Criteria, as they stand on test: {bounds}." if bounds else "")
     )
 

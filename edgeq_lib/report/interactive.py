@@ -15,6 +15,7 @@ from edgeq_lib.analysis.criteria import dominated
 from edgeq_lib.analysis.rows import Row
 from edgeq_lib.plots.style import baseline_row, collapse_limit, marker_of
 from edgeq_lib.report.markers import svg_path
+from edgeq_lib.report.numbers import own_machine
 
 Results = Mapping[str, Any]
 Spec = dict[str, Any]
@@ -48,7 +49,9 @@ def charts(results: Results) -> dict[str, Spec]:
     for field in CHARTS:
         rows = [row for row in results["variants"] if None not in (row["value"], row[field])]
         if rows:
-            found[field] = _chart(rows, field, results["recommendation"]["variant"])
+            found[field] = _chart(
+                rows, field, results["recommendation"]["variant"], own_machine(results)
+            )
     return found
 
 
@@ -132,7 +135,7 @@ def _points(rows: Sequence[Row], field: str, bottom: float, recommended: str | N
     return points
 
 
-def _chart(rows: Sequence[Row], field: str, recommended: str | None) -> Spec:
+def _chart(rows: Sequence[Row], field: str, recommended: str | None, machine: str) -> Spec:
     bottom, top = _heights(rows)
     kind, domain = _breadth(rows, field)
     return {
@@ -148,7 +151,7 @@ def _chart(rows: Sequence[Row], field: str, recommended: str | None) -> Spec:
         ],
         "data": _data(rows, field, recommended, bottom, domain[1]),
         "scales": _scales(rows, kind, domain, [bottom, top]),
-        "axes": _axes(field, kind, domain),
+        "axes": _axes(field, kind, domain, machine),
         "marks": _marks(),
     }
 
@@ -203,7 +206,7 @@ def _scales(
     ]
 
 
-def _axes(field: str, kind: str, domain: Sequence[float]) -> list[Spec]:
+def _axes(field: str, kind: str, domain: Sequence[float], machine: str) -> list[Spec]:
     look = {
         "domainColor": "var(--line)",
         "tickColor": "var(--line)",
@@ -224,11 +227,13 @@ def _axes(field: str, kind: str, domain: Sequence[float]) -> list[Spec]:
         "format(datum.value / 1e3, '~g') + ' KB'"
     )
     log = kind == "log"
-    across = {
+    title = CHARTS[field][1] + (" (log)" if log else "")
+    across: Spec = {
         "scale": "x",
         "orient": "bottom",
-        "title": CHARTS[field][1] + (" (log)" if log else ""),
+        "title": [title, machine] if field == "latency_ratio" else title,
         "titlePadding": 6,
+        "titleLimit": {"signal": "width"},
     }
     across |= {"values": _ticks(domain)} if log else {"tickCount": 6}
     text = {"signal": unit if field == "bytes" else "format(datum.value, '~g')"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeq_lib.analysis import flow
 from edgeq_lib.analysis.criteria import status
-from edgeq_lib.analysis.rows import Row
+from edgeq_lib.analysis.rows import MEDIAN_95, PERCENTILES, Row, latency_interval
 
 # Criteria, where room is scarce.
 SHORT = {
@@ -38,8 +38,32 @@ def drop(row: Row) -> str:
 
 
 def latency(row: Row) -> str:
-    """Write the latency ratio of a row with its spread over rounds (10th to 90th percentile)."""
+    """Write the latency ratio of a row with its interval; `latency_intervals` names its kind."""
     return with_interval(row, "latency_ratio", "latency_ratio_low", "latency_ratio_high")
+
+
+def latency_intervals(rows: Iterable[Row]) -> str:
+    """Name the intervals that latency ratios have, for the caption of a table.
+
+    Args:
+        rows: Rows of results.json, or costs of a board.
+
+    Returns:
+        A phrase such as "95 % interval of the median ratio"; empty where no row has any.
+    """
+    words = {
+        MEDIAN_95: "95 % interval of the median ratio",
+        PERCENTILES: "10th and 90th percentile of the ratio over rounds, not a 95 % interval",
+    }
+    kinds = {kind for row in rows if (kind := latency_interval(row))}
+    return ", or ".join(words.get(kind, kind) for kind in sorted(kinds, reverse=True))
+
+
+def shipped_latency(row: Row) -> str:
+    """Write the latency ratio of a row where no caption names its interval: only of 95 %."""
+    if latency_interval(row) == MEDIAN_95:
+        return latency(row)
+    return number(row["latency_ratio"])
 
 
 def agreement(row: Row) -> str:
@@ -114,6 +138,11 @@ def machines(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         return results["machines"]
     own = dict(results.get("machine") or {})
     return [{"name": "this machine", "isa": own.get("flags") or [], **own}] if own else []
+
+
+def own_machine(results: Mapping[str, Any]) -> str:
+    """Name the machine that a study ran on, with its instruction sets."""
+    return machine_name(next(iter(machines(results)), {}))
 
 
 def machine_name(machine: Mapping[str, Any]) -> str:

@@ -102,6 +102,8 @@ def collect(
         "setup": _setup(data, baseline),
         "versions": (costs[0].get("runtime") or {}) if costs else {},
         "machines": _machines(costs, boards),
+        "busy": next((cost["busy"] for cost in costs if cost.get("busy")), None),
+        "conditions": (costs[0].get("conditions") or {}) if costs else {},
         "baseline": on_test[0]["name"],
         "criteria": [dict(criterion) for criterion in criteria],
         "answers": dict(answers or {}),

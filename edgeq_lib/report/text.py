@@ -15,10 +15,11 @@ from edgeq_lib.report.numbers import (
     find_row,
     kilobytes,
     latency,
+    latency_intervals,
     listed,
     machine_name,
-    machines,
     number,
+    own_machine,
     p_value,
     range_text,
     status_text,
@@ -53,7 +54,7 @@ def recommendation_text(results: Mapping[str, Any]) -> str:
         return f"Keep {row['name']}: no compressed variant meets the criteria" + (
             "." if choice["met"] else f"{misses}."
         )
-    facts = [*_gains(row), _loss(row)]
+    facts = [*_gains(row, results), _loss(row)]
     if choice["met"]:
         met = _on_validation(choice) + _on_test(results)
         return f"Ship {row['name']} ({_kind(row)}): {', '.join(facts)}{met}."
@@ -72,11 +73,11 @@ def _kind(row: Row) -> str:
     )
 
 
-def _gains(row: Row) -> list[str]:
-    words = {"ratio": "{} × smaller than float32", "latency_ratio": "{} × its latency"}
-    return [
-        text.format(number(row[field])) for field, text in words.items() if row[field] is not None
-    ]
+def _gains(row: Row, results: Mapping[str, Any]) -> list[str]:
+    gains = [] if row["ratio"] is None else [f"{number(row['ratio'])} × smaller than float32"]
+    if row["latency_ratio"] is not None:
+        gains.append(f"{number(row['latency_ratio'])} × its latency on {own_machine(results)}")
+    return gains
 
 
 def _loss(row: Row) -> str:
@@ -137,7 +138,7 @@ def claims(results: Mapping[str, Any]) -> list[str]:
     ours = [row for row in groups["alike"] if row["kind"] != "peer"]
     return [
         *sentences,
-        *_size_and_speed(ours, chosen),
+        *_size_and_speed(ours, chosen, own_machine(results)),
         *_seed_claims(results.get("seeds") or []),
         *_machine_claims(results, name),
     ]
@@ -195,7 +196,7 @@ def _drops(rows: Sequence[Row]) -> str:
     return "; ".join(texts)
 
 
-def _size_and_speed(alike: Sequence[Row], chosen: Row | None) -> list[str]:
+def _size_and_speed(alike: Sequence[Row], chosen: Row | None, machine: str) -> list[str]:
     sentences = []
     sized = [row for row in alike if row["ratio"]]
     timed = [row for row in alike if row["latency_ratio"]]
@@ -205,7 +206,7 @@ def _size_and_speed(alike: Sequence[Row], chosen: Row | None) -> list[str]:
         sentences.append(
             f"Of what cannot be told from float32, `{small['name']}` is the smallest "
             f"({number(small['ratio'])} × smaller) and `{fast['name']}` the fastest "
-            f"({latency(fast)} × its latency)."
+            f"({number(fast['latency_ratio'])} × its latency{_interval(fast)}) on {machine}."
         )
     if chosen and chosen.get("checkpoint_ratio"):
         sentences.append(
@@ -214,6 +215,14 @@ def _size_and_speed(alike: Sequence[Row], chosen: Row | None) -> list[str]:
             f"quoted, it would read {number(chosen['checkpoint_ratio'])} ×."
         )
     return sentences
+
+
+def _interval(row: Row) -> str:
+    """The interval of a row's latency ratio, with its kind."""
+    if row["latency_ratio_low"] is None:
+        return ""
+    ends = f"{number(row['latency_ratio_low'])} to {number(row['latency_ratio_high'])}"
+    return f"; {latency_intervals([row])}: {ends}"
 
 
 def _seed_claims(seeds: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -283,12 +292,12 @@ def limits(results: Mapping[str, Any]) -> list[str]:
             "change is not known."
         )
     if not results.get("boards"):
-        own = next(iter(machines(results)), {})
         sentences.append(
-            f"Latency and memory were measured on one machine, {machine_name(own)}; another "
+            f"Latency and memory were measured on one machine, {own_machine(results)}; another "
             "instruction set may order the variants otherwise."
         )
     sentences += _of_target(results)
+    sentences += _busy(results)
     if any(row["kind"] == "peer" for row in rows):
         sentences.append(
             "The peers were trained by others, on data and by recipes of their own: what separates "
@@ -315,6 +324,20 @@ def _of_target(results: Mapping[str, Any]) -> list[str]:
             f"That `{target}` runs `{choice}` was checked (operations, widths, size), not tried."
         )
     return sentences
+
+
+def _busy(results: Mapping[str, Any]) -> list[str]:
+    """A sentence per machine that was not quiet while latency was measured."""
+    busy = {own_machine(results): results.get("busy")}
+    for board in results.get("boards") or []:
+        reasons = (cost.get("busy") for cost in board["variants"].values())
+        busy[machine_name(board["machine"])] = next(filter(None, reasons), None)
+    return [
+        f"While latency was measured on {machine}, that machine was busy, so that its latency "
+        f"figures may be off. {why}"
+        for machine, why in busy.items()
+        if why
+    ]
 
 
 def _ties(rows: Sequence[Row], n: int) -> str:
@@ -423,8 +446,14 @@ def objectives_caption(results: Mapping[str, Any]) -> str:
     return (
         "What each objective ships of the files that the situation allows and that meet every "
         f"criterion on validation by {how}; the study's own is marked. The choice looked at "
-        "validation images, the figures are those of the test images."
+        "validation images, the figures are those of the test images; latency as a ratio to "
+        f"float32 on {own_machine(results)}{_kind_of_brackets(results)}."
     )
+
+
+def _kind_of_brackets(results: Mapping[str, Any]) -> str:
+    kind = latency_intervals(results["variants"])
+    return f", with the {kind}" if kind else ""
 
 
 def situation(answers: Mapping[str, Any]) -> str:
@@ -474,8 +503,8 @@ def alternatives_caption(results: Mapping[str, Any]) -> str:
         "What the same flow would ship in other situations, by the same criteria, decided on the "
         f"same {n:,} validation images, whose drops these are. As answered: "
         f"{situation(results['answers'])}. Any other situation changes what it names and nothing "
-        "else; nothing is shipped where no file meets every criterion. Notebook: where the file "
-        "is made and its tables stand."
+        "else; nothing is shipped where no file meets every criterion. Latency: on "
+        f"{own_machine(results)}. Notebook: where the file is made and its tables stand."
     )
 
 

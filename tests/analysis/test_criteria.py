@@ -3,7 +3,7 @@
 import pytest
 from decision_rows import CRITERIA, FLOAT, row
 
-from edgeq_lib.analysis.criteria import dominated, excess, passed, status
+from edgeq_lib.analysis.criteria import dominated, excess, misses, passed, status
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,13 @@ def test_agreement_has_an_interval_like_every_other_criterion(low, high, expecte
     assert status(FLOAT, asked) == {"min_agreement": "met"}
     assert excess(agreeing, asked) == 0
     assert (excess(agreeing, asked, strict=True) > 0) == (low < 96)
+
+
+def test_a_latency_of_too_few_rounds_for_an_interval_is_met_within_noise():
+    asked = [{"name": "max_latency_ratio", "bound": 0.5}]
+    timed = row("x", latency=0.4)
+    assert status(timed, asked) == {"max_latency_ratio": "met"}
+    alone = timed | {"latency_ratio_low": None, "latency_ratio_high": None}
+    assert status(alone, asked) == {"max_latency_ratio": "met within noise"}
+    assert misses(alone, asked) == []
+    assert misses(alone, asked, strict=True) == ["max_latency_ratio (0.4, no interval, bound 0.5)"]

@@ -10,6 +10,7 @@ import pytest
 from small_study import int8_of, make_study
 
 from edgeq_lib import cli
+from edgeq_lib.analysis.rows import PERCENTILES, latency_interval
 from edgeq_lib.files import EdgeqError, read_json
 from edgeq_lib.measure import remote, standalone
 from edgeq_lib.study import Study
@@ -89,13 +90,18 @@ def test_an_export_replaces_an_export_and_nothing_else(folder, tmp_path):
 
 def test_there_and_back(shelf, folder, monkeypatch, capsys):
     monkeypatch.setattr(standalone, "BUDGET_SECONDS", 0.3)
+    monkeypatch.setattr(standalone, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(standalone, "STRETCH_SECONDS", 0.02)
+    monkeypatch.setattr(standalone, "IDLE_SECONDS", 0.01)
     # As if run there; its children are.
     monkeypatch.setattr(standalone, "__file__", str(folder / "benchmark.py"))
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--name", "Räspberry Pi 4 / B"])
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--energy", "--name", "Räspberry Pi 4 / B"])
     standalone.main()
     printed = capsys.readouterr().out
     assert "cost.r-spberry-pi-4-b.json" in printed and "int8 " in printed
     written = folder / "cost.r-spberry-pi-4-b.json"
+    ran = [stretch["name"] for stretch in read_json(written)["stretches"] if stretch["name"]]
+    assert sorted(ran) == ["float32"] * 6 + ["int8"] * 6
     assert cli.main(["import-bench", "sample", str(written)]) == 0
     (board,) = Study("sample").boards()
     assert board["machine"]["name"] == "Räspberry Pi 4 / B"
@@ -104,12 +110,16 @@ def test_there_and_back(shelf, folder, monkeypatch, capsys):
     int8 = board["variants"]["int8"]
     assert int8["latency_ms"]["1"]["p50"] > 0
     assert list(int8["latency_ms"]) == [str(n) for n in sorted({1, standalone.cores()})]
+    assert int8["latency_ratio_low"] <= int8["latency_ratio"] <= int8["latency_ratio_high"]
+    assert latency_interval(int8) == standalone.INTERVAL
+    assert int8["conditions"]["1"]["processors"] >= 1
     assert int8["load_ms"] > 0 and int8["peak_memory_bytes"] > 0
 
 
 def test_a_file_that_cannot_run_there_is_recorded_with_why(folder, monkeypatch):
     real = standalone.measure_cold_start
     monkeypatch.setattr(standalone, "BUDGET_SECONDS", 0.1)
+    monkeypatch.setattr(standalone, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(
         standalone,
         "run_in_subprocess",
@@ -164,6 +174,58 @@ def test_results_of_an_earlier_export_name_their_instruction_sets_too(shelf, fil
     assert board["machine"]["isa"] == board["machine"]["flags"] == flags
 
 
+def test_results_of_an_earlier_export_say_nothing_of_their_interval(shelf, file):
+    remote.import_results("sample", file)
+    (board,) = Study("sample").boards()
+    assert latency_interval(board["variants"]["int8"]) == PERCENTILES
+
+
+def test_a_power_meter_gives_joules(shelf, file, models, tmp_path, capsys):
+    content, now, lines = cost(models), 1.8e9, ["time,watts"]
+    content["stretches"] = []
+    for name in (None, *["int8", None] * 6):
+        lasts, watts = (4.0, 4.5) if name else (2.0, 2.5)
+        content["stretches"].append(
+            {"name": name, "start": now, "end": now + lasts, "invocations": 100 if name else 0}
+        )
+        lines += [f"{now + lasts * part / 20},{watts}" for part in range(20)]
+        now += lasts
+    lines.append(f"{now},2.5")
+    file.write_text(json.dumps(content))
+    trace = tmp_path / "power.csv"
+    trace.write_text("\n".join(lines))
+    assert cli.main(["import-bench", "sample", str(file), "--power", str(trace)]) == 0
+    (board,) = Study("sample").boards()
+    assert board["variants"]["int8"]["energy"]["joules"] == pytest.approx(2.0 * 4 / 100)
+    assert board["variants"]["float32"]["energy"] is None and "stretches" not in board
+    remote.import_results("sample", file)
+    assert Study("sample").boards()[0]["variants"]["int8"]["energy"] is None, "no meter, no joules"
+    trace.write_text("\n".join(lines[:-5]))
+    assert cli.main(["import-bench", "sample", str(file), "--power", str(trace)]) == 1
+    assert "does not cover the benchmark" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (None, "python benchmark.py --energy"),
+        ([None], "python benchmark.py --energy"),
+        (["int8", None], "damaged"),
+        ([None, "int8", "int8", None, None], "damaged"),
+        ([None, "w4", None], "damaged"),
+    ],
+)
+def test_power_needs_to_know_when_each_file_ran(shelf, file, models, tmp_path, names, says):
+    content = cost(models)
+    content["stretches"] = names and [
+        {"name": name, "start": index + 1, "end": index + 2, "invocations": 5}
+        for index, name in enumerate(names)
+    ]
+    file.write_text(json.dumps(content))
+    with pytest.raises(EdgeqError, match=says):
+        remote.import_results("sample", file, tmp_path / "power.csv")
+
+
 def damage(change):
     def done(content):
         change(content)
@@ -186,6 +248,14 @@ def damage(change):
         (damage(lambda content: content["variants"]["int8"].update(latency_ratio=-1)), "damaged"),
         (damage(lambda content: content["variants"]["int8"].pop("latency_ms")), "damaged"),
         (damage(lambda content: content["machine"].update(name="")), "damaged"),
+        (
+            damage(
+                lambda content: content.update(
+                    stretches=[{"name": "int8", "start": 2, "end": 1, "invocations": 1}]
+                )
+            ),
+            "damaged",
+        ),
         (damage(lambda content: content.update(study="another")), "edgeq import-bench another"),
         (
             damage(lambda content: content["variants"]["int8"].update(sha256="0")),
@@ -244,16 +314,23 @@ def test_machines_stand_side_by_side(shelf, file, models):
     remote.import_results("sample", file)
     boards, variants = Study("sample").boards(), Study("sample").variants()
     here = {
-        "float32": {"latency_ms": {"1": {"p50": 1.2345}}, "latency_ratio": 1.0, "why": {}},
+        "float32": {
+            "latency_ms": {"1": {"p50": 1.2345}},
+            "latency_ratio": 1.0,
+            "why": {},
+            "machine": {"cpu": "AMD EPYC", "isa": ["avx2"]},
+        },
         "int8": {
             "latency_ms": None,
             "latency_ratio": None,
             "why": {"latency_ms": "the file is refused"},
         },
     }
+    boards[0]["machine"]["isa"] = ["asimd", "asimddp"]
+    own, board = "this machine (avx2)", "Pi 4 (asimd, asimddp)"
     assert remote.side_by_side(boards, here, variants) == [
-        {"variant": "float32", "this machine": "1.00 (1.23 ms)", "Pi 4": "0.50 (2 ms)"},
-        {"variant": "int8", "this machine": "the file is refused", "Pi 4": "0.50 (2 ms)"},
+        {"variant": "float32", own: "1.00 (1.23 ms)", board: "0.50 (2 ms)"},
+        {"variant": "int8", own: "the file is refused", board: "0.50 (2 ms)"},
     ]
     del boards[0]["variants"]["int8"]
-    assert remote.side_by_side(boards, here, variants)[1]["Pi 4"] == "not measured"
+    assert remote.side_by_side(boards, here, variants)[1][board] == "not measured"

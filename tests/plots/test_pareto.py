@@ -70,3 +70,10 @@ def test_null_figures_are_left_out():
     figure = plot_pareto([*ROWS, {**ROWS[1], "name": "unmeasured", "value": None}])
     assert "unmeasured" not in texts_of(figure, "label")
     assert not texts_of(plot_pareto([]), "label")
+
+
+def test_the_machine_stands_under_the_axis_of_latency():
+    machine = "AMD EPYC 7B13 (avx2)"
+    figure = plot_pareto(shelf(5), "latency_ratio", None, machine)
+    check_texts(figure)
+    assert figure.axes[0].get_xlabel().endswith(f"\n{machine}")

@@ -86,3 +86,28 @@ def test_the_ratio_by_image_size_has_its_interval():
     figure = plot_ratio_by_size(table)
     check_texts(figure)
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["96", "224"]
+
+
+MACHINE = "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz (avx2, avx512f, avx512_vnni, amx_int8)"
+
+
+def test_a_latency_names_its_machine_and_what_its_bar_is():
+    rows = [{**row, "latency_interval": "95 % of the median"} for row in shelf(4)]
+    figure = plot_latency(rows, MACHINE)
+    check_texts(figure)
+    label = figure.axes[0].get_xlabel().replace("\n", " ")
+    assert label.endswith(MACHINE) and "bar: 95 % of the median" in label
+    label = plot_latency(shelf(4)).axes[0].get_xlabel().replace("\n", " ")
+    assert "bar: 10th to 90th percentile over rounds" in label  # as version 0.2.0 measured
+    table = pd.DataFrame({"ratio": [0.6, 0.4], "low": [0.5, 0.3], "high": [0.8, 0.6]}, [96, 224])
+    assert MACHINE in plot_ratio_by_size(table, MACHINE).axes[0].get_xlabel()
+
+
+def test_a_ratio_without_interval_has_no_bar():
+    rows = shelf(3)
+    rows[1]["latency_ratio_low"] = rows[1]["latency_ratio_high"] = None
+    for ratio in rows[1]["latency_ratio_by_threads"].values():
+        ratio["ratio_low"] = ratio["ratio_high"] = None
+    figure = plot_latency(rows)
+    assert len(lines_of(figure, "point")) == len(lines_of(figure, "all threads")) == 3
+    assert len(lines_of(figure, "interval")) == 2

@@ -65,6 +65,34 @@ def test_boards_stand_side_by_side(results):
     assert "one machine" not in " ".join(limits(results))
 
 
+def test_every_latency_names_its_machine_and_the_kind_of_its_interval(results):
+    text = render.markdown(blocks(results, ["pareto_latency"]))
+    assert "Accuracy against latency on a <fast> one (avx2):" in text
+    assert text.count("with the 95 % interval of the median ratio") == 2
+    assert "Brackets: 95 % interval of the median ratio." in text and "percentile of" not in text
+    assert "p50: latency at one thread on a <fast> one (avx2)." in text
+    for row in results["variants"]:  # as version 0.2.0 wrote them
+        del row["latency_interval"]
+    text = render.markdown(blocks(results, []))
+    assert "with the 10th and 90th percentile of the ratio over rounds, not a 95 % interval" in text
+    assert "95 % interval of the median" not in text
+
+
+def test_energy_is_shown_where_a_meter_was_on(results):
+    energy = {"joules": 0.00123, "joules_low": 0.0011, "joules_high": 0.0014}
+    machine = {"name": "pi", "isa": ["asimddp"]}
+    costs = {
+        "float32": {"energy": energy | {"joules_low": None, "joules_high": None}},
+        "int8": {"energy": energy},
+    }
+    results["boards"] = [{"machine": machine, "versions": {}, "variants": costs}]
+    text = render.markdown(blocks(results, []))
+    assert "| **`int8`** | **1.23 [1.1, 1.4]** |" in text and "| `float32` | 1.23 |" in text
+    assert "| `w4` | – |" in text and "Energy per inference in millijoules" in text
+    results["boards"][0]["variants"] = {"int8": {"energy": None}}
+    assert "Energy" not in render.markdown(blocks(results, []))
+
+
 def test_results_of_before_the_list_of_machines_are_still_shown(results):
     old = {**results, "machine": results["machines"][0]}
     del old["machines"], old["code"]

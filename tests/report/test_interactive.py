@@ -24,6 +24,12 @@ def test_there_is_no_chart_of_what_was_not_measured(page_results):
     assert list(interactive.charts({**page_results, "variants": unmeasured})) == ["bytes"]
 
 
+def test_the_axis_of_latency_names_the_machine(page_results):
+    drawn = interactive.charts(page_results)
+    assert drawn["latency_ratio"]["axes"][0]["title"][1].startswith("a <fast> one (")
+    assert "fast" not in drawn["bytes"]["axes"][0]["title"]
+
+
 def test_a_file_that_is_no_better_than_a_smaller_one_is_not_on_the_front(page_results):
     rows = [row for row in page_results["variants"] if row["name"] in ("int8", "int8_slow")]
     assert [row["name"] for row in interactive.front(rows, "bytes")] == ["int8"]

@@ -20,6 +20,13 @@ def test_an_interval_is_left_out_where_there_is_none():
     assert numbers.drop({**row, "drop": None}) == "–"
     row = {"latency_ratio": 0.5, "latency_ratio_low": 0.4, "latency_ratio_high": 0.6}
     assert numbers.latency(row) == "0.50 [0.40, 0.60]"
+    assert numbers.shipped_latency(row) == "0.50"
+    assert "10th and 90th percentile" in numbers.latency_intervals([row])
+    now = row | {"latency_interval": "95 % of the median"}
+    assert numbers.shipped_latency(now) == "0.50 [0.40, 0.60]"
+    assert numbers.latency_intervals([now]) == "95 % interval of the median ratio"
+    assert ", or 10th and" in numbers.latency_intervals([row, now])
+    assert numbers.latency_intervals([{"latency_ratio_low": None}]) == ""
 
 
 def test_small_p_values_are_said_to_be_small():

@@ -245,3 +245,17 @@ def test_what_was_not_tried_is_said_with_its_reason(study):
     assert "| low-bit quantization: training only | 30_low_bit | It has no Keras network. |" in text
     assert "### Left out" in text
     assert "### Left out" not in render.markdown(blocks({**found, "not_tried": []}, []))
+
+
+def test_a_busy_machine_and_intervals_of_before_are_recorded_as_what_they_are(study):
+    asked = (study, "x", CRITERIA)
+    assert collect(*asked, labels=LABELS)["busy"] is None
+    for name in ("float32", "int8"):
+        variant = study.variant(name)
+        variant.write("cost", variant.read("cost") | {"busy": "It was.", "conditions": {"1": {}}})
+    old = study.variant("w4")
+    old.write("cost", {k: v for k, v in old.read("cost").items() if k != "latency_interval"})
+    results = collect(*asked, labels=LABELS)
+    assert results["busy"] == "It was." and results["conditions"] == {"1": {}}
+    kinds = [row["latency_interval"] for row in results["variants"]]
+    assert kinds[1] == "95 % of the median" and kinds[2] == "10th to 90th percentile over rounds"

@@ -14,7 +14,8 @@ def test_sentences_are_computed(results):
     said = recommendation_text(results)
     assert said.startswith(
         "Ship int8 (post-training quantization, 8 bits per weight, 8 per activation): 4.00 × "
-        "smaller than float32, 0.50 × its latency, 0.50 points less accurate on 200 test images"
+        "smaller than float32, 0.50 × its latency on a <fast> one (avx2), 0.50 points less "
+        "accurate on 200 test images"
     )
     sentences = claims(results)
     effect = f"{results['variants'][1]['detectable_drop']:.2f}"
@@ -31,6 +32,25 @@ def test_sentences_are_computed(results):
     assert "the 2 files not distinguishable" in unknown
     assert "`qat|1` and `float32` name the same class" in unknown
     assert "a <fast> one (avx2)" in unknown
+
+
+def test_the_kind_of_a_latency_interval_is_named(results):
+    fastest = claims(results)[3]
+    assert "0.50 × its latency; 95 % interval of the median ratio: 0.45 to 0.55) on a <f" in fastest
+    for row in results["variants"]:
+        del row["latency_interval"]
+    assert "10th and 90th percentile of the ratio over rounds, not a 95 % int" in claims(results)[3]
+
+
+def test_a_busy_machine_is_no_secret(results):
+    assert "busy" not in " ".join(limits(results))
+    results["busy"] = "At 1 thread other processes kept 1.5 of 2 processors busy."
+    machine = {"name": "pi", "isa": ["asimddp"]}
+    costs = {"float32": {"latency_ratio": 1.0}, "int8": {"latency_ratio": 0.5, "busy": "It was."}}
+    results["boards"] = [{"machine": machine, "versions": {}, "variants": costs}]
+    own, board = [sentence for sentence in limits(results) if "that machine was busy" in sentence]
+    assert "on a <fast> one (avx2)" in own and own.endswith("1.5 of 2 processors busy.")
+    assert "on pi (asimddp)" in board and board.endswith("It was.")
 
 
 def test_fifteen_alike_variants_make_one_sentence(results):

@@ -29,6 +29,7 @@ def cost(size, latency, integer):
         "latency_ratio": latency,
         "latency_ratio_low": latency * 0.9,
         "latency_ratio_high": latency * 1.1,
+        "latency_interval": "95 % of the median",
         "latency_ratio_by_threads": {"1": {**spread, "rounds": 5, "invocations": 100}},
         "load_ms": 1.0,
         "peak_memory_bytes": None,
