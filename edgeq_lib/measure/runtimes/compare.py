@@ -57,8 +57,8 @@ class Made:
         return f"{self.engine} {self.precision}"
 
     @property
-    def bytes(self) -> int:
-        """Of its files together."""
+    def size(self) -> int:
+        """Bytes of its files together."""
         return sum(map(len, self.files.values()))
 
     def predict(self, model: bytes, images: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -160,7 +160,7 @@ def row(
         "engine": network.engine,
         "precision": network.precision,
         "ranges": network.ranges,
-        "bytes": network.bytes,
+        "bytes": network.size,
         "seconds": network.seconds,
         "largest_difference": float(difference) if network.precision == "float32" else None,
         **{
@@ -246,9 +246,7 @@ def check_qdq(
     """
     files = onnxruntime.quantize(network.files, calibration, symmetric=True, reduce_range=False)
     loads = (onnxruntime.load, functools.partial(onnxruntime.load, optimize=False))
-    kernels, written = (
-        predict(load, files, model, images, preprocess, "QDQ") for load in loads
-    )
+    kernels, written = (predict(load, files, model, images, preprocess, "QDQ") for load in loads)
     return files, {
         "images": len(images),
         "same class %": agreement(written, kernels),

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the float network exported from the flatbuffer, int8 with QDQ, predictions, latency.
+"""ONNX Runtime: float network exported from the flatbuffer, int8 with QDQ, predictions, latency.
 
 It is an optional extra, and imported where it is used.
 """

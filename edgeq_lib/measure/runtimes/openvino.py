@@ -25,7 +25,7 @@ SETTINGS: dict[str, int | str] = {
     "NUM_STREAMS": 1,
     "INFERENCE_PRECISION_HINT": "f32",
 }
-# How NNCF turns extremes into ranges: the mean over images, its default, clips what few of them hold.
+# How NNCF turns extremes into ranges: their mean over images, its default, clips what few hold.
 RANGES = ("mean", "min_max")
 
 

@@ -20,7 +20,7 @@ from edgeq_lib.files import CannotTake
 from edgeq_lib.tflite.buffers import writable_buffers
 from edgeq_lib.tflite.reader import Graph, Op, read_graph
 
-OPSET, IR_VERSION = 17, 8  # of 2022: what TensorRT, ExecuTorch's tools and older runtimes still read
+OPSET, IR_VERSION = 17, 8  # of 2022: older runtimes read it too
 INPUT, OUTPUT = "image", "scores"
 _FIRST, _LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # to channels first, and back
 _OPTIONS = {value: name for name, value in vars(schema.BuiltinOptions).items() if value}
@@ -60,12 +60,12 @@ class _Writer:
         options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
         return options
 
-    def constant(self, values: np.ndarray) -> str:
+    def constant(self, values: np.ndarray | np.floating) -> str:
         """Add a constant, and name it."""
         from onnx import numpy_helper
 
         name = f"constant_{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.initializers.append(numpy_helper.from_array(np.array(values, order="C"), name))
         return name
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -169,9 +169,7 @@ def _transposed_convolution(writer: _Writer, number: int, op: Op) -> None:
     # What the windows cover beyond the output is cut off, what they leave uncovered is added.
     excess = [
         (size - 1) * step + cells - wanted
-        for size, step, cells, wanted in zip(
-            before, stride, kernel.shape[1:3], after, strict=True
-        )
+        for size, step, cells, wanted in zip(before, stride, kernel.shape[1:3], after, strict=True)
     ]
     cut = [max(number, 0) for number in excess]
     bias = [writer.constant(writer.constants[index]) for index in op.inputs[3:] if index >= 0]
@@ -238,18 +236,38 @@ def _leaky_relu(writer: _Writer, number: int, op: Op) -> None:
     writer.keep(op, writer.add("LeakyRelu", values, alpha=alpha), first)
 
 
-def _mean(writer: _Writer, number: int, op: Op) -> None:
+def _reduced(writer: _Writer, number: int, op: Op) -> None:
     rank, shape = writer.rank(op.inputs[0]), writer.graph.tensors[op.outputs[0]].shape
     axes = sorted(int(axis) % rank for axis in writer.constants[op.inputs[1]].ravel())
     kept = bool(writer.options(number).KeepDims())
-    if rank == 4 and axes == [1, 2]:  # has kernels of its own, also for integers
-        result = writer.add("GlobalAveragePool", writer.first(op.inputs[0]))
+    over_image, over_axes = _REDUCED[op.name]
+    if rank == 4 and axes == [1, 2] and over_image:  # has kernels of its own, also for integers
+        result = writer.add(over_image, writer.first(op.inputs[0]))
         if not kept:
             result = writer.add("Reshape", result, writer.constant(np.array(shape)))
         writer.keep(op, result, kept)
         return
     values = writer.plain(op.inputs[0])
-    writer.keep(op, writer.add("ReduceMean", values, axes=axes, keepdims=int(kept)), False)
+    writer.keep(op, writer.add(over_axes, values, axes=axes, keepdims=int(kept)), False)
+
+
+def _resized(writer: _Writer, number: int, op: Op) -> None:
+    options, shape = writer.options(number), writer.graph.tensors[op.outputs[0]].shape
+    sizes = writer.constant(np.array([shape[axis] for axis in _FIRST], np.int64))
+    middles, nearest = options.HalfPixelCenters(), op.name == "RESIZE_NEAREST_NEIGHBOR"
+    if options.AlignCorners():
+        raise CannotTake(f"The export to ONNX does not know {op.name} with aligned corners.")
+    result = writer.add(
+        "Resize",
+        writer.first(op.inputs[0]),
+        "",
+        "",
+        sizes,
+        mode="nearest" if nearest else "linear",
+        coordinate_transformation_mode="half_pixel" if middles else "asymmetric",
+        nearest_mode="round_prefer_ceil" if middles else "floor",
+    )
+    writer.keep(op, result, True)
 
 
 def _reshape(writer: _Writer, number: int, op: Op) -> None:
@@ -308,6 +326,11 @@ _ELEMENTWISE = {
     "TANH": "Tanh",
     "HARD_SWISH": "HardSwish",
 }
+# Operator over height and width, if ONNX has one, and over any axes.
+_REDUCED = {
+    "MEAN": ("GlobalAveragePool", "ReduceMean"),
+    "REDUCE_MAX": ("GlobalMaxPool", "ReduceMax"),
+}
 _WRITERS: dict[str, Callable[[_Writer, int, Op], None]] = {
     "CONV_2D": _convolution,
     "DEPTHWISE_CONV_2D": _convolution,
@@ -316,7 +339,8 @@ _WRITERS: dict[str, Callable[[_Writer, int, Op], None]] = {
     "BATCH_MATMUL": _matrix_product,
     "MAX_POOL_2D": _pool,
     "AVERAGE_POOL_2D": _pool,
-    "MEAN": _mean,
+    "RESIZE_NEAREST_NEIGHBOR": _resized,
+    "RESIZE_BILINEAR": _resized,
     "RELU": _clip,
     "RELU6": _clip,
     "RELU_N1_TO_1": _clip,
@@ -330,6 +354,7 @@ _WRITERS: dict[str, Callable[[_Writer, int, Op], None]] = {
     "CONCATENATION": _concatenate,
     "TRANSPOSE": _transpose,
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys(_REDUCED, _reduced),
 }
 
 
@@ -374,9 +399,7 @@ def to_onnx(model: bytes) -> bytes:
     result = writer.plain(writer.graph.outputs[0])
     writer.nodes.append(helper.make_node("Identity", [result], [OUTPUT], name=OUTPUT))
     ends = [
-        helper.make_tensor_value_info(
-            name, TensorProto.FLOAT, writer.graph.tensors[index].shape
-        )
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, writer.graph.tensors[index].shape)
         for name, index in ((INPUT, writer.graph.inputs[0]), (OUTPUT, writer.graph.outputs[0]))
     ]
     graph = helper.make_graph(writer.nodes, "edgeq", ends[:1], ends[1:], writer.initializers)
