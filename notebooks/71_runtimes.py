@@ -22,7 +22,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat, PositiveInt
 
-from edgeq_lib.measure.runtimes import compare
+from edgeq_lib.measure.runtimes import compare, onnxruntime
 from edgeq_lib.plots.runtimes import plot_runtimes
 from edgeq_lib.report import deploy_runtimes
 from edgeq_lib.stage import open_study
@@ -150,16 +150,17 @@ pd.DataFrame([{"folder": path.parent.name, "file": path.name, "bytes": path.stat
               for path in bundles])
 
 # %% [markdown]
-# TensorRT takes ONNX with explicit QDQ nodes whose zero points are 0. ONNX Runtime executes that file too: once as it is written, node by node in float, once with its integer kernels. How often both name the same class says whether the nodes mean what they compute. **TensorRT itself is not here, so its command in the folder's README is untested.**
+# TensorRT takes ONNX with explicit QDQ nodes whose zero points are 0, so it gets a file of its own. ONNX Runtime executes both files: once as they are written, node by node in float, once as it optimizes them. Both round the same values in another order. **TensorRT itself is not here, so the command in the folder's README is untested.**
 
 # %%
-floats_onnx = [made for made in floats if made.engine == "ONNX Runtime"]
-files, qdq = compare.check_qdq(
-    floats_onnx[0], calibration_set, model, part, stage.preprocess,
-    base["validation"][:score_images]) if floats_onnx else ({}, {})
-for path in deploy_runtimes.write_qdq(folder / "tensorrt", files) if files else []:
-    stage.note_write(path)
-pd.Series(qdq, name="QDQ for TensorRT", dtype=object).to_frame()
+onnx = {made.precision: made.files for made in [*floats, *integers] if "model.onnx" in made.files}
+if onnx:
+    onnx["for TensorRT"] = onnxruntime.quantize_for_tensorrt(onnx.pop("float32"), calibration_set)
+    for path in deploy_runtimes.write_qdq(folder / "tensorrt", onnx["for TensorRT"]):
+        stage.note_write(path)
+qdq = {name: compare.check_qdq(files, model, part, stage.preprocess,
+                               base["validation"][:score_images]) for name, files in onnx.items()}
+pd.DataFrame(qdq).round(3)
 
 # %% [markdown]
 # ## What we know now

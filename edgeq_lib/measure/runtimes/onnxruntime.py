@@ -9,6 +9,7 @@ import logging
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,13 @@ NAME = "ONNX Runtime"
 PACKAGES = ("onnx", "onnxruntime")
 FILE = "model.onnx"
 RANGES = ("min_max",)  # its histograms would hold every activation of all images in memory
+# TensorRT: zero points of 0, float biases, QDQ before the layers that compute in int8 and nowhere
+# between a layer and its activation, which it fuses.
+TENSORRT = {
+    "ActivationSymmetric": True,
+    "QuantizeBias": False,
+    "OpTypesToExcludeOutputQuantization": ["Conv", "Gemm", "MatMul", "Add"],
+}
 
 
 def reason_missing() -> str:
@@ -52,11 +60,7 @@ def needs_reduced_range(isa: Collection[str], platform: str) -> bool:
 
 
 def quantize(
-    files: Files,
-    images: np.ndarray,
-    ranges: str = RANGES[0],
-    reduce_range: bool | None = None,
-    symmetric: bool = False,
+    files: Files, images: np.ndarray, ranges: str = RANGES[0], reduce_range: bool | None = None
 ) -> Files:
     """Quantize to int8: QDQ, weights per channel, ranges by min-max.
 
@@ -67,7 +71,6 @@ def quantize(
         images: Preprocessed float32 (n, H, W, C), the calibration set.
         ranges: Of activations, one of `RANGES`.
         reduce_range: Weights of seven bits; None where this processor needs it.
-        symmetric: As TensorRT takes it: int8 activations with zero point 0, biases in float.
 
     Returns:
         model.onnx.
@@ -75,6 +78,25 @@ def quantize(
     if reduce_range is None:
         machine = describe_machine()
         reduce_range = needs_reduced_range(machine["isa"], machine["platform"])
+    return _quantize(files, images, {}, reduce_range)
+
+
+def quantize_for_tensorrt(files: Files, images: np.ndarray) -> Files:
+    """Quantize to int8 as TensorRT takes it, see `TENSORRT`.
+
+    Args:
+        files: The float network.
+        images: Preprocessed float32 (n, H, W, C), the calibration set.
+
+    Returns:
+        model.onnx.
+    """
+    return _quantize(files, images, TENSORRT, False)
+
+
+def _quantize(
+    files: Files, images: np.ndarray, options: dict[str, Any], reduce_range: bool
+) -> Files:
     with tempfile.TemporaryDirectory() as folder, quiet():
         from onnxruntime import quantization
 
@@ -88,23 +110,20 @@ def quantize(
 
         before, after = Path(folder) / "float.onnx", Path(folder) / FILE
         before.write_bytes(files[FILE])
-        kind = quantization.QuantType
-        level = logging.root.level
+        kind, level = quantization.QuantType, logging.root.level
         logging.root.setLevel(logging.ERROR)  # it warns of what does not concern these graphs
         try:
             quantization.quantize_static(
                 before,
                 after,
                 Reader(),
-                calibrate_method={"min_max": quantization.CalibrationMethod.MinMax}[ranges],
+                calibrate_method=quantization.CalibrationMethod.MinMax,
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 reduce_range=reduce_range,
-                activation_type=kind.QInt8 if symmetric else kind.QUInt8,
+                activation_type=kind.QInt8 if "ActivationSymmetric" in options else kind.QUInt8,
                 weight_type=kind.QInt8,
-                extra_options=(
-                    {"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {}
-                ),
+                extra_options=options,
             )
         finally:
             logging.root.setLevel(level)
