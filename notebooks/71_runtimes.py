@@ -33,7 +33,7 @@ from edgeq_lib.stage import open_study
 # %% tags=["parameters"]
 study: str = "quickstart"  # whose shelf to read: runs/<study>
 beside: list[str] = ["int8"]  # files of the study that run in turns with the engines, in LiteRT
-score_images: PositiveInt = 1000  # validation images, without labels, that int8's ranges are chosen on
+score_images: PositiveInt = 1000  # validation images that choose int8's ranges, without labels
 budget_seconds: PositiveFloat = 20.0  # of the latency measurement; more rounds, less spread
 
 # %% [markdown]
@@ -45,8 +45,8 @@ budget_seconds: PositiveFloat = 20.0  # of the latency measurement; more rounds,
 stage = open_study(study, "71_runtimes", needs="03_ptq")
 engines, why_not = compare.installed()
 again = f"Then `edgeq run {study} --force --only runtimes`."
-Markdown("\n".join(f"- {reason} {again}" for reason in why_not.values())
-         or f"*Installed: {', '.join(engines)}.*")
+Markdown(f"{compare.why_none(why_not)} {again}" if why_not
+         else f"*Installed: {', '.join(engines)}.*")
 
 # %% [markdown]
 # ## 2 · The same float network
@@ -181,5 +181,5 @@ that, {faithful['name']} names float32's class most often
 
 # %%
 stage.write("runtimes", {"rows": rows, "ranges": agrees, "qdq": qdq, "why_not": why_not, **where})
-stage.finish({**({} if rows else {"left_out": " ".join(why_not.values())}),
+stage.finish({**({} if rows else {"left_out": compare.why_none(why_not)}),
               "networks": [row["name"] for row in rows], "why_not": why_not})

@@ -44,8 +44,4 @@ def test_an_interval_is_drawn_where_there_is_one():
     figure = plot_runtimes(rows("LiteRT float32", "LiteRT int8"), MACHINE)
     bars = [[line for line in axes.lines if line.get_linestyle() == "-"] for axes in figure.axes]
     assert [len(lines) for lines in bars] == [1, 0]
-    assert (
-        bars[0][0].get_xdata().tolist() == [0.1, 0.9]
-        if hasattr(bars[0][0].get_xdata(), "tolist")
-        else list(bars[0][0].get_xdata()) == [0.1, 0.9]
-    )
+    assert list(bars[0][0].get_xdata()) == [0.1, 0.9]

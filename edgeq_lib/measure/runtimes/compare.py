@@ -25,7 +25,7 @@ from edgeq_lib.measure import standalone
 from edgeq_lib.measure.accuracy import Preprocess
 from edgeq_lib.measure.latency import measure_latency
 from edgeq_lib.measure.runtimes import onnxruntime, openvino
-from edgeq_lib.measure.runtimes.engine import Files, predict
+from edgeq_lib.measure.runtimes.engine import INSTALL, Files, predict
 from edgeq_lib.measure.statistics import agreement, quality_record
 from edgeq_lib.study import Variant
 
@@ -76,6 +76,16 @@ def installed() -> tuple[dict[str, ModuleType], dict[str, str]]:
     reasons = {name: engine.reason_missing() for name, engine in ENGINES.items()}
     missing = {name: reason for name, reason in reasons.items() if reason}
     return {name: engine for name, engine in ENGINES.items() if name not in missing}, missing
+
+
+def why_none(why_not: Mapping[str, str]) -> str:
+    """Say in one text why no engine takes part, and how those that are missing are installed.
+
+    Args:
+        why_not: The reason of each engine.
+    """
+    missing = any(engine.reason_missing() for engine in ENGINES.values())
+    return " ".join([*why_not.values(), *([f"They come with {INSTALL}."] if missing else [])])
 
 
 def make_float(

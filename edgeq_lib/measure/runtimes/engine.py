@@ -53,7 +53,7 @@ def missing(engine: str, packages: Sequence[str]) -> str:
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
     if not absent:
         return ""
-    return f"{engine} needs {', '.join(absent)}, which is not installed: {INSTALL}."
+    return f"{engine} is not installed ({', '.join(absent)})."
 
 
 def predict(

@@ -57,6 +57,8 @@ def other(monkeypatch, small_net, pictures):
 def test_who_is_not_installed_is_named(other):
     engines, missing = compare.installed()
     assert list(engines) == ["Other"] and missing == {"Absent": "Absent is not installed."}
+    told = compare.why_none({**missing, "Other": "Other does not know ODD."})
+    assert told.startswith("Absent is not installed. Other does not know ODD. They come with `pip")
 
 
 def test_who_cannot_take_the_network_is_named(other, small_net):
