@@ -11,7 +11,8 @@ import jupytext
 import nbclient
 import nbformat
 
-EXTRA = "31_qkeras"  # needs QKeras, which the lock file does without
+# Notebooks that need an extra, which the lock file does without, and a package of it.
+EXTRAS = {"31_qkeras": "qkeras", "71_runtimes": "openvino"}
 ROOT = Path(__file__).resolve().parents[1]
 PERCENT = {
     "extension": ".py",
@@ -28,14 +29,17 @@ METADATA = {
 def main() -> None:
     """Execute in running order on a shelf of its own, so that no earlier run shows through.
 
-    The notebook that needs an extra comes last: what others store must not depend on it. Without
-    the extra it keeps its outputs.
+    Notebooks that need an extra come last: what others store must not depend on them. Without the
+    extra they keep their outputs.
     """
     paths = sorted(
-        (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"), key=lambda path: (path.stem == EXTRA, path)
+        (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"),
+        key=lambda path: (path.stem in EXTRAS, path),
     )
-    if importlib.util.find_spec("qkeras") is None:
-        print(f"{paths.pop().name} keeps its outputs: QKeras is not installed.")
+    for stem, package in EXTRAS.items():
+        if importlib.util.find_spec(package) is None:
+            print(f"{stem} keeps its outputs: {package} is not installed.")
+            paths = [path for path in paths if path.stem != stem]
     with tempfile.TemporaryDirectory() as runs:
         os.environ |= {"EDGEQ_RUNS": runs, "EDGEQ_PROGRESS": os.devnull}
         for path in paths:

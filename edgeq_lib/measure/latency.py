@@ -42,6 +42,7 @@ def measure_latency(
     budget_seconds: float = 20,
     baseline: str = "float32",
     images: Mapping[str, np.ndarray] | None = None,
+    loaded: Mapping[str, Any] | None = None,
 ) -> dict[str, dict]:
     """Measure the latency of each model and its ratio to the baseline's.
 
@@ -53,6 +54,7 @@ def measure_latency(
         budget_seconds: What the measurement may take, about.
         baseline: Name of the model that the others are compared with.
         images: Inputs by name, float32 (1, H, W, C), preprocessed; noise for those not named.
+        loaded: Networks of other engines by name, their inputs set, with a method `invoke`.
 
     Returns:
         For each name what `standalone.time_interleaved` returns: p50, p90 and p99 (ms), ratio (the
@@ -63,7 +65,7 @@ def measure_latency(
         EdgeqError: There is no baseline, LiteRT refuses a file, or an image does not suit it.
     """
     _check_baseline(models, baseline)
-    interpreters = {}
+    interpreters: dict[str, Any] = {}
     for name, path in progress(models.items(), f"loading ({threads} threads)", len(models)):
         try:
             interpreters[name] = make_interpreter(path, threads)
@@ -74,7 +76,7 @@ def measure_latency(
         except (ValueError, TypeError) as error:
             raise EdgeqError(f"The input given for '{name}' does not suit it ({error}).") from None
     return standalone.time_interleaved(
-        interpreters,
+        interpreters | dict(loaded or {}),
         budget_seconds,
         baseline,
         lambda rounds: progress(rounds, f"latency ({threads} threads)"),

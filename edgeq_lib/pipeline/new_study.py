@@ -167,6 +167,7 @@ _COMMENTS = {
     "qkeras": ["Needs the extra `qkeras`."],
     "mixed_precision": ["Bits layer by layer, for a budget of bytes."],
     "peers": [],
+    "runtimes": ["OpenVINO and ONNX Runtime beside LiteRT; needs the extra `runtimes`."],
     "edge_benchmark": ["Latency and memory, all files in turns."],
     "analysis": [
         "What a file must meet to be shipped; `min_ratio`, `min_agreement` and `max_latency_ratio`",
@@ -174,7 +175,7 @@ _COMMENTS = {
         "`objective` is which of the files that meet them: smallest, fastest, accurate, simplest.",
     ],
 }
-_OFF = ("qkeras", "peers")
+_OFF = ("qkeras", "peers", "runtimes")
 
 
 def _entries(section: str, content: Mapping[str, Any]) -> list[str]:
