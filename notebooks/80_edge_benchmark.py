@@ -9,7 +9,7 @@
 #
 # Memory and loading are measured in a fresh process for each file, and what a file really contains is read from the file.
 #
-# **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → device classes → what an NPU compiler says → other image sizes.
+# **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → device classes → what an NPU compiler says → other image sizes → Arm, emulated.
 #
 # *What this notebook is not:* a measurement on your device. It ranks variants; run them there before you promise anything (section 7 says how).
 
@@ -22,12 +22,12 @@ if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
 
 import pandas as pd
 from IPython.display import Markdown
-from pydantic import PositiveFloat
+from pydantic import NonNegativeInt, PositiveFloat
 
 from edgeq_lib.analysis.tables import rows
 from edgeq_lib.compress.quantize import input_size
 from edgeq_lib.files import write_bytes
-from edgeq_lib.measure import peers, remote, standalone, targets
+from edgeq_lib.measure import arm64, peers, remote, standalone, targets
 from edgeq_lib.measure.latency import measure_costs, measure_latency
 from edgeq_lib.plots.variants import plot_latency, plot_ratio_by_size, plot_sizes
 from edgeq_lib.progress import progress
@@ -43,6 +43,7 @@ budget_seconds: PositiveFloat = 12.0  # of all latency measurements; more rounds
 accelerator: str = "ethos-u55-128"  # the Ethos-U that the compiler Vela estimates for
 image_scales: list[float] = []  # time float32 and int8 at these multiples of the image size too
 scale_seconds: PositiveFloat = 3.0  # what that timing takes at each size
+arm64_images: NonNegativeInt = 0  # compare with emulated Arm64 on so many images; slow; 0: not at all
 
 # %% [markdown]
 # ## 1 · Measure everything on the shelf
@@ -183,6 +184,28 @@ stage.figure("image_size", plot_ratio_by_size(by_size), "Latency of int8 as a ra
              "for the same network at other image sizes, one thread, interleaved; the bar spans "
              "the 10th to the 90th percentile of rounds."
              ) if sizes else Markdown("*No other sizes were asked for.*")
+
+# %% [markdown]
+# ## 9 · On Arm, emulated
+#
+# With `arm64_images`, and where `make arm64` has fetched QEMU: LiteRT's own Arm kernels run each file on an emulated Cortex-A53, A72 (no dot products) and A76 (dot products). Shown are **instructions per inference as a ratio to float32's. They are not time**: a core finishes several at once, or waits for memory. But they are counted, the same at every run, however busy this machine is. Emulation takes seconds per image, for large float networks ten.
+
+# %%
+absent = arm64.available() if arm64_images else "Not asked for (`arm64_images` is 0)."
+if not absent:
+    files = {name: variant.path for name, variant in variants.items()}
+    several = peers.first_images(stage, list(variants.values()), stage.data, stage.preprocess,
+                                 arm64_images)
+    emulated = arm64.measure(files, several)
+    for name, record in emulated.items():
+        variants[name].write("arm64", record)
+Markdown(f"*{absent}*") if absent else pd.DataFrame(arm64.table(emulated)).set_index("variant")
+
+# %% [markdown]
+# Do Arm's kernels say the same as this machine's? For integer files the largest difference should be one step of the output, for float files a thousandth of the largest output.
+
+# %%
+Markdown(f"*{absent}*") if absent else Markdown(arm64.agreement(emulated))
 
 # %% [markdown]
 # ## What we know now

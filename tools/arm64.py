@@ -1,4 +1,4 @@
-"""`make arm64`: fetch what runs LiteRT's Arm kernels on this machine: QEMU, an arm64 Python, wheels.
+"""`make arm64`: fetch what runs LiteRT's Arm kernels here: QEMU, an arm64 Python, aarch64 wheels.
 
 All of it goes into one folder, EDGEQ_ARM64 or ~/.cache/edgeq/arm64, and needs no root: apt
 downloads from Debian into that folder with lists of its own, dpkg unpacks, and pip fetches the

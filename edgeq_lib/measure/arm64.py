@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import numpy as np
 from edgeq_lib.files import EdgeqError, read_json
 from edgeq_lib.measure import arm64_guest
 from edgeq_lib.progress import progress
+from edgeq_lib.tflite.pool import open_executor
 from edgeq_lib.tflite.runtime import (
     Detail,
     dequantize_array,
@@ -123,6 +125,7 @@ def run(
     inputs: Mapping[str, np.ndarray],
     cpu: str,
     seconds: float = 300,
+    executor: Executor | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run files on an emulated Arm processor, each in a process of its own.
 
@@ -131,6 +134,8 @@ def run(
         inputs: By the same names, (n, …) in the type of the file's own input.
         cpu: One of `CORES`.
         seconds: When this time is over, a file that is very slow is given no further input.
+        executor: Waits for the processes; threads of our own by default, one per processor. Counts
+            do not depend on how many run at a time.
 
     Returns:
         For each name outputs (of the first of the n inputs, in the type of the file's own output),
@@ -143,20 +148,20 @@ def run(
     """
     if reason := available():
         raise EdgeqError(reason)
-    records: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="edgeq_arm64_") as scratch:
         counter, root = _compile(Path(scratch)), _make_root(Path(scratch) / cpu, CORES[cpu])
-        for name, path in progress(files.items(), f"emulated {cpu}", len(files)):
+
+        def work(name: str) -> dict[str, Any]:
             try:
-                outputs, counts = _run_file(path, inputs[name], cpu, root, counter, seconds)
+                outputs, counts = _run_file(files[name], inputs[name], cpu, root, counter, seconds)
             except Failed as error:
-                why = f"{name} {error}"
-                records[name] = dict(outputs=None, instructions=None, spread=None, why=why)
-                continue
+                return dict(outputs=None, instructions=None, spread=None, why=f"{name} {error}")
             least, most = min(counts[1:]), max(counts[1:])
-            spread = most - least
-            records[name] = dict(outputs=outputs, instructions=least, spread=spread, why=None)
-    return records
+            return dict(outputs=outputs, instructions=least, spread=most - least, why=None)
+
+        with open_executor(executor) as threads:
+            records = progress(threads.map(work, files), f"emulated {cpu}", len(files))
+            return dict(zip(files, records, strict=True))
 
 
 def _compile(scratch: Path) -> Path:
@@ -166,7 +171,8 @@ def _compile(scratch: Path) -> Path:
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         raise EdgeqError(
-            f"The C compiler refuses the plugin that counts instructions: {_last_line(built.stderr)}"
+            "The C compiler refuses the plugin that counts instructions: "
+            + _last_line(built.stderr)
         )
     return library
 
@@ -286,31 +292,33 @@ def compare(arm: np.ndarray, here: np.ndarray, detail: Detail) -> dict[str, Any]
         detail: The interpreter's description of the output.
 
     Returns:
-        images; difference, the largest: in steps of the output for integers, else in units of the
-        largest output; unit, "steps" or "of the largest output"; bound, what is taken for equal;
-        top1_agreement, in percent; agrees, whether the difference lies within the bound; remark, a
-        sentence where it does not, else None.
+        images; difference, the largest: in steps of the output for integers, else as a share of the
+        largest output (None where an output is NaN or infinite); unit, of that difference; bound,
+        the most that is taken for equal; top1_agreement, in percent; agrees, whether the difference
+        lies within the bound; remark, a sentence where it does not, else None.
     """
     here = here[: len(arm)]
     whole = bool(np.issubdtype(detail["dtype"], np.integer))
+    unit, bound = ("steps", 1) if whole else ("of the largest output", FLOAT_TOLERANCE)
+    difference: float | None = None
     if whole:
         difference = int(np.abs(arm.astype(np.int64) - here.astype(np.int64)).max())
-    else:
+    elif np.isfinite(arm).all() and np.isfinite(here).all():
         difference = float(np.abs(arm - here).max() / max(np.abs(here).max(), 1e-30))
-    unit, bound = ("steps", 1) if whole else ("of the largest output", FLOAT_TOLERANCE)
-    ours, theirs = (dequantize_array(each, detail) for each in (arm, here))
-    same = (ours.argmax(-1) == theirs.argmax(-1)).mean()
-    agrees = difference <= bound  # False for NaN
-    remark = (
-        f"Arm's kernels differ from this machine's by up to {difference:.3g} {unit} on "
-        f"{len(arm)} images; both round sums in their own way, and a deep network amplifies it."
-    )
+    ours, theirs = (dequantize_array(outputs, detail) for outputs in (arm, here))
+    agrees = difference is not None and difference <= bound
+    remark = "An output is NaN or infinite, on Arm's kernels or on this machine's."
+    if difference is not None:
+        remark = (
+            f"Arm's kernels differ from this machine's by up to {difference:.3g} {unit} on "
+            f"{len(arm)} images: each rounds sums in its own way, and a deep network amplifies it."
+        )
     return {
         "images": len(arm),
         "difference": difference,
         "unit": unit,
         "bound": bound,
-        "top1_agreement": float(100 * same),
+        "top1_agreement": float(100 * (ours.argmax(-1) == theirs.argmax(-1)).mean()),
         "agrees": agrees,
         "remark": None if agrees else remark,
     }
@@ -322,6 +330,7 @@ def measure(
     cpus: Sequence[str] = tuple(CORES),
     baseline: str = "float32",
     seconds: float = 300,
+    executor: Executor | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run files on emulated Arm processors and compare them with this machine.
 
@@ -331,11 +340,12 @@ def measure(
         cpus: Some of `CORES`.
         baseline: The file whose instructions the ratios are over.
         seconds: As `run` takes it, for each file on each processor.
+        executor: As `run` takes it.
 
     Returns:
         For each name instructions and instructions_ratio (to the baseline's; both by processor,
-        None where unknown), outputs (by processor, what `compare` returns, or None), versions (ai-edge-litert,
-        numpy, qemu), why (by processor, why there is nothing).
+        None where unknown), outputs (by processor, what `compare` returns, or None), versions
+        (ai-edge-litert, numpy, qemu), why (by processor, why there is nothing).
 
     Raises:
         EdgeqError: Arm64 cannot be emulated here, or this machine's LiteRT refuses a file.
@@ -348,7 +358,7 @@ def measure(
         details[name] = interpreter.get_output_details()[0]
         inputs[name] = quantize_array(images[name], interpreter.get_input_details()[0])
         expected[name] = run_images(interpreter, images[name])
-    runs = {cpu: run(files, inputs, cpu, seconds) for cpu in cpus}
+    runs = {cpu: run(files, inputs, cpu, seconds, executor) for cpu in cpus}
     fetched = read_json(folder() / RECORD)
     records = {}
     for name in files:
@@ -368,3 +378,51 @@ def measure(
             "why": {cpu: one["why"] for cpu, one in on.items() if one["why"]},
         }
     return records
+
+
+def table(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Make a table of instructions per inference.
+
+    Args:
+        records: What `measure` returned.
+
+    Returns:
+        A row per file: variant, and by processor the ratio to the baseline, with the number in
+        millions, or "none".
+    """
+    return [
+        {"variant": name, **{cpu: _cell(record, cpu) for cpu in record["instructions"]}}
+        for name, record in records.items()
+    ]
+
+
+def _cell(record: Mapping[str, Any], cpu: str) -> str:
+    """Ratio and count on a processor."""
+    count, ratio = record["instructions"][cpu], record["instructions_ratio"][cpu]
+    if count is None:
+        return "none"
+    millions = f"{count / 1e6:,.3g} M" if count < 1e8 else f"{count / 1e6:,.0f} M"
+    return millions if ratio is None else f"{ratio:.2f} ({millions})"
+
+
+def agreement(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say in words which files give the same outputs on Arm as here, and what the others do.
+
+    Args:
+        records: What `measure` returned.
+
+    Returns:
+        Markdown: a sentence on all, and a line per file and processor that differs or failed.
+    """
+    lines, agreeing, compared = [], 0, 0
+    for name, record in records.items():
+        for cpu, outputs in record["outputs"].items():
+            if outputs is None:
+                lines.append(f"- {record['why'][cpu]}")
+                continue
+            compared, agreeing = compared + 1, agreeing + outputs["agrees"]
+            if not outputs["agrees"]:
+                same = f"top-1 is the same on {outputs['top1_agreement']:.1f} %"
+                lines.append(f"- {name}, {cpu}: {outputs['remark']} There {same}.")
+    first = f"{agreeing} of {compared} comparisons (files × processors) lie within the bound."
+    return "\n".join([first, "", *lines])

@@ -1,7 +1,7 @@
 """Run a flatbuffer on images and mark each inference; `measure.arm64` runs it on an emulated Arm.
 
-It is called as a script, `arm64_guest.py MODEL INPUTS OUTPUTS SECONDS`, by a Python that has numpy and
-ai-edge-litert only.
+It is called as a script, `arm64_guest.py MODEL INPUTS OUTPUTS SECONDS`, by a Python that has numpy
+and ai-edge-litert only.
 """
 
 from __future__ import annotations
