@@ -43,7 +43,7 @@ budget_seconds: PositiveFloat = 12.0  # of all latency measurements; more rounds
 accelerator: str = "ethos-u55-128"  # the Ethos-U that the compiler Vela estimates for
 image_scales: list[float] = []  # time float32 and int8 at these multiples of the image size too
 scale_seconds: PositiveFloat = 3.0  # what that timing takes at each size
-arm64_images: NonNegativeInt = 0  # compare with emulated Arm64 on so many images; slow; 0: not at all
+arm64_images: NonNegativeInt = 0  # compare with emulated Arm64 on so many images (slow); 0: none
 
 # %% [markdown]
 # ## 1 · Measure everything on the shelf

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgeq_lib.files import EdgeqError, read_json
 from edgeq_lib.measure import arm64_guest
@@ -37,6 +38,7 @@ from edgeq_lib.tflite.runtime import (
 HOST, GUEST, SITE, RECORD = "host", "guest", "site", "versions.json"
 COUNTER = Path(__file__).with_name("arm64_count.c")
 FLOAT_TOLERANCE = 1e-3  # of the largest output: sums of floats are taken in another order
+REFERENCE_IMAGES = 3  # these kernels take up to a hundred times as long
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def run(
     cpu: str,
     seconds: float = 300,
     executor: Executor | None = None,
+    kernels: OpResolverType = OpResolverType.AUTO,
 ) -> dict[str, dict[str, Any]]:
     """Run files on an emulated Arm processor, each in a process of its own.
 
@@ -136,6 +139,7 @@ def run(
         seconds: When this time is over, a file that is very slow is given no further input.
         executor: Waits for the processes; threads of our own by default, one per processor. Counts
             do not depend on how many run at a time.
+        kernels: Which of LiteRT's compute: XNNPACK's where there are any, by default.
 
     Returns:
         For each name outputs (of the first of the n inputs, in the type of the file's own output),
@@ -153,7 +157,9 @@ def run(
 
         def work(name: str) -> dict[str, Any]:
             try:
-                outputs, counts = _run_file(files[name], inputs[name], cpu, root, counter, seconds)
+                outputs, counts = _run_file(
+                    files[name], inputs[name], cpu, root, counter, (str(seconds), kernels.name)
+                )
             except Failed as error:
                 return dict(outputs=None, instructions=None, spread=None, why=f"{name} {error}")
             least, most = min(counts[1:]), max(counts[1:])
@@ -215,7 +221,12 @@ def cpuinfo(core: Core, count: int = 2) -> str:
 
 
 def _run_file(
-    path: Path, inputs: np.ndarray, cpu: str, root: Path, counter: Path, seconds: float
+    path: Path,
+    inputs: np.ndarray,
+    cpu: str,
+    root: Path,
+    counter: Path,
+    settings: tuple[str, str],
 ) -> tuple[np.ndarray, list[int]]:
     """Outputs and instructions of each inference of a file; raises `Failed`."""
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
@@ -224,13 +235,13 @@ def _run_file(
         command = [*qemu_command(folder()), "-cpu", cpu, "-L", str(root)]
         command += ["-plugin", str(counter), "-d", "plugin", "-D", str(log)]
         command += [str(root / "usr" / "bin" / "python3.11"), "-B", arm64_guest.__file__]
-        command += [str(path.resolve()), str(source), str(target), str(seconds)]
+        command += [str(path.resolve()), str(source), str(target), *settings]
         environment = {
             "PYTHONPATH": str(folder() / SITE),
             "PYTHONHASHSEED": "0",
             "OPENBLAS_NUM_THREADS": "1",  # the counter is right in one thread only
         }
-        limit = 2 * seconds + 120
+        limit = 2 * float(settings[0]) + 120
         try:
             child = subprocess.run(
                 command,
@@ -344,8 +355,9 @@ def measure(
 
     Returns:
         For each name instructions and instructions_ratio (to the baseline's; both by processor,
-        None where unknown), outputs (by processor, what `compare` returns, or None), versions
-        (ai-edge-litert, numpy, qemu), why (by processor, why there is nothing).
+        None where unknown), outputs (by processor, what `compare` returns, or None), reference
+        (where outputs differ, the same of LiteRT's reference kernels, on `REFERENCE_IMAGES`; else
+        None), versions (ai-edge-litert, numpy, qemu), why (by processor, why there is nothing).
 
     Raises:
         EdgeqError: Arm64 cannot be emulated here, or this machine's LiteRT refuses a file.
@@ -374,10 +386,55 @@ def measure(
                 cpu: None if one["why"] else compare(one["outputs"], expected[name], details[name])
                 for cpu, one in on.items()
             },
+            "reference": None,
             "versions": fetched["packages"] | {"qemu": fetched["qemu"]},
             "why": {cpu: one["why"] for cpu, one in on.items() if one["why"]},
         }
+        compared = records[name]["outputs"].items()
+        differing = [cpu for cpu, outputs in compared if outputs and not outputs["agrees"]]
+        if differing:
+            first = inputs[name][:REFERENCE_IMAGES]
+            records[name]["reference"] = _compare_reference(
+                files[name], first, differing[0], seconds
+            )
     return records
+
+
+def _compare_reference(
+    path: Path, inputs: np.ndarray, cpu: str, seconds: float
+) -> dict[str, Any] | None:
+    """Compare LiteRT's reference kernels on Arm with those here; None where they fail.
+
+    They are plain C++, compiled for both. Where they agree the file says one thing on both, and
+    what differs is the arithmetic of the fast kernels.
+    """
+    arm = run({"it": path}, {"it": inputs}, cpu, seconds, kernels=OpResolverType.BUILTIN_REF)["it"]
+    if arm["why"]:
+        return None
+    here, detail = reference_outputs(path, inputs)
+    return compare(arm["outputs"], here, detail)
+
+
+def reference_outputs(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, Detail]:
+    """Run LiteRT's reference kernels, which are slow, on this machine.
+
+    Args:
+        path: A `.tflite` file with one input and one output, both of batch 1.
+        inputs: (n, …) in the type of the file's own input.
+
+    Returns:
+        Outputs (n, classes), in the type of the file's own output, and its description.
+    """
+    kernels = OpResolverType.BUILTIN_REF
+    interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=kernels)
+    interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    outputs = []
+    for values in inputs:
+        interpreter.set_tensor(source["index"], values[None])
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(target["index"])[0])
+    return np.stack(outputs), target
 
 
 def table(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -424,5 +481,12 @@ def agreement(records: Mapping[str, Mapping[str, Any]]) -> str:
             if not outputs["agrees"]:
                 same = f"top-1 is the same on {outputs['top1_agreement']:.1f} %"
                 lines.append(f"- {name}, {cpu}: {outputs['remark']} There {same}.")
+        reference = record["reference"]
+        if reference and reference["agrees"]:
+            within = f"{reference['difference']:.3g} {reference['unit']}"
+            lines.append(
+                f"- {name}: LiteRT's slow reference kernels give the same on both, within {within} "
+                f"on {reference['images']} images."
+            )
     first = f"{agreeing} of {compared} comparisons (files × processors) lie within the bound."
     return "\n".join([first, "", *lines])

@@ -1,7 +1,7 @@
 """Run a flatbuffer on images and mark each inference; `measure.arm64` runs it on an emulated Arm.
 
-It is called as a script, `arm64_guest.py MODEL INPUTS OUTPUTS SECONDS`, by a Python that has numpy
-and ai-edge-litert only.
+It is called as a script, `arm64_guest.py MODEL INPUTS OUTPUTS SECONDS KERNELS`, by a Python that
+has numpy and ai-edge-litert only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EMPTY, START, STOP = 0, 1, 2
 ROUNDS = 4
 
 
-def main(model: str, inputs: str, outputs: str, seconds: str) -> None:
+def main(model: str, inputs: str, outputs: str, seconds: str, kernels: str) -> None:
     """Invoke a model once per input, between two markers.
 
     Args:
@@ -24,12 +24,17 @@ def main(model: str, inputs: str, outputs: str, seconds: str) -> None:
         inputs: A `.npy` file (n, …) in the type of the model's input.
         outputs: The `.npy` file to write: (n, …) in the type of the model's output.
         seconds: When this time is over, no further input is taken.
+        kernels: The name of an `OpResolverType`.
     """
     import numpy as np
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     mark = ctypes.CDLL(None).syscall
-    interpreter = Interpreter(model_path=model, num_threads=1)
+    interpreter = Interpreter(
+        model_path=model,
+        num_threads=1,
+        experimental_op_resolver_type=OpResolverType[kernels],
+    )
     interpreter.allocate_tensors()
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]

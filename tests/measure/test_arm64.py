@@ -131,16 +131,17 @@ def test_records_hold_ratios_to_the_baseline_and_why_there_are_none(tmp_path, mo
     (tmp_path / "int8.tflite").write_bytes(tiny_files()["int8"])
     (tmp_path / "float32.tflite").write_bytes(tiny_files()["float32"])
     files = {name: tmp_path / f"{name}.tflite" for name in ("float32", "int8")}
-    image = np.zeros((4, 8, 8, 3), np.float32)
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+    counts = {"float32": 1000, "int8": 400, "it": 9}
 
-    def run(files, inputs, cpu, *_):
-        assert inputs["int8"].dtype == np.int8 and inputs["float32"].dtype == np.float32
-        outputs = {"float32": np.full((4, 5), 0.2, np.float32), "int8": np.zeros((4, 5), np.int8)}
-        done = {
-            name: {"outputs": outputs[name], "instructions": count, "spread": 0, "why": None}
-            for name, count in (("float32", 1000), ("int8", 400))
-        }
-        if cpu == "cortex-a53":
+    def run(some, inputs, cpu, *_, kernels=None):
+        """Reference kernels as here; the fast ones of int8 two steps off."""
+        done = {}
+        for name, path in some.items():
+            outputs = arm64.reference_outputs(path, inputs[name])[0]
+            outputs = outputs + 2 if kernels is None and name == "int8" else outputs
+            done[name] = {"outputs": outputs, "instructions": counts[name], "why": None}
+        if cpu == "cortex-a53" and "int8" in done:
             done["int8"] = dict.fromkeys(done["int8"]) | {"why": "int8 brings it down"}
         return done
 
@@ -148,11 +149,16 @@ def test_records_hold_ratios_to_the_baseline_and_why_there_are_none(tmp_path, mo
     monkeypatch.setattr(arm64, "run", run)
     write_json(tmp_path / arm64.RECORD, {"packages": {"numpy": "2"}, "qemu": "7.2"})
     monkeypatch.setenv("EDGEQ_ARM64", str(tmp_path))
-    record = arm64.measure(files, {name: image for name in files}, ["cortex-a53", "cortex-a72"])
+    record = arm64.measure(files, dict.fromkeys(files, images), ["cortex-a53", "cortex-a72"])
     assert record["int8"]["instructions_ratio"] == {"cortex-a53": None, "cortex-a72": 0.4}
     assert record["int8"]["why"] == {"cortex-a53": "int8 brings it down"}
     assert record["int8"]["outputs"]["cortex-a53"] is None
-    assert record["int8"]["outputs"]["cortex-a72"]["images"] == 4
+    fast = record["int8"]["outputs"]["cortex-a72"]
+    assert (fast["images"], fast["agrees"]) == (4, False) and fast["difference"] in (2, 3)
+    slow = record["int8"]["reference"]
+    assert (slow["images"], slow["difference"], slow["agrees"]) == (3, 0, True)
+    assert record["float32"]["outputs"]["cortex-a53"]["agrees"]
+    assert record["float32"]["reference"] is None
     assert record["int8"]["versions"] == {"numpy": "2", "qemu": "7.2"}
     json.dumps(record, allow_nan=False)
 
@@ -165,12 +171,14 @@ def test_the_table_shows_ratio_and_count_and_the_text_names_who_differs():
             "instructions": {"cortex-a53": 119_261_671, "cortex-a72": 1_224_915},
             "instructions_ratio": {"cortex-a53": 1.0, "cortex-a72": None},
             "outputs": {"cortex-a53": same, "cortex-a72": same},
+            "reference": None,
             "why": {},
         },
         "int8": {
             "instructions": {"cortex-a53": 41_691_057, "cortex-a72": None},
             "instructions_ratio": {"cortex-a53": 0.3496, "cortex-a72": None},
             "outputs": {"cortex-a53": other, "cortex-a72": None},
+            "reference": same,
             "why": {"cortex-a72": "int8 brings an emulated cortex-a72 down (SIGSEGV)"},
         },
     }
@@ -181,6 +189,7 @@ def test_the_table_shows_ratio_and_count_and_the_text_names_who_differs():
     text = arm64.agreement(records)
     assert text.startswith("2 of 3 comparisons")
     assert "- int8, cortex-a53: " in text and "up to 4 steps" in text and "50.0 %" in text
+    assert "- int8: LiteRT's slow reference kernels give the same on both, within 0 steps" in text
     assert "- int8 brings an emulated cortex-a72 down (SIGSEGV)" in text
 
 
