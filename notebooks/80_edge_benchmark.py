@@ -202,7 +202,7 @@ if not absent:
 Markdown(f"*{absent}*") if absent else pd.DataFrame(arm64.table(emulated)).set_index("variant")
 
 # %% [markdown]
-# Do Arm's kernels say the same as this machine's? For integer files the largest difference should be one step of the output, for float files a thousandth of the largest output.
+# Do Arm's kernels say the same as this machine's? For integer files the largest difference should be one step of the output, for float files a thousandth of the largest output. 4-bit convolutions do not keep to it: XNNPACK has no kernel for them, and LiteRT's own rounds in another way on Arm than on x86. As dense layers (the form of `30_low_bit`) XNNPACK takes them.
 
 # %%
 Markdown(f"*{absent}*") if absent else Markdown(arm64.agreement(emulated))

@@ -469,24 +469,28 @@ def agreement(records: Mapping[str, Mapping[str, Any]]) -> str:
         records: What `measure` returned.
 
     Returns:
-        Markdown: a sentence on all, and a line per file and processor that differs or failed.
+        Markdown: a sentence on all, and a line per file that differs or failed, with the processors
+        on which it did the same.
     """
-    lines, agreeing, compared = [], 0, 0
+    compared = [one for record in records.values() for one in record["outputs"].values() if one]
+    within = sum(one["agrees"] for one in compared)
+    lines = [
+        f"{within} of {len(compared)} comparisons (files × processors) lie within the bound.",
+        "",
+    ]
     for name, record in records.items():
-        for cpu, outputs in record["outputs"].items():
-            if outputs is None:
-                lines.append(f"- {record['why'][cpu]}")
-                continue
-            compared, agreeing = compared + 1, agreeing + outputs["agrees"]
-            if not outputs["agrees"]:
-                same = f"top-1 is the same on {outputs['top1_agreement']:.1f} %"
-                lines.append(f"- {name}, {cpu}: {outputs['remark']} There {same}.")
+        lines += [f"- {why}" for why in record["why"].values()]
+        by_words: dict[str, list[str]] = {}
+        for cpu, one in record["outputs"].items():
+            if one and not one["agrees"]:
+                words = f"{one['remark']} Top-1 is the same on {one['top1_agreement']:.1f} %."
+                by_words.setdefault(words, []).append(cpu)
+        lines += [f"- {name} on {', '.join(cpus)}: {words}" for words, cpus in by_words.items()]
         reference = record["reference"]
         if reference and reference["agrees"]:
-            within = f"{reference['difference']:.3g} {reference['unit']}"
+            bound = f"{reference['difference']:.3g} {reference['unit']}"
             lines.append(
-                f"- {name}: LiteRT's slow reference kernels give the same on both, within {within} "
+                f"- {name}: LiteRT's slow reference kernels give the same on both, within {bound} "
                 f"on {reference['images']} images."
             )
-    first = f"{agreeing} of {compared} comparisons (files × processors) lie within the bound."
-    return "\n".join([first, "", *lines])
+    return "\n".join(lines)

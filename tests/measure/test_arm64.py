@@ -188,7 +188,7 @@ def test_the_table_shows_ratio_and_count_and_the_text_names_who_differs():
     ]
     text = arm64.agreement(records)
     assert text.startswith("2 of 3 comparisons")
-    assert "- int8, cortex-a53: " in text and "up to 4 steps" in text and "50.0 %" in text
+    assert "- int8 on cortex-a53: " in text and "up to 4 steps" in text and "50.0 %" in text
     assert "- int8: LiteRT's slow reference kernels give the same on both, within 0 steps" in text
     assert "- int8 brings an emulated cortex-a72 down (SIGSEGV)" in text
 
