@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 NBVAL := -m pytest -q -p no:cacheprovider --import-mode=prepend --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-elsewhere lab site benchmark synthetic lint format notebooks publish lock clean
+.PHONY: help run test test-elsewhere lab site benchmark synthetic arm64 lint format notebooks publish lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(or $(PYTHON),false) -c '$(FITS)' 2>/dev/null || \
@@ -58,6 +58,9 @@ benchmark: $(STAMP)  ## the workbook's own speed, as ratios measured in one run
 
 synthetic: $(STAMP)  ## the studies that need a network, to their end on synthetic data (long)
 	@$(BIN)/python tools/stand_ins.py
+
+arm64: $(STAMP)  ## fetch what emulates Arm64 (Debian's QEMU, an arm64 Python, wheels), outside the checkout
+	@$(BIN)/python tools/arm64.py
 
 notebooks: $(STAMP)  ## re-execute the notebooks with their defaults, and write their paired .py
 	@$(BIN)/python tools/execute.py

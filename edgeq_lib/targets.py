@@ -32,6 +32,7 @@ class Target(pydantic.BaseModel):
             (`standalone.describe_machine`); empty where no machine of ours can be it.
         without_isa: Instruction sets that it lacks: a machine that has one of them is another.
         accelerator: As the accelerator's compiler names it.
+        emulated_as: The Arm core that stands for its processor where it is emulated.
         ram_bytes: Working memory; None where it is no limit.
         flash_bytes: Where the file lies; None where it is no limit.
         share: How much of either a model may take; the rest is the application's.
@@ -53,6 +54,7 @@ class Target(pydantic.BaseModel):
     isa: tuple[str, ...] = ()
     without_isa: tuple[str, ...] = ()
     accelerator: str | None = None
+    emulated_as: Literal["cortex-a53", "cortex-a72", "cortex-a76"] | None = None
     ram_bytes: pydantic.PositiveInt | None = None
     flash_bytes: pydantic.PositiveInt | None = None
     share: float = pydantic.Field(default=0.5, gt=0, le=1)

@@ -9,7 +9,7 @@
 #
 # Memory and loading are measured in a fresh process for each file, and what a file really contains is read from the file.
 #
-# **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → targets → what an NPU compiler says → other image sizes.
+# **Overall flow:** take every variant from the shelf → size, memory, operations → latency, interleaved → targets → what an NPU compiler says → other image sizes → Arm, emulated.
 #
 # *What this notebook is not:* a measurement on your device. It ranks variants; run them there before you promise anything (section 7 says how).
 
@@ -22,12 +22,12 @@ if "google.colab" in sys.modules:  # on Colab, fetch the workbook first
 
 import pandas as pd
 from IPython.display import Markdown
-from pydantic import PositiveFloat
+from pydantic import NonNegativeInt, PositiveFloat
 
 from edgeq_lib.analysis.tables import rows
 from edgeq_lib.compress.quantize import input_size
 from edgeq_lib.files import write_bytes
-from edgeq_lib.measure import peers, remote, standalone, verdicts
+from edgeq_lib.measure import arm64, peers, remote, standalone, verdicts
 from edgeq_lib.measure.latency import measure_costs, measure_latency
 from edgeq_lib.pipeline.config import TargetName
 from edgeq_lib.plots.variants import plot_latency, plot_ratio_by_size, plot_sizes
@@ -47,6 +47,7 @@ target: TargetName = "cortex_m_1m"  # where the file is to run: a name that `edg
 targets: list[TargetName] = ["cortex_m_256k", "ethos_u55", "edge_tpu", "raspberry_pi_4", "x86_avx2", "x86_vnni"]  # others that each file is judged for  # noqa: E501
 image_scales: list[float] = []  # time float32 and int8 at these multiples of the image size too
 scale_seconds: PositiveFloat = 3.0  # what that timing takes at each size
+arm64_images: NonNegativeInt = 0  # compare with emulated Arm64 on so many images (slow); 0: none
 
 # %% [markdown]
 # ## 1 · Measure everything on the shelf
@@ -62,9 +63,24 @@ accelerator = next((each.accelerator for each in named if each.accelerator), Non
 threads = sorted({1, standalone.cores()})
 costs = measure_costs({name: variant.path for name, variant in variants.items()}, threads,
                       budget_seconds, images=inputs, accelerator=accelerator)
+
+# %% [markdown]
+# What can be executed for a target is: on emulated Arm processors with `arm64_images` (section 9), in TensorFlow Lite Micro always (section 5).
+
+# %%
+absent = arm64.available() if arm64_images else "Not asked for (`arm64_images` is 0)."
+emulated = {} if absent else arm64.measure(
+    {name: variant.path for name, variant in variants.items()},
+    peers.first_images(stage, list(variants.values()), stage.data, stage.preprocess,
+                       arm64_images))
+for name, record in emulated.items():
+    variants[name].write("arm64", record)
+
+# %%
 for name, variant in progress(variants.items(), "targets", len(variants)):
     costs[name]["targets"] = verdicts.judge_all(
-        named, variant, costs[name], stage.data.test.images, stage.preprocess)
+        named, variant, costs[name], stage.data.test.images, stage.preprocess,
+        emulated.get(name))
     variant.write("cost", costs[name])
 
 # %% [markdown]
@@ -207,6 +223,20 @@ stage.figure(
     f"the same network at other image sizes on {machine}, one thread, interleaved; the bar is the "
     "95 % interval of the median over rounds."
 ) if sizes else Markdown("*No other sizes were asked for.*")
+
+# %% [markdown]
+# ## 9 · On Arm, emulated
+#
+# With `arm64_images`, and where `make arm64` has fetched QEMU: LiteRT's own Arm kernels run each file on an emulated Cortex-A53, A72 (no dot products) and A76 (dot products). Shown are **instructions per inference as a ratio to float32's. They are not time**: a core finishes several at once, or waits for memory. But they are counted, the same at every run, however busy this machine is. Emulation takes seconds per image, for large float networks ten.
+
+# %%
+Markdown(f"*{absent}*") if absent else pd.DataFrame(arm64.table(emulated)).set_index("variant")
+
+# %% [markdown]
+# Do Arm's kernels say the same as this machine's? For integer files the largest difference should be one step of the output, for float files a thousandth of the largest output. 4-bit convolutions do not keep to it: XNNPACK has no kernel for them, and LiteRT's own rounds in another way on Arm than on x86. As dense layers (the form of `30_low_bit`) XNNPACK takes them.
+
+# %%
+Markdown(f"*{absent}*") if absent else Markdown(arm64.agreement(emulated))
 
 # %% [markdown]
 # ## What we know now

@@ -298,25 +298,31 @@ def score_peer(study: Study, peer: Variant, data: Data) -> dict:
 
 
 def first_images(
-    study: Study, variants: Sequence[Variant], data: Data, preprocess: Preprocessing
+    study: Study,
+    variants: Sequence[Variant],
+    data: Data,
+    preprocess: Preprocessing,
+    count: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Prepare the first validation image as each variant wants it.
+    """Prepare the first validation images as each variant wants them.
 
     Args:
         study: The study.
         variants: Variants of it, peers among them.
         data: The study's data.
         preprocess: The study's own preprocessing, for all but peers.
+        count: How many images.
 
     Returns:
-        float32 (1, height, width, channels) by the variants' names.
+        float32 (count, height, width, channels) by the variants' names; all but peers share one
+        array.
     """
-    images = {}
+    own, images = preprocess(data.validation.images[:count]), {}
     for variant in variants:
-        adapted, prepare = data, preprocess
+        images[variant.name] = own
         if variant.facts["kind"] == "peer":
             adapted, prepare = adapt_data(study, variant, data)
-        images[variant.name] = prepare(adapted.validation.images[:1])
+            images[variant.name] = prepare(adapted.validation.images[:count])
     return images
 
 

@@ -45,7 +45,7 @@ def judge(
         cost: What was measured of it here (`latency.measure_costs`).
         on_micro: What TensorFlow Lite Micro made of the file (`micro.compare`); None where it was
             not asked.
-        emulated: What LiteRT's Arm kernels made of it (`arm64`); None where not asked.
+        emulated: What LiteRT's Arm kernels made of it (`arm64.measure`); None where not asked.
 
     Returns:
         The verdict.
@@ -65,8 +65,9 @@ def judge(
         )
     if target.runtime == "litert" and target.is_machine(cost["machine"]):
         return _with_memory(target, "executed", refused, len(model), arena)
-    if target.runtime == "litert" and emulated is not None:
-        return _with_memory(target, "executed", emulated.get("why"), len(model), arena)
+    core = target.emulated_as
+    if target.runtime == "litert" and emulated and core in emulated["instructions"]:
+        return _with_memory(target, "executed", emulated["why"].get(core), len(model), arena)
     reasons = check(target, model)
     if target.runtime == "litert" and refused:
         reasons = [f"LiteRT does not run it on this machine: {refused}"]
@@ -190,6 +191,7 @@ def judge_all(
     cost: Mapping[str, Any],
     images: Any,
     preprocess: micro.Preprocess,
+    emulated: Mapping[str, Any] | None = None,
 ) -> dict[str, Verdict]:
     """Judge a variant for each target; what the micro runtime says is kept beside the variant.
 
@@ -200,6 +202,7 @@ def judge_all(
         images: The test images, uint8 (n, H, W, C): the micro runtime is compared with LiteRT on
             some of them, which no choice follows from.
         preprocess: Makes of them what the network was trained on.
+        emulated: As `judge` takes it.
 
     Returns:
         Name of the target → verdict.
@@ -215,7 +218,13 @@ def judge_all(
         record = micro.compare(variant.model(), images, preprocess)
         variant.write("micro", record)
     return {
-        target.name: judge(target, variant.path, cost, on_micro=record if target in may else None)
+        target.name: judge(
+            target,
+            variant.path,
+            cost,
+            on_micro=record if target in may else None,
+            emulated=emulated,
+        )
         for target in targets
     }
 
