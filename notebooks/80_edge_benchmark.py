@@ -70,7 +70,8 @@ costs = measure_costs({name: variant.path for name, variant in variants.items()}
 # %%
 absent = arm64.available() if arm64_images else "Not asked for (`arm64_images` is 0)."
 emulated = {} if absent else arm64.measure(
-    {name: variant.path for name, variant in variants.items()},
+    {name: variant.path for name, variant in variants.items()  # that run on this machine
+     if costs[name]["load_ms"] is not None},
     peers.first_images(stage, list(variants.values()), stage.data, stage.preprocess,
                        arm64_images))
 for name, record in emulated.items():
