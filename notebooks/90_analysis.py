@@ -26,6 +26,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pydantic import PositiveFloat
 
+# %%
 from edgeq_lib.analysis import flow
 from edgeq_lib.analysis.criteria import status
 from edgeq_lib.pipeline.config import TargetName

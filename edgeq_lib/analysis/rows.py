@@ -124,9 +124,11 @@ class ResultRow(TypedDict):
     load_ms: float | None
     peak_memory_bytes: int | None
     arena_bytes: int | None
-    targets: dict[str, Verdict] | None  # by name of the target
-    target_latency_ratio: float | None  # on the study's target; this machine's where it names none
-    target_latency_ratio_high: float | None
+    targets: NotRequired[dict[str, Verdict] | None]  # by name; older results have `fits` instead
+    fits: NotRequired[dict[str, bool | None] | None]  # device class to whether the file is small
+    # On the study's target, or on this machine where it names none; older results lack both.
+    target_latency_ratio: NotRequired[float | None]
+    target_latency_ratio_high: NotRequired[float | None]
     seconds_to_make: float | None
     checkpoint_ratio: float | None
     passed: dict[str, bool | None]  # criterion to whether it is met

@@ -26,6 +26,7 @@ def test_published_results_validate(path):
 def test_the_fields_are_those_that_are_written():
     written = {*rows.FROM_FACTS, *rows.FROM_REPORT, *rows.FROM_QUALITY, *rows.FROM_COST}
     written |= {"name", "kind", "metric", "value", "seconds_to_make", "checkpoint_ratio"}
+    written |= {"target_latency_ratio", "target_latency_ratio_high", "fits"}
     assert set(get_type_hints(rows.ResultRow)) == written | {"passed", "why"}
 
 

@@ -78,7 +78,7 @@ def test_a_missed_criterion_is_said_plainly(study):
 def test_no_runnable_variant_has_a_sentence_too(study):
     for variant in study.variants():
         record = variant.read("cost")
-        record["report"]["integer_only"] = False
+        record["targets"]["cortex_m_1m"] |= {"runs": False, "why": "it holds floats"}
         variant.write("cost", record)
     found = collect(study, "x", CRITERIA, {"target": "cortex_m_1m"}, labels=LABELS)
     assert "no variant" in recommendation_text(found) and "→" not in terminal_table(found)
