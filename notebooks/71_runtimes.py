@@ -171,8 +171,8 @@ exact = [row for row in rows
          if row["latency"]["ratio"] < 1 and row["validation"]["drop"] is not None]
 faithful = max(exact, key=lambda row: row["validation"]["agreement"], default=None)
 Markdown(f"""On {machine}, of {len(rows)} networks the fastest is {fastest['name']}, at
-{fastest['latency']['ratio']:.2f} of float32's latency in LiteRT. """ + (f"""Of those faster than
-that, {faithful['name']} names float32's class most often
+{fastest['latency']['ratio']:.2f} of float32's latency in LiteRT. """ + (f"""Of all that are faster
+than float32 in LiteRT, {faithful['name']} names its class most often
 ({faithful['validation']['agreement']:.1f} %).""" if faithful else "None is faster than that.")
          if rows else "Nothing was measured, so nothing is known about other runtimes here.")
 

@@ -9,6 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -81,7 +82,8 @@ def quantize(files: Files, images: np.ndarray, ranges: str = RANGES[0]) -> Files
         model.xml and model.bin.
     """
     os.environ.setdefault("NNCF_CI", "1")  # at import: send no telemetry
-    with quiet():
+    # In a notebook its bars go past standard output, unless they take it for a terminal.
+    with quiet(), mock.patch("rich.console._is_jupyter", return_value=False):
         import nncf
         from nncf.quantization import range_estimator
 
