@@ -541,12 +541,17 @@ def _targets(results: Results) -> list[Block]:
         name: lambda row, name=name: _verdict((row.get("targets") or {}).get(name))
         for name in known
     }
-    reasons: dict[tuple[str, str], list[str]] = {}
+    by_target: dict[tuple[str, str], list[str]] = {}
     for row in results["variants"]:
         for name, there in (row.get("targets") or {}).items():
             if there["why"]:
-                reasons.setdefault((name, there["why"]), []).append(row["name"])
-    sentences = [f"`{target}`, {listed(names)}: {why}." for (target, why), names in reasons.items()]
+                by_target.setdefault((name, there["why"]), []).append(row["name"])
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (name, why), files in by_target.items():
+        alike.setdefault((why, tuple(files)), []).append(name)
+    sentences = [
+        f"{listed(names)}, {listed(files)}: {why}." for (why, files), names in alike.items()
+    ]
     return [
         ("subheading", "Where each file runs"),
         _table_of_variants(results, caption, columns),
