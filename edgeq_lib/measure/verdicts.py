@@ -66,8 +66,10 @@ def judge(
     if target.runtime == "litert" and target.is_machine(cost["machine"]):
         return _with_memory(target, "executed", refused, len(model), arena)
     core = target.emulated_as
-    if target.runtime == "litert" and emulated and core in emulated["instructions"]:
-        return _with_memory(target, "executed", emulated["why"].get(core), len(model), arena)
+    if target.runtime == "litert" and emulated and core in emulated["outputs"]:
+        outputs = emulated["outputs"][core]
+        why = outputs["remark"] if outputs else emulated["why"].get(core)
+        return _with_memory(target, "executed", why, len(model), arena, runs=outputs is not None)
     reasons = check(target, model)
     if target.runtime == "litert" and refused:
         reasons = [f"LiteRT does not run it on this machine: {refused}"]

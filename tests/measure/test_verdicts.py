@@ -85,6 +85,19 @@ def test_micro_is_believed_where_it_was_asked(tmp_path):
     assert micro(runs=None, why="It is not installed.")["how"] == "checked"
 
 
+def test_arm_is_believed_where_it_was_emulated(tmp_path):
+    def pi(**record):
+        return judge("raspberry_pi_4", FILES["int8"], tmp_path, emulated=record)
+
+    same = {"cortex-a72": {"remark": None}}
+    assert pi(outputs=same, why={})["how"] == "executed" and pi(outputs=same, why={})["runs"]
+    other = pi(outputs={"cortex-a72": {"remark": "It differs by 3 steps."}}, why={})
+    assert other["runs"] and other["why"] == "It differs by 3 steps"
+    crashed = pi(outputs={"cortex-a72": None}, why={"cortex-a72": "It crashed."})
+    assert crashed["runs"] is False and crashed["why"] == "It crashed"
+    assert pi(outputs={"cortex-a76": {"remark": None}}, why={})["how"] == "checked"
+
+
 def test_other_engines_read_no_file_of_ours(tmp_path):
     assert judge("onnxruntime", FILES["int8"], tmp_path)["runs"] is False
     assert judge("openvino", FILES["int8"], tmp_path)["runs"] is None
