@@ -80,6 +80,7 @@ def measure_latency(
         budget_seconds,
         baseline,
         lambda rounds: progress(rounds, f"latency ({threads} threads)"),
+        threads,
     )
 
 

@@ -223,6 +223,8 @@ def test_a_time_that_varies_from_round_to_round_is_busy(machine):
     measured = standalone.time_interleaved(models, 6.0, "float32")
     assert "own time varied by" in measured["int8"]["busy"]
     assert "processors" not in measured["int8"]["busy"]
+    measured = standalone.time_interleaved(models, 6.0, "float32", threads=2)
+    assert measured["int8"]["busy"] is None and measured["int8"]["condition"]["spread"] > 0.2
 
 
 def test_others_are_told_from_this_process():
