@@ -41,6 +41,7 @@ for path in sys.argv[1:]:
     network.set_tensor(input_of["index"], values[None].astype(input_of["dtype"]))
     network.invoke()
     scores = network.get_tensor(output_of["index"])[0]
-    best = int(scores.argmax())
-    score = (float(scores[best]) - how["output"]["zero_point"]) * how["output"]["scale"]
-    print(f"{path}\t{labels[best]}\t{score:.6g}")
+    scores = (scores.astype(float) - how["output"]["zero_point"]) * how["output"]["scale"]
+    # A single output is the score of the second class.
+    best = int(scores.argmax()) if len(scores) > 1 else int(scores[0] > how["even"])
+    print(f"{path}\t{labels[best]}\t{scores[best if len(scores) > 1 else 0]:.6g}")
