@@ -8,7 +8,7 @@ from edgeq_lib.measure import verdicts
 from edgeq_lib.tflite.forms import for_target
 from edgeq_lib.tflite.inspect import inspect_file
 
-FILES = tiny_files()
+FILES = dict(tiny_files())  # a copy: the files are made once for all tests
 FILES["int8_convolutions"] = for_target(FILES["int8"], targets.load("edge_tpu"))
 VNNI = {"isa": ["avx2", "avx512f", "avx512_vnni"]}
 

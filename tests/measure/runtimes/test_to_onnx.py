@@ -79,6 +79,7 @@ def test_photos_stay_channels_last_and_convolutions_are_not_torn_apart():
     assert sizes == [1, 9, 7, 3] and kinds.count("Transpose") == 1 and kinds.count("Conv") == 3
 
 
+@needs_onnx
 def test_an_unknown_operation_is_named():
     model = net(layers.Lambda(lambda x: keras.backend.sin(x)), layers.Flatten())
     assert "SIN" in why_not(model)
