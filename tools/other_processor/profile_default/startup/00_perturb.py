@@ -34,9 +34,9 @@ def _other_training(module):
 def _other_latencies(standalone):
     original = standalone._turn
 
-    def turn(interpreter, times):
+    def turn(interpreter, times, batch):
         """Milliseconds that say nothing: a factor of a tenth to ten for each turn."""
         factor = 10 ** _RANDOM.uniform(-1, 1)
-        return [factor * spent for spent in original(interpreter, times)]
+        return [factor * spent for spent in original(interpreter, times, batch)]
 
     standalone._turn = turn
