@@ -85,7 +85,10 @@ print(f"{len(ranges)} tensors calibrated on {len(images.calibration)} images")
 made, facts = [], {"technique": "ptq", "parent": "float32", "seed": seed}
 for name in progress(schemes, "schemes"):
     spec, started = quantizer.scheme(name), time.time()
-    model = quantizer.quantize(float32.model(), spec, ranges)
+    model, why = quantizer.try_quantize(float32.model(), spec, ranges)
+    if model is None:  # one scheme that LiteRT refuses must not cost the others
+        print(f"{name} is left out: {why}")
+        continue
     seconds = time.time() - started + spec.calibrated * calibration_seconds
     made.append(stage.save_variant(name, model, **facts, scheme=spec.scheme,
                                    engine="litert-quantizer", seconds=round(seconds, 2)))

@@ -106,6 +106,25 @@ def scheme(name: str) -> Scheme:
     return SCHEMES[name]
 
 
+def try_quantize(
+    model: bytes, spec: Scheme, ranges: Ranges | None = None
+) -> tuple[bytes | None, str]:
+    """Quantize as `quantize` does, or say why not: LiteRT may refuse what a scheme makes.
+
+    Args:
+        model: The float flatbuffer.
+        spec: See `scheme`.
+        ranges: Activation ranges, for static schemes.
+
+    Returns:
+        The file and "", or None and the reason.
+    """
+    try:
+        return quantize(model, spec, ranges), ""
+    except EdgeqError as reason:
+        return None, str(reason)
+
+
 def quantize(
     model: bytes,
     spec: Scheme,

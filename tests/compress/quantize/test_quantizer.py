@@ -32,6 +32,18 @@ def test_every_scheme_is_what_it_says(small_net, ranges, pictures, name):
     assert agreement(flat, model, SIGNED(pictures[0][:200])) > (0.7 if spec.weights < 8 else 0.9)
 
 
+def test_a_scheme_that_the_runtime_refuses_is_a_reason(small_net, ranges, monkeypatch):
+    spec, (_, flat) = quantizer.scheme("int8"), small_net
+    made, why = quantizer.try_quantize(flat, spec, ranges)
+    assert made == quantizer.quantize(flat, spec, ranges) and why == ""
+
+    def refuse(*_, **__):
+        raise EdgeqError("LiteRT refuses the model.")
+
+    monkeypatch.setattr(quantizer, "quantize", refuse)
+    assert quantizer.try_quantize(flat, spec, ranges) == (None, "LiteRT refuses the model.")
+
+
 def test_an_unknown_scheme_lists_the_known():
     with pytest.raises(EdgeqError, match="no scheme 'int7'; take some of float16, dynamic_int8"):
         quantizer.scheme("int7")
