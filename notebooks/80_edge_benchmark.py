@@ -158,7 +158,7 @@ print("integer schemes with float inside or at the ends:", ", ".join(impure) or 
 # Each target of this study, with half of its memory left to a model:
 
 # %%
-pd.DataFrame(table(named)).set_index("target")
+pd.DataFrame(table(named)).set_index("target") if named else Markdown("*No target is named.*")
 
 # %% [markdown]
 # `yes` and `no` say how they are known: *executed* in the runtime of the target, *compiled* by its compiler, or only *checked*, operation by operation. What does not run there says why below.
