@@ -62,7 +62,7 @@ pd.DataFrame({name: asdict(quantizer.scheme(name)) for name in schemes}).T
 # %% [markdown]
 # ## 2 · Calibrate once
 #
-# One pass over the calibration images (from train, chosen in `01_data`) gives the range of every activation; all static schemes share it. How the images are summarized matters: a moving average clips the rare large values on which networks with squeeze-and-excite blocks live, and the true extremes may be those of one outlier image. The default covers 98 % of the images in full; on [photos and networks that no study publishes](../figures/covering_sweep.md) no other share agrees with float32 better by more than draws differ, and fewer images covered gain up to half a decibel of signal-to-noise on one network of three.
+# One pass over the calibration images (from train, chosen in `01_data`) gives the range of every activation; all static schemes share it. How the images are summarized matters: a moving average clips the rare large values on which networks with squeeze-and-excite blocks live, and the true extremes may be those of one outlier image. The default covers 98 % of the images in full; what other shares give was measured [on photos and networks that no study publishes](../figures/covering_sweep.md).
 
 # %%
 stage = open_study(study, "03_ptq", needs="02_baseline", target=target)

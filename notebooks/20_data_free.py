@@ -11,7 +11,7 @@
 #
 # **Overall flow:** batch norms → ranges without images → which channels may be scaled → one scale per tensor → fewer bits, nearest against SQuant → the shelf.
 #
-# *What this notebook is not:* a search. A choice by photos would be no data-free one, so each choice is a parameter, fixed beforehand from the papers: DFQ's whole recipe (equalized, high biases absorbed, biases corrected) and SQuant's whole rounding (which [on photos and networks that no study publishes](../figures/data_free_rounding.md) is the best at 4 bits, and at 8 no worse than a draw of 300 photos can tell). Validation photos, with labels, only measure; what they would have picked is shown beside it.
+# *What this notebook is not:* a search. A choice by photos would be no data-free one, so each choice is a parameter, fixed beforehand from the papers: DFQ's whole recipe (equalized, high biases absorbed, biases corrected) and SQuant's whole rounding (how each way fares [on photos and networks that no study publishes](../figures/data_free_rounding.md) was measured apart). Validation photos, with labels, only measure; what they would have picked is shown beside it.
 
 # %%
 import sys
