@@ -48,6 +48,15 @@ def _cited(row: Row | None, criteria: Criteria) -> dict[str, Any]:
     }
 
 
+def _ours(rows: Sequence[Row]) -> list[Row]:
+    """The compressed files that are no peers."""
+    return [
+        row
+        for row in rows
+        if row["technique"] not in ("baseline", "peer") and row["kind"] != "peer"
+    ]
+
+
 def _fewer(rows: Sequence[Row], target: str) -> str:
     """The target for files of fewer than 8 bits: the study's own, unless it runs none."""
     few = [row for row in rows if not flow.eight_bits(row) and row["kind"] != "peer"]
@@ -73,11 +82,7 @@ def branches(
         For each leaf and width: leaf, bits, target, and what is cited of the file.
     """
     own = decision.complete_answers(answers)["target"]
-    ours = [
-        row
-        for row in rows
-        if row["technique"] not in ("baseline", "peer") and row["kind"] != "peer"
-    ]
+    ours = _ours(rows)
     entries = []
     for leaf, belongs in LEAVES.items():
         for eight, target in ((True, own), (False, _fewer(ours, own))):
@@ -134,13 +139,7 @@ def smallest_allowed(rows: Sequence[Row], criteria: Criteria, strict: bool = Fal
     """
     bounds = [entry for entry in criteria if entry["name"] in ("max_drop", "min_agreement")]
     pool = [
-        row
-        for row in rows
-        if bounds
-        and row["bytes"]
-        and row["kind"] != "peer"
-        and row["technique"] not in ("baseline", "peer")
-        and meets_all(row, bounds, strict)
+        row for row in _ours(rows) if bounds and row["bytes"] and meets_all(row, bounds, strict)
     ]
     return min(pool, key=lambda row: (row["bytes"], row["name"]), default=None)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeq_lib import targets
 from edgeq_lib.analysis import techniques
 from edgeq_lib.analysis.rows import Row
 
-ANY_TARGET = "any"  # a study that names none
+ANY_TARGET = targets.ANY  # a study that names none
 TECHNIQUES = {technique.name: technique.words for technique in techniques.TABLE}
 # From the least to the most that a technique asks of its user; what is not named, or was trained,
 # asks for training.
